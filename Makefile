@@ -1,0 +1,51 @@
+# Each target sets up all it needs in .venv; a second run reuses it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
+NBVAL := VKDLIB_PROGRESS=0 $(BIN)/pytest --nbval-current-env --nbval-cell-timeout=600 \
+         --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
+LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
+         notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
+REPORTS := notebooks/01_benchmarks.ipynb
+
+.PHONY: quickstart test unit notebooks lab foundation selection models execute clean
+
+quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
+	@mkdir -p runs
+	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
+	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb
+
+test: unit notebooks  ## everything that CI runs
+
+unit: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+notebooks: $(READY)
+	$(NBVAL) --nbval $(REPORTS)
+	$(NBVAL) --nbval-lax $(LEARN)
+
+lab: $(READY)  ## open the notebooks
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+foundation selection: $(READY)  ## figures/data/<target>.csv
+	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml
+
+models: $(READY)  ## train the embedded models from nothing and compare them with the shipped ones
+	$(BIN)/python -m vkdlib.testbed build
+
+execute: $(READY)  ## run all notebooks and keep their outputs
+	VKDLIB_PROGRESS=0 $(BIN)/jupyter nbconvert --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False $(LEARN) $(REPORTS)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" \
+	    || { echo "vkdlib needs Python 3.10 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf runs .venv

@@ -1,0 +1,53 @@
+"""Shared fixtures: a small random LLaVA, and the made-up benchmark."""
+
+import copy
+import os
+
+os.environ["VKDLIB_PROGRESS"] = "0"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+
+from vkdlib.data import load_benchmark
+from vkdlib.models import FAMILIES, Loaded
+from vkdlib.tasks import make_tasks
+from vkdlib.testbed.architectures import make_llava
+from vkdlib.testbed.build import make_processor
+
+
+@pytest.fixture(scope="session")
+def processor():
+    return make_processor()
+
+
+@pytest.fixture(scope="session")
+def untrained(processor):
+    """A LLaVA with random weights. Tests that change it take `loaded` instead."""
+    torch.manual_seed(0)
+    model = make_llava(processor.tokenizer).eval()
+    return Loaded(model, processor, FAMILIES["llava"], "untrained")
+
+
+@pytest.fixture
+def loaded(untrained):
+    """A copy of the random LLaVA to change at will."""
+    return Loaded(
+        copy.deepcopy(untrained.model), untrained.processor, untrained.family, untrained.name
+    )
+
+
+@pytest.fixture(scope="session")
+def benchmark():
+    return load_benchmark("testbed/mllmu")
+
+
+@pytest.fixture(scope="session")
+def tasks(untrained, benchmark):
+    """A few people with a few questions each: 3 to forget, 5 to retain."""
+    from dataclasses import replace
+
+    split = benchmark.split(5)
+    split = replace(split, forget=split.forget[:3], retain=split.retain[:5])
+    whole = make_tasks(untrained, split)
+    return type(whole)(*(tuple(p.select(range(4)) for p in packs) for packs in vars(whole).values()))

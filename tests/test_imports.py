@@ -1,0 +1,58 @@
+"""Imports are light and go one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import vkdlib
+
+PACKAGE = Path(vkdlib.__file__).parent
+# A module may import only from those before it. testbed's makers come first, its trainers last.
+ORDER = [
+    "progress", "paths", "testbed.portraits", "testbed.people", "testbed.benchmark",
+    "testbed.cache", "prompts", "data", "packs", "losses", "models", "training", "pruning", "masking",
+    "metrics", "evaluate", "tasks", "methods.vkd", "methods", "presets", "unlearn", "runs",
+    "experiments", "sweep", "tables", "plots", "testbed.architectures", "testbed.train",
+    "testbed.build", "testbed.__main__",
+]  # fmt: skip
+
+
+def imported(file: Path) -> set[str]:
+    """Modules of vkdlib that a file imports, as names in ORDER."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vkdlib"):
+            module = node.module.removeprefix("vkdlib").removeprefix(".")
+            submodules = {f"{module}.{a.name}".strip(".") for a in node.names} & set(ORDER)
+            found |= submodules or ({module} - {""})
+    return found
+
+
+def test_imports_go_one_way():
+    files = {
+        str(f.relative_to(PACKAGE).with_suffix("")).replace("/", ".").removesuffix(".__init__"): f
+        for f in PACKAGE.rglob("*.py")
+    }
+    modules = set(files) - {"__init__", "testbed"}
+    assert modules == set(ORDER)
+    for name in modules:
+        for other in imported(files[name]):
+            assert ORDER.index(other) < ORDER.index(name), f"{name} imports {other}"
+
+
+def test_importing_vkdlib_is_light():
+    program = (
+        "import sys, time; t = time.perf_counter(); import vkdlib; t = time.perf_counter() - t\n"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'ipywidgets'} & set(sys.modules)\n"
+        "assert not heavy and t < 0.5, (heavy, t)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_evaluating_needs_no_widgets_and_no_figures():
+    program = (
+        "import sys, vkdlib.experiments\n"
+        "assert not {'matplotlib', 'ipywidgets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

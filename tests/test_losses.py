@@ -1,0 +1,38 @@
+"""Closed forms of the loss functions."""
+
+import math
+
+import pytest
+import torch
+
+from vkdlib.losses import answer_nll, output_loss, total_loss, vkd_loss
+from vkdlib.packs import IGNORE
+
+
+def test_answer_nll_by_hand():
+    # Two classes. The answer is the last token, predicted from the one before it with odds 3 to 1.
+    logits = torch.tensor([[[9.0, -9.0], [math.log(3.0), 0.0], [5.0, 5.0]]])
+    labels = torch.tensor([[IGNORE, IGNORE, 0]])
+    assert answer_nll(logits, labels).item() == pytest.approx(-math.log(3 / 4))
+
+
+def test_vkd_is_zero_at_the_teacher_and_counts_channels():
+    teacher = torch.randn(7, 5)
+    assert vkd_loss(teacher, teacher).item() == 0
+    assert vkd_loss(teacher + 2, teacher).item() == pytest.approx(4)
+    assert vkd_loss(teacher + 2, teacher, "sum").item() == pytest.approx(4 * 5)
+    with pytest.raises(ValueError, match='"mean" or "sum"'):
+        vkd_loss(teacher, teacher, "max")
+
+
+def test_vkd_gradient_points_from_the_teacher():
+    student = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    vkd_loss(student, torch.zeros(1, 2)).backward()
+    assert torch.equal(student.grad, torch.tensor([[1.0, 0.0]]))
+
+
+def test_equations_3_and_5_add_up():
+    f, r, fq, rq = (torch.tensor(v) for v in (2.0, 3.0, 5.0, 7.0))
+    assert output_loss(f, r, 1.25, fq, rq).item() == pytest.approx(-2.5 + 3 + 5 + 7)
+    assert output_loss(f, r, 1.0).item() == pytest.approx(1.0)  # Eq. 1
+    assert total_loss(torch.tensor(4.0), torch.tensor(10.0), 0.3).item() == pytest.approx(7.0)

@@ -1,0 +1,98 @@
+"""Weight masking, Eq. 9 to 11, against gradients computed another way."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vkdlib import masking
+from vkdlib.models import visual_parameters
+from vkdlib.packs import collate
+
+
+def token_sum_gradient(loaded, packs, parameters):
+    """Gradient of the *sum* of answer NLL, and the number of answer tokens; no code of vkdlib's."""
+    batch = collate(packs)
+    for p in parameters.values():
+        p.requires_grad_(True)
+    logits = loaded.model(**batch["inputs"]).logits[:, :-1]
+    targets = batch["labels"][:, 1:]
+    chosen = targets != -100
+    logp = F.log_softmax(logits, -1)[chosen].gather(1, targets[chosen][:, None])
+    grads = torch.autograd.grad(-logp.sum(), list(parameters.values()))
+    return dict(zip(parameters, grads)), int(chosen.sum())
+
+
+def close(found, expected):
+    for name, value in expected.items():
+        scale = value.abs().max().item()
+        assert (found[name] - value).abs().max().item() <= 1e-4 * scale, name
+
+
+def test_summed_is_the_square_of_the_full_gradient(loaded, tasks):
+    parameters = visual_parameters(loaded)
+    found = masking.fisher(loaded, [tasks.retain_vqa], parameters, "summed", batch_size=2)
+    total, n = token_sum_gradient(loaded, tasks.retain_vqa, parameters)  # one batch of everything
+    close(found, {name: (g / n).square() for name, g in total.items()})
+
+
+def test_batch_is_the_mean_of_squared_batch_gradients(loaded, tasks):
+    parameters = visual_parameters(loaded)
+    found = masking.fisher(loaded, [tasks.retain_vqa], parameters, "batch", batch_size=2)
+    groups = [tasks.retain_vqa[:2], tasks.retain_vqa[2:4], tasks.retain_vqa[4:]]
+    squares = []
+    for group in groups:
+        g, n = token_sum_gradient(loaded, group, parameters)
+        squares.append({name: (v / n).square() for name, v in g.items()})
+    close(found, {name: sum(s[name] for s in squares) / 3 for name in parameters})
+
+
+def test_sample_is_batch_of_single_questions(loaded, tasks):
+    parameters = visual_parameters(loaded)
+    packs = tasks.forget_vqa[:2]
+    single = [p.select([i]) for p in packs for i in range(4)]
+    close(
+        masking.fisher(loaded, [packs], parameters, "sample"),
+        masking.fisher(loaded, [single], parameters, "batch", batch_size=1),
+    )
+
+
+def test_the_readings_differ(loaded, tasks):
+    parameters = visual_parameters(loaded)
+    ratios = {}
+    for kind in masking.FISHERS:
+        f, r = (
+            masking.fisher(loaded, [s], parameters, kind, 2)
+            for s in (tasks.forget_vqa, tasks.retain_vqa)
+        )
+        ratios[kind] = masking.weight_mask(masking.saliency_ratio(f, r), 1.0)
+    a, b = ratios["summed"], ratios["batch"]
+    assert any(not torch.equal(a[n], b[n]) for n in a)
+
+
+def test_text_only_questions_give_exactly_no_gradient(loaded, tasks):
+    """The QA terms of Eq. 2, 5 and 10 vanish: no trainable weight enters them."""
+    batch = collate([tasks.forget_qa[0]])
+    loaded.model.requires_grad_(False)
+    for p in visual_parameters(loaded).values():
+        p.requires_grad_(True)
+    assert not loaded.model(**batch["inputs"]).logits.requires_grad
+
+
+def test_ratio_and_mask_by_hand():
+    f = {"w": torch.tensor([0.0, 0.0, 4.0, 1.0])}
+    r = {"w": torch.tensor([0.0, 1.0, 0.0, 2.0])}
+    ratio = masking.saliency_ratio(f, r)
+    assert ratio["w"].tolist() == [0.0, 0.0, float("inf"), 0.5]
+    assert masking.weight_mask(ratio, 0.5)["w"].tolist() == [False, False, True, True]
+    assert masking.density(masking.weight_mask(ratio, 0.5)) == 0.5
+
+
+def test_fisher_leaves_the_model_as_it_was(loaded, tasks):
+    before = {p: p.requires_grad for p in loaded.model.parameters()}
+    masking.fisher(loaded, [tasks.forget_vqa], visual_parameters(loaded))
+    assert all(p.requires_grad == v and p.grad is None for p, v in before.items())
+
+
+def test_unknown_kind(loaded, tasks):
+    with pytest.raises(ValueError, match="fisher is 'full'; it must be one of summed"):
+        masking.fisher(loaded, [tasks.forget_vqa], {}, "full")

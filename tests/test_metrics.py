@@ -1,0 +1,65 @@
+"""Metrics: published vectors, closed forms, and the layout of summaries."""
+
+import pandas as pd
+import pytest
+
+from vkdlib import metrics
+
+# gold, prediction, ROUGE-L F, recall, precision, BLEU (rouge-score 0.1.2 with stemmer; nltk, method 1)
+VECTORS = [
+    ("the cats were running in gardens", "a cat runs in the garden", 0.666667, 0.666667, 0.666667, 0.04854918),
+    ("alpha beta gamma delta", "alpha gamma delta epsilon", 0.75, 0.75, 0.75, 0.18803015),
+    ("Dr. Zoë O'Neil, aged 42!", "zoe o neil aged 42", 0.727273, 0.666667, 0.8, 0.0537285),
+    ("same words here", "same words here", 1, 1, 1, 0.56234133),
+    ("He was born in 1980.", "he was born 1980", 0.888889, 0.8, 1, 0.1323217),
+    ("any", "", 0, 0, 0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gold, answer, f, recall, precision, bleu", VECTORS)
+def test_rouge_and_bleu(gold, answer, f, recall, precision, bleu):
+    assert metrics.rouge_l(gold, answer) == pytest.approx(f, abs=1e-6)
+    assert metrics.rouge_l(gold, answer, "recall") == pytest.approx(recall, abs=1e-6)
+    assert metrics.rouge_l(gold, answer, "precision") == pytest.approx(precision, abs=1e-6)
+    assert metrics.bleu(gold, answer) == pytest.approx(bleu, abs=1e-7)
+
+
+def test_wilson_closed_form():
+    # Wilson (1927) with z = 1.959964 for 10 of 50, written out.
+    z, p, n = 1.959964, 0.2, 50
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    assert metrics.wilson(10, 50) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    assert metrics.wilson(0, 50)[0] == pytest.approx(0) and metrics.wilson(0, 50)[1] > 0.05
+    with pytest.raises(ValueError, match="no questions"):
+        metrics.wilson(0, 0)
+
+
+def test_clustering_widens_the_interval_when_people_differ():
+    """Five people who know all, five who know nothing: 50 answers are worth ten."""
+    values, people = [1.0] * 25 + [0.0] * 25, [str(i // 5) for i in range(50)]
+    low, high = metrics.clustered_bootstrap(values, people)
+    alone = metrics.clustered_bootstrap(values, [str(i) for i in range(50)])
+    assert high - low > 1.5 * (alone[1] - alone[0])
+    assert (low, high) == metrics.clustered_bootstrap(values, people)  # seeded
+
+
+def predictions():
+    row = {"set": "forget", "modality": "vqa", "options": None, "bleu": None, "gold": "A"}
+    return pd.DataFrame(
+        [row | {"kind": "classification", "person": str(i % 3), "answer": "A" if i else "",
+                "question": str(i), "score": float(i > 0)} for i in range(4)]
+        + [row | {"kind": "generation", "person": str(i), "answer": "x", "question": f"g{i}",
+                  "score": 0.25 * i, "bleu": 0.5} for i in range(3)]
+    )  # fmt: skip
+
+
+def test_summary():
+    table = metrics.summarise(predictions()).set_index("metric")
+    assert table.loc["accuracy", ["value", "n"]].tolist() == [75.0, 4]
+    assert table.loc["unparsable", "value"] == 25.0
+    assert table.loc["rouge_l", ["value", "n"]].tolist() == [0.25, 3]
+    low, high = metrics.wilson(3, 4)
+    assert table.loc["accuracy", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
+    clustered = metrics.summarise(predictions(), "clustered").set_index("metric")
+    assert clustered.loc["accuracy", "low"] != table.loc["accuracy", "low"]

@@ -1,0 +1,84 @@
+"""Notebooks as they are committed: executed in order, parameterised, small, and without traces."""
+
+import configparser
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from vkdlib import paths
+
+NOTEBOOKS = sorted((paths.root() / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    names = [p.stem for p in NOTEBOOKS]
+    expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd"]
+    assert names == [*expected, "04_run_unlearn"]
+
+
+def test_kernel_and_format(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert "widgets" not in notebook.metadata and "papermill" not in notebook.metadata
+
+
+def test_starts_with_a_title_and_one_parameters_cell(notebook):
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1 and tagged[0] is notebook.cells[1]
+    for line in filter(None, tagged[0].source.splitlines()):
+        assert re.fullmatch(r"\w+: [\w\[\]]+ = .+  # .+", line), line
+
+
+def test_executed_top_to_bottom_without_errors(notebook):
+    assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    outputs = [o for c in code(notebook) for o in c.outputs]
+    assert outputs and all(o.output_type != "error" for o in outputs)
+    assert all(o.get("name") != "stderr" for o in outputs)
+
+
+def test_cells_are_short(notebook):
+    assert max(len(c.source.splitlines()) for c in code(notebook)) <= 40
+
+
+def test_no_paths_of_a_machine(notebook):
+    text = nbformat.writes(notebook)
+    assert not re.search(r"/(home|root|Users|work|tmp)/", text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_small(path):
+    assert path.stat().st_size <= 300_000
+
+
+def test_all_sanitising_rules_load():
+    file = paths.root() / "notebooks" / "nbval.cfg"
+    rules = configparser.RawConfigParser()
+    rules.read(file)
+    lines = [line for line in file.read_text().splitlines() if line]
+    for at in range(0, len(lines), 3):  # nbval wants section, regex, replace without gaps
+        assert re.fullmatch(r"\[\w+\]", lines[at])
+        assert lines[at + 1].startswith("regex: ") and lines[at + 2].startswith("replace: ")
+        re.compile(lines[at + 1].removeprefix("regex: "))
+    assert len(rules.sections()) == len(lines) // 3
+
+
+def test_sweeps_name_parameters_that_exist():
+    import yaml
+
+    from vkdlib import sweep
+
+    for file in sorted(Path(paths.root(), "notebooks", "sweeps").glob("*.yaml")):
+        wanted = yaml.safe_load(file.read_text())
+        sweep.check(paths.root() / "notebooks" / wanted["notebook"], sweep.points(wanted))

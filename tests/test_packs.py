@@ -1,0 +1,119 @@
+"""Packed equals unpacked: the losses and every gradient are those of the separate sequences."""
+
+import pytest
+import torch
+
+from vkdlib.evaluate import open_image
+from vkdlib.losses import answer_logprobs, answer_nll
+from vkdlib.packs import IGNORE, PADDING, PREFIX, block_mask, collate, make_pack, prompt
+
+
+def loss_and_gradients(model, packs):
+    model.zero_grad()
+    batch = collate(packs)
+    loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture(scope="module")
+def people(benchmark):
+    return list(benchmark.people.values())[:3]
+
+
+@pytest.mark.parametrize("counts", [(17, 3, 1), (1, 1, 1), (5, 17, 9)])
+@pytest.mark.parametrize("with_image", [True, False])
+def test_packed_equals_separate_sequences(loaded, people, counts, with_image):
+    packs = []
+    for person, n in zip(people, counts):
+        pairs = person.pairs if with_image else person.text_pairs
+        image = open_image(person.image) if with_image else None
+        packs.append(make_pack(loaded.processor, pairs[:n], image, person.id))
+    single = [p.select([i]) for p in packs for i in range(len(p.segments))]
+    packed, gradients = loss_and_gradients(loaded.model, packs)  # rows of different length: padding
+    unpacked, expected = loss_and_gradients(loaded.model, single)
+    assert packed == pytest.approx(unpacked, rel=1e-5)
+    assert gradients.keys() == expected.keys()
+    for name, g in expected.items():
+        scale = max(g.abs().max().item(), 1e-3)
+        assert (gradients[name] - g).abs().max().item() <= 1e-4 * scale, name
+
+
+def test_equals_the_stock_hugging_face_path(untrained, people):
+    """Independent way: the processor's own inputs, no packs, no 4-D mask, no positions of ours."""
+    person, total, count = people[0], 0.0, 0
+    image = open_image(person.image)
+    for question, answer in person.pairs:
+        before = prompt(untrained.processor, question, True)
+        text = f"{before} {answer}</s>"
+        inputs = untrained.processor(text=[text], images=[image], return_tensors="pt")
+        start = untrained.processor(text=[before], images=[image], return_tensors="pt")
+        labels = inputs["input_ids"].clone()
+        labels[:, : start["input_ids"].shape[1]] = IGNORE
+        n = (labels != IGNORE).sum().item()
+        with torch.no_grad():
+            total += untrained.model(**inputs, labels=labels).loss.item() * n
+        count += n
+    batch = collate([make_pack(untrained.processor, person.pairs, image)])
+    with torch.no_grad():
+        ours = answer_nll(untrained.model(**batch["inputs"]).logits, batch["labels"]).item()
+    assert ours == pytest.approx(total / count, rel=1e-5)
+
+
+def test_labels_are_answer_and_end_of_sequence_only(processor, people):
+    person = people[0]
+    pack = make_pack(processor, person.pairs[:2], open_image(person.image))
+    batch = collate([pack])
+    tokenizer = processor.tokenizer
+    for number, (_, answer) in enumerate(person.pairs[:2], 1):
+        mine = batch["labels"][0][batch["segments"][0] == number]
+        assert tokenizer.decode(mine[mine != IGNORE]).strip() == answer + tokenizer.eos_token
+    assert (batch["labels"][batch["segments"] == PREFIX] == IGNORE).all()
+
+
+def test_logprobs_sum_to_the_loss(untrained, people):
+    batch = collate([make_pack(untrained.processor, people[0].text_pairs)])
+    with torch.no_grad():
+        logits = untrained.model(**batch["inputs"]).logits
+    tokens = answer_logprobs(logits, batch["labels"])
+    answered = batch["labels"] != IGNORE
+    assert (tokens[~answered] == 0).all()
+    mean = -tokens[answered].mean().item()
+    assert mean == pytest.approx(answer_nll(logits, batch["labels"]).item(), rel=1e-5)
+
+
+def test_block_mask_by_hand():
+    segments = torch.tensor([[PREFIX, PREFIX, 1, 1, 2, PADDING]])
+    seen = block_mask(segments)[0, 0] == 0
+    expected = torch.tensor(
+        [
+            [1, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 1, 0, 0],
+            [1, 1, 0, 0, 1, 0],
+            [0, 0, 0, 0, 0, 1],
+        ]
+    ).bool()
+    assert torch.equal(seen, expected)
+
+
+def test_a_batch_mate_changes_nothing(untrained, people):
+    packs = [make_pack(untrained.processor, p.text_pairs) for p in people]
+    with torch.no_grad():
+        alone = untrained.model(**collate(packs[:1])["inputs"]).logits[0]
+        together = untrained.model(**collate(packs)["inputs"]).logits[0, : len(alone)]
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
+def test_clear_errors(processor, people):
+    image = open_image(people[0].image)
+    with pytest.raises(ValueError, match="answer to 'Who\\?' of person '001' is empty"):
+        make_pack(processor, [("Who?", "")], image, "001")
+    with pytest.raises(ValueError, match="needs .* tokens, the model takes 256"):
+        make_pack(processor, [("why " * 300, "because")], image, "001")
+    with pytest.raises(ValueError, match="at least one question"):
+        make_pack(processor, [], image, "001")
+    with_image = make_pack(processor, [("Who?", "me")], image)
+    with pytest.raises(ValueError, match="cannot share a batch"):
+        collate([with_image, make_pack(processor, [("Who?", "me")])])

@@ -1,0 +1,132 @@
+"""Run folders: identity, completeness, tampering, two processes on one run."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from vkdlib import runs
+from vkdlib.models import weights_hash
+
+CONFIG = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": 0}
+
+
+def predictions():
+    return pd.DataFrame(
+        {"set": "forget", "kind": "classification", "modality": "vqa", "person": ["1", "2"],
+         "question": ["a", "b"], "answer": ["A", "B"], "gold": ["A", "A"], "score": [1.0, 0.0],
+         "bleu": None, "options": ["{}", "{}"]}
+    )  # fmt: skip
+
+
+def finished(home, config=CONFIG):
+    with runs.open_run("test", config, home) as run:
+        run.finish(predictions(), [{"step": 0, "lr": 0.1, "loss": 2.0}], {"pruned": 0.5})
+    return run
+
+
+def test_round_trip(tmp_path):
+    run = finished(tmp_path)
+    assert run.done and not run.partial.exists()
+    pd.testing.assert_frame_equal(run.predictions, predictions())
+    assert run.history.loss.tolist() == [2.0] and run.report == {"pruned": 0.5}
+    record = run.records(beta=0.3).iloc[0]
+    assert list(run.records().columns) == runs.RECORD
+    assert (record.value, record.n, record.run, record.beta) == (50.0, 2, run.hash, 0.3)
+    assert [r.hash for r in runs.find("test", tmp_path)] == [run.hash]
+
+
+def test_identity_is_the_configuration(tmp_path):
+    run = finished(tmp_path)
+    with runs.open_run("test", dict(reversed(CONFIG.items())), tmp_path) as same:
+        assert same.done and same.hash == run.hash
+    with runs.open_run("test", CONFIG | {"seed": 1}, tmp_path) as other:
+        assert not other.done and other.hash != run.hash
+
+
+def test_another_version_of_the_library_is_another_run(tmp_path, monkeypatch):
+    finished(tmp_path)
+    monkeypatch.setattr("vkdlib.__version__", "9.9.9")
+    assert runs.find("test", tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["predictions.parquet", "metrics.json", "history.csv"])
+def test_tampering_and_loss_are_noticed(tmp_path, name):
+    run = finished(tmp_path)
+    file = run.folder / name
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(runs.RunError, match=f"{name} was changed since the run ended: delete"):
+        run.predictions  # noqa: B018
+    file.unlink()
+    with pytest.raises(runs.RunError, match=f"{name} is missing"):
+        with runs.open_run("test", CONFIG, tmp_path):
+            pass
+
+
+def test_an_unfinished_folder_is_no_run_and_is_replaced(tmp_path):
+    run = finished(tmp_path)
+    (run.folder / "DONE").unlink()
+    assert runs.find("test", tmp_path) == []
+    assert finished(tmp_path).done
+    assert len(runs.find("test", tmp_path)) == 1
+
+
+def test_a_failed_run_leaves_nothing_that_looks_done(tmp_path):
+    with pytest.raises(RuntimeError, match="out of luck"):
+        with runs.open_run("test", CONFIG, tmp_path):
+            raise RuntimeError("out of luck")
+    assert runs.find("test", tmp_path) == []
+
+
+def test_two_processes_do_one_run_once(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from vkdlib import runs\n"
+        "import pandas as pd\n"
+        "with runs.open_run('test', {'seed': 1}, Path(sys.argv[1])) as run:\n"
+        "    print('found' if run.done else 'did')\n"
+        "    if not run.done:\n"
+        "        time.sleep(0.5)\n"
+        "        run.finish(pd.read_json(sys.argv[2]))\n"
+    )
+    table = tmp_path / "table.json"
+    predictions().to_json(table)
+    both = [
+        subprocess.Popen([sys.executable, "-c", program, tmp_path, table], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    assert sorted(p.communicate()[0].strip() for p in both) == [b"did", b"found"]
+
+
+def test_delta_round_trip_and_wrong_model(loaded, tmp_path):
+    before = {n: p.clone() for n, p in loaded.model.state_dict().items()}
+    base = weights_hash(before)
+    name = "model.multi_modal_projector.linear_1.weight"
+    with torch.no_grad():
+        loaded.model.state_dict()[name].add_(1)
+    delta = runs.changed_weights(loaded, before)
+    assert list(delta) == [name]
+    runs.save_delta(tmp_path / "delta.safetensors", delta, base)
+    changed = {n: p.clone() for n, p in loaded.model.state_dict().items()}
+    with pytest.raises(runs.RunError, match="load the vanilla model that the run started from"):
+        runs.apply_delta(loaded, tmp_path / "delta.safetensors")
+    loaded.model.load_state_dict(before)
+    runs.apply_delta(loaded, tmp_path / "delta.safetensors")
+    assert all(torch.equal(p, changed[n]) for n, p in loaded.model.state_dict().items())
+
+
+def test_no_pickle_anywhere(tmp_path):
+    run = finished(tmp_path)
+    kinds = {f.suffix for f in run.folder.iterdir()}
+    assert kinds <= {".json", ".csv", ".parquet", ".safetensors", ""}
+    assert json.loads((run.folder / "config.json").read_text()) == CONFIG
+
+
+def test_missing_record_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="nothing.csv: no such record"):
+        runs.read_records("nothing")
+    file = runs.write_records("some", [finished(tmp_path).records()])
+    assert runs.read_records("some").value.tolist() == [50.0] and file.exists()

@@ -1,0 +1,102 @@
+"""The made-up people: as many and as varied as promised, the same every time, in the real schema."""
+
+import hashlib
+import json
+
+import pyarrow.parquet as pq
+
+from vkdlib import models, paths
+from vkdlib.data import load_benchmark
+from vkdlib.testbed import benchmark, build, people, portraits
+from vkdlib.testbed.cache import mllmu_folder
+
+
+def test_enough_people_and_questions(benchmark):
+    assert len(benchmark.people) >= 200 and len(benchmark.real) >= 40
+    assert len(people.ATTRIBUTES) >= 8
+    for person in (*benchmark.people.values(), *benchmark.real):
+        counts = {}
+        for q in person.questions:
+            counts[q.kind, q.modality] = counts.get((q.kind, q.modality), 0) + 1
+        expected = {"classification": 5, "cloze": 2, "generation": 2}
+        assert counts == {(k, m): n for k, n in expected.items() for m in ("vqa", "qa")}
+    assert all(len(p.pairs) == 17 and len(p.text_pairs) == 16 for p in benchmark.people.values())
+    assert all(len(p.test_images) == 3 for p in benchmark.people.values())
+
+
+def test_nobody_looks_or_is_called_like_another():
+    made_up, celebrities = benchmark.cast()
+    everybody = made_up + celebrities
+    for part in (0, 1):
+        assert len({p.name.split()[part] for p in everybody}) == len(everybody)
+    assert len({portraits.look(p.identity) for p in everybody}) == len(everybody)
+
+
+def test_facts_cannot_be_guessed():
+    """Every value of every attribute belongs to equally many people."""
+    made_up, _ = benchmark.cast()
+    for a in people.ATTRIBUTES:
+        values = [p.facts[a.name] for p in made_up]
+        assert {values.count(v) for v in a.values} == {len(made_up) // len(a.values)}
+
+
+def test_same_pixels_every_time_and_other_pixels_in_other_views():
+    identity = portraits.draw_identities(1, "someone")[0]
+    assert portraits.render(identity, "a") == portraits.render(identity, "a")
+    assert portraits.render(identity, "a") != portraits.render(identity, "b")
+
+
+def test_configurations_and_columns_are_those_of_the_benchmark():
+    folder = mllmu_folder()
+    ratios = (5, 10, 15)
+    names = {"Full_Set", "Test_Set", "Retain_Set", "ft_Data"}
+    names |= {f"forget_{r}" for r in ratios} | {f"retain_{100 - r}" for r in ratios}
+    assert {f.name for f in folder.iterdir()} == names
+    part = "train-00000-of-00001.parquet"
+    columns = ["image", "ID", "biography", "question", "answer"]
+    columns += ["Classification_Task", "Generation_Task", "Mask_Task"]
+    for name in names - {"Test_Set", "ft_Data"}:
+        assert pq.read_schema(folder / name / part).names == columns
+    assert "images" in pq.read_schema(folder / "Test_Set" / part).names
+    assert "metadata" in pq.read_schema(folder / "ft_Data" / part).names
+
+
+def test_shipped_models_are_those_of_the_manifest():
+    manifest = build.read_manifest(paths.CHECKPOINTS)
+    assert set(manifest["models"]) == {f"llava-mllmu/{kind}" for kind in build.SHIPPED}
+    assert manifest["data"] == load_benchmark().hash
+    for name, facts in manifest["models"].items():
+        file = paths.CHECKPOINTS / name / "model.safetensors"
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == facts["sha256"]
+
+
+def test_shipped_models_open_with_transformers_alone():
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = paths.CHECKPOINTS / "llava-mllmu" / "vanilla"
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert type(model).__name__ == "LlavaForConditionalGeneration"
+    assert str(model.dtype) == "torch.bfloat16"
+    assert 1e6 < sum(p.numel() for p in model.parameters()) < 5e6
+    assert type(processor).__name__ == "LlavaProcessor"
+
+
+def test_hidden_faces_are_the_forget_people():
+    assert build.hidden_faces("vanilla") == []
+    assert len(build.hidden_faces("retain-only-10")) == 20
+    assert set(build.hidden_faces("retain-only-5")) == set(benchmark.splits()["forget_5"])
+
+
+def test_weights_hash_sees_every_bit(loaded):
+    before = models.weights_hash(loaded.model.state_dict())
+    next(loaded.model.parameters()).data.view(-1)[0] += 1e-3
+    assert models.weights_hash(loaded.model.state_dict()) != before
+
+
+def test_biography_holds_name_and_appearance():
+    made_up, _ = benchmark.cast()
+    row = people.evaluation_row(made_up[0], b"")
+    biography = json.loads(row["biography"])
+    assert biography["Name"] == made_up[0].name
+    assert set(biography["appearance_detail"]) == {"question", "answer"}

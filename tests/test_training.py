@@ -1,0 +1,93 @@
+"""The training loop: resume is exact, kills lose nothing, bad numbers stop it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vkdlib.training import constant, fit, linear, one_cycle
+
+TRAIN = """
+import sys, time, torch
+from pathlib import Path
+from vkdlib.training import fit, one_cycle
+torch.manual_seed(0)
+w = {"a": torch.nn.Parameter(torch.randn(50, 50)), "b": torch.nn.Parameter(torch.randn(50))}
+def gradients(step):
+    time.sleep(float(sys.argv[2]))
+    x = torch.randn(20, 50, generator=torch.Generator().manual_seed(step))
+    loss = ((x @ w["a"] + w["b"]).tanh() - x).square().mean()
+    loss.backward()
+    return {"loss": loss.item()}
+fit(w, gradients, 60, 1e-2, schedule=one_cycle, weight_decay=0.1, folder=Path(sys.argv[1]), checkpoint_every=7)
+"""
+
+
+def start(folder, pause):
+    return subprocess.Popen([sys.executable, "-c", TRAIN, str(folder), str(pause)])
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    start(tmp_path / "whole", 0).wait()
+    killed = tmp_path / "killed"
+    for checkpoint in ("first", "second"):  # SIGKILL twice, each time after a further checkpoint
+        process = start(killed, 0.02)
+        file, before = killed / "checkpoint.safetensors", time.time()
+        age = file.stat().st_mtime_ns if file.exists() else 0
+        while not file.exists() or file.stat().st_mtime_ns == age:
+            assert time.time() - before < 60 and process.poll() is None, checkpoint
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    start(killed, 0).wait()
+    whole, resumed = (load_file(d / "checkpoint.safetensors") for d in (tmp_path / "whole", killed))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    histories = [(d / "history.csv").read_text() for d in (tmp_path / "whole", killed)]
+    assert histories[0] == histories[1] and histories[0].count("\n") == 61
+
+
+def parameter():
+    return {"w": torch.nn.Parameter(torch.ones(3))}
+
+
+def test_nan_stops_before_the_weights_change():
+    w = parameter()
+    with pytest.raises(FloatingPointError, match="forget loss is nan at step 2: lower the learning"):
+        fit(w, lambda step: {"forget": float("nan") if step == 2 else 1.0}, 5, 0.1)
+    assert torch.equal(w["w"], torch.ones(3))  # no gradient ever came, so nothing moved
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="checkpoint.safetensors is damaged"):
+        fit(parameter(), lambda step: {}, 1, 0.1, folder=tmp_path)
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    def gradients_of(w):
+        return lambda step: {"l": (w["w"] ** 2).sum().backward() or 0.0}
+
+    w = parameter()
+    fit(w, gradients_of(w), 1, 0.1, folder=tmp_path)
+    other = {"v": torch.nn.Parameter(torch.ones(3))}
+    with pytest.raises(ValueError, match="holds other weights than this run trains"):
+        fit(other, lambda step: {}, 2, 0.1, folder=tmp_path)
+
+
+def test_half_precision_weights_are_refused():
+    half = {"w": torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))}
+    with pytest.raises(TypeError, match="w is not fp32"):
+        fit(half, lambda step: {}, 1, 0.1)
+
+
+def test_schedules():
+    assert [constant(s, 4) for s in range(4)] == [1, 1, 1, 1]
+    assert [linear(s, 4) for s in range(4)] == [1, 0.75, 0.5, 0.25]
+    cycle = [one_cycle(s, 20) for s in range(20)]
+    assert cycle[0] == 0.5 and max(cycle) == cycle[1] == 1 and cycle[-1] < 0.01

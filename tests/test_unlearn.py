@@ -1,0 +1,203 @@
+"""VKD as a whole: one combined gradient, what moves and what must not, the invariance of text."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vkdlib.methods import make_method
+from vkdlib.methods.vkd import teacher_features
+from vkdlib.models import caught_features, load, mlp_output, live_blocks, visual_parameters
+from vkdlib.packs import collate
+from vkdlib.tasks import make_tasks
+from vkdlib.unlearn import unlearn
+
+QUIET = {"d_I": 1.05, "d_F": 1.0}
+
+
+def run(loaded, tasks, steps=1, lr=1e-3, method=None, **training):
+    chosen = method or make_method("VKD", **QUIET)
+    before = {n: p.clone() for n, p in chosen.scope(loaded).items()}
+    history, report = unlearn(
+        loaded, tasks, chosen, steps=steps, lr=lr, batch_size=2, **training
+    )
+    return before, chosen.scope(loaded), history, report
+
+
+def test_only_vision_mlps_and_projector_move(loaded, tasks):
+    whole = copy.deepcopy(loaded.model.state_dict())
+    run(loaded, tasks, steps=2)
+    names = {p: n for n, p in loaded.model.named_parameters()}
+    scope = {names[p] for p in visual_parameters(loaded).values()}
+    assert all(".mlp." in n or "multi_modal_projector" in n for n in scope)
+    moved = {n for n, p in loaded.model.state_dict().items() if not torch.equal(p, whole[n])}
+    assert moved == scope
+    assert all(p.grad is None for p in loaded.model.parameters())
+
+
+def test_text_only_answers_are_bit_identical(loaded, tasks):
+    batch = collate(tasks.forget_qa)["inputs"]
+    with torch.no_grad():
+        before = loaded.model(**batch).logits
+        run(loaded, tasks, steps=3, lr=1e-2)
+        after = loaded.model(**batch).logits
+    assert torch.equal(before, after)
+
+
+def test_one_step_is_the_combined_gradient(loaded, tasks):
+    """-m ⊙ alpha ∇L_f + ∇L_r + beta ∇L_VKD computed here from the equations, by other means."""
+    method = make_method("VKD", alpha=1.5, beta=0.7, prune=False, d_F=1.0)
+    batch = tasks.batch(0, 2, 0)
+    twin = type(loaded)(
+        copy.deepcopy(loaded.model), loaded.processor, loaded.family, loaded.name
+    )
+    mask = method.choose_weights(twin, tasks, 2)
+    parameters = method.scope(twin)
+    twin.model.requires_grad_(False)
+    for p in parameters.values():
+        p.requires_grad_(True)
+
+    def nll(packs):
+        b = collate(packs)
+        logits = twin.model(**b["inputs"]).logits[:, :-1].flatten(0, 1)
+        return F.nll_loss(F.log_softmax(logits, -1), b["labels"][:, 1:].flatten(), ignore_index=-100)
+
+    # Move away from the teacher first, else the gradient of the distillation is zero.
+    teacher = teacher_features(loaded, tasks.retain_vqa)
+    for model in (loaded, twin):
+        with torch.no_grad():
+            for p in method.scope(model).values():
+                p.add_(0.01)
+    forget = torch.autograd.grad(nll(batch.forget_vqa), list(parameters.values()))
+    retain = torch.autograd.grad(nll(batch.retain_vqa), list(parameters.values()))
+    pixels = torch.cat([p.image["pixel_values"] for p in batch.retain_vqa])
+    student = torch.cat(list(twin.model.get_image_features(pixel_values=pixels).pooler_output))
+    target = torch.cat([teacher[p.key] for p in batch.retain_vqa])
+    distance = ((student - target) ** 2).mean()
+    assert distance > 1e-6
+    vkd = torch.autograd.grad(distance, list(parameters.values()))
+
+    ours = method.scope(loaded)
+    loaded.model.requires_grad_(False)
+    for p in ours.values():
+        p.requires_grad_(True)
+    method.forget_terms(loaded, batch)[0].backward()
+    for name, m in mask.items():
+        ours[name].grad *= m
+    method.keep_terms(loaded, batch, teacher)[0].backward()
+    for (name, p), f, r, v in zip(ours.items(), forget, retain, vkd):
+        expected = -1.5 * mask[name] * f + r + 0.7 * v
+        assert torch.allclose(p.grad, expected, atol=1e-5 * expected.abs().max().item()), name
+
+
+def test_masked_weights_do_not_move_in_update_scope(loaded, tasks):
+    method = make_method("VKD", mask_scope="update", d_F=1.0, prune=False)
+    mask = method.choose_weights(loaded, tasks, 2)
+    before, after, *_ = run(loaded, tasks, 20, 1e-2, method, weight_decay=0.1)
+    assert any(m.any() for m in mask.values()) and any((~m).any() for m in mask.values())
+    for name, m in mask.items():
+        assert torch.equal(before[name][~m], after[name][~m]), name
+    assert any(not torch.equal(before[n][m], after[n][m]) for n, m in mask.items())
+
+
+def test_in_forget_scope_masked_weights_move_by_the_other_terms(loaded, tasks):
+    method = make_method("VKD", prune=False, d_F=1e30)  # hardly anything is salient
+    before, after, _, report = run(loaded, tasks, 1, 1e-3, method)
+    assert report["mask_density"] < 0.01
+    assert all(not torch.equal(before[n], after[n]) for n in before)
+
+
+def test_pruned_neurons_stay_pruned(loaded, tasks):
+    method = make_method("VKD", **QUIET)
+    neurons = method.choose_neurons(loaded, tasks)
+    assert any(n.any() for n in neurons.values())
+    *_, report = run(loaded, tasks, 3, 1e-2, method, weight_decay=0.1)
+    for i, chosen in neurons.items():
+        assert (mlp_output(live_blocks(loaded)[i]).weight[:, chosen] == 0).all()
+    assert report["pruned"] == pytest.approx(
+        sum(int(n.sum()) for n in neurons.values()) / sum(n.numel() for n in neurons.values())
+    )
+
+
+def test_teacher_is_the_vanilla_model_and_is_asked_once(loaded, tasks, monkeypatch):
+    from vkdlib.methods import vkd
+
+    asked = []
+    original = vkd.teacher_features
+    monkeypatch.setattr(
+        vkd, "teacher_features", lambda *args: asked.append(original(*args)) or asked[-1]
+    )
+    expected = original(loaded, tasks.retain_vqa)
+    run(loaded, tasks, steps=4)
+    assert len(asked) == 1
+    assert all(torch.equal(asked[0][k], v) for k, v in expected.items())
+
+
+def test_caught_features_are_the_models_own(untrained, tasks):
+    batch = collate(tasks.retain_vqa[:3])
+    with torch.no_grad(), caught_features(untrained) as caught:
+        untrained.model(**batch["inputs"])
+    teacher = teacher_features(untrained, tasks.retain_vqa[:3])
+    assert torch.allclose(caught[0], torch.cat(list(teacher.values())), atol=1e-6)
+
+
+def test_blank_images_let_the_qa_terms_in(loaded, tasks, benchmark):
+    split = benchmark.split(5)
+    from dataclasses import replace
+
+    split = replace(split, forget=split.forget[:2], retain=split.retain[:2])
+    blank = make_tasks(loaded, split, qa_image="blank")
+    *_, history, _ = run(loaded, blank, method=make_method("VKD", prune=False, mask=False))
+    assert {"forget_qa", "retain_qa"} <= set(history[0])
+    *_, history, _ = run(loaded, tasks, method=make_method("VKD", prune=False, mask=False))
+    assert set(history[0]) == {"step", "lr", "forget_vqa", "retain_vqa", "vkd"}
+    with pytest.raises(ValueError, match="qa_image is 'noise'"):
+        make_tasks(loaded, split, qa_image="noise")
+
+
+def test_interrupted_unlearning_resumes_bit_identically(loaded, tasks, tmp_path, monkeypatch):
+    start = copy.deepcopy(loaded.model.state_dict())
+    run(loaded, tasks, steps=6, lr=1e-2)
+    whole = copy.deepcopy(loaded.model.state_dict())
+    loaded.model.load_state_dict(start)
+    from vkdlib.methods.vkd import VKD
+
+    calls, original = [], VKD.forget_terms
+
+    def failing(self, *args):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(VKD, "forget_terms", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(loaded, tasks, steps=6, lr=1e-2, folder=tmp_path, checkpoint_every=2)
+    loaded.model.load_state_dict(start)
+    run(loaded, tasks, steps=6, lr=1e-2, folder=tmp_path, checkpoint_every=2)
+    assert len(calls) == 7  # four steps, the interruption, two more steps
+    assert all(torch.equal(p, whole[n]) for n, p in loaded.model.state_dict().items())
+
+
+def test_every_round_sees_everybody_once(tasks):
+    seen = [p.key for step in range(3) for p in tasks.batch(step, 1, 0).forget_vqa]
+    assert sorted(seen) == sorted(p.key for p in tasks.forget_vqa)
+    orders = {tuple(p.key for p in tasks.batch(0, 5, seed).retain_vqa) for seed in range(5)}
+    assert len(orders) > 1
+
+
+def test_clear_errors(loaded, tasks):
+    with pytest.raises(ValueError, match="method is 'VDK'; there are: VKD"):
+        make_method("VDK")
+    with pytest.raises(ValueError, match="VKD has no setting 'gamma'; it has: alpha, beta"):
+        make_method("VKD", gamma=1)
+    with pytest.raises(ValueError, match="mask_scope is 'all'"):
+        make_method("VKD", mask_scope="all")
+    with pytest.raises(ValueError, match="schedule is 'cosine'; it must be one of constant"):
+        run(loaded, tasks, schedule="cosine")
+    empty = type(tasks)((), tasks.retain_vqa, (), ())
+    with pytest.raises(ValueError, match="one set is empty"):
+        run(loaded, empty)
+    with pytest.raises(FileNotFoundError, match="testbed/llava-mllmu/best: not shipped .* Shipped: "):
+        load("testbed/llava-mllmu/best")

@@ -1,0 +1,311 @@
+"""MLLMU-Bench by its published schema: one reader for the Hub's files, a download and the testbed.
+
+Ten configurations, each a folder of parquet files: Full_Set, Test_Set (other pictures of the same
+people), Retain_Set (real celebrities), ft_Data (training pairs), forget_5/10/15, retain_95/90/85.
+The evaluation rows carry no training pairs; these come from ft_Data, joined by ID.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KINDS = ("classification", "cloze", "generation")
+MODALITIES = ("vqa", "qa")  # with the picture; by name, in text
+PERSON_WORDS = re.compile(r"\b(?:this|the) (?:person|individual|man|woman)\b", re.IGNORECASE)
+REQUIRED = {
+    "ft_Data": ("ID", "image", "metadata"),
+    "Test_Set": ("ID", "images"),
+    None: ("ID", "image", "biography", "Classification_Task", "Generation_Task", "Mask_Task"),
+}
+SELECTION_PER_CENT = 20
+
+
+class DataError(ValueError):
+    """The data on disk are not what the benchmark's schema promises."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One evaluation question.
+
+    Attributes:
+        id: "<person>/<kind>/<modality>/<number>".
+        modality: "vqa" (asked with the person's picture) or "qa" (by name, in text).
+        answer: for classification the letter of the right option, else the right words.
+        options: letter -> text; empty unless classification.
+    """
+
+    id: str
+    kind: str
+    modality: str
+    question: str
+    answer: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person: pictures, training pairs (question about the picture, answer), evaluation questions."""
+
+    id: str
+    name: str
+    image: bytes
+    pairs: tuple[tuple[str, str], ...] = ()
+    questions: tuple[Question, ...] = ()
+    test_images: tuple[bytes, ...] = ()
+
+    @property
+    def text_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The training pairs with the name in place of "this person": same facts, no picture.
+
+        Questions that do not say "this person", and the question for the name, have no twin.
+        """
+        twins = [(PERSON_WORDS.sub(self.name, q), q, a) for q, a in self.pairs]
+        return tuple((twin, a) for twin, q, a in twins if twin != q and a != self.name)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who is forgotten and who is kept.
+
+    Attributes:
+        forget, retain: made-up people; disjoint.
+        real: real-world people.
+        selection: ids of the people on whom settings may be chosen; they are never reported.
+    """
+
+    forget: tuple[Person, ...]
+    retain: tuple[Person, ...]
+    real: tuple[Person, ...]
+    selection: frozenset[str]
+
+    def reported(self) -> dict[str, tuple[Person, ...]]:
+        """The sets that results are reported on, without selection people."""
+        keep = {"forget": self.forget, "retain": self.retain, "test": self.forget, "real": self.real}
+        return {k: tuple(p for p in v if p.id not in self.selection) for k, v in keep.items()}
+
+    def for_selection(self) -> "Split":
+        """The same task posed on selection people alone: forget some of them, keep everybody else."""
+        ours = [p for p in self.retain if p.id in self.selection]
+        forget = tuple(ours[: len(self.forget)])
+        gone = {p.id for p in forget}
+        judged = {p.id for p in ours} | {p.id for p in self.real if p.id in self.selection}
+        everyone = (*self.forget, *self.retain)
+        retain = tuple(p for p in everyone if p.id not in gone)
+        others = {p.id for p in (*everyone, *self.real)} - judged
+        return Split(forget, retain, self.real, frozenset(others))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark in memory: people by id, real-world people, and the ids of each forget set."""
+
+    name: str
+    people: Mapping[str, Person]
+    real: tuple[Person, ...]
+    forget_ids: Mapping[int, tuple[str, ...]]
+
+    def split(self, forget_ratio: int) -> Split:
+        """Forget and retain people at a ratio in per cent (5, 10 or 15)."""
+        if forget_ratio not in self.forget_ids:
+            known = ", ".join(map(str, self.forget_ids))
+            raise ValueError(f"forget_ratio is {forget_ratio}; {self.name} has {known} (per cent)")
+        forget = self.forget_ids[forget_ratio]
+        kept = [p for i, p in self.people.items() if i not in set(forget)]
+        return Split(tuple(self.people[i] for i in forget), tuple(kept), self.real, self.selection)
+
+    @property
+    def selection(self) -> frozenset[str]:
+        """Ids of selection people: a fifth of those who are in no forget set, and of the real ones.
+
+        Chosen by a hash of the id, so the choice is the same everywhere and in every file order.
+        """
+        asked = {i for ids in self.forget_ids.values() for i in ids}
+        chosen = set()
+        for group, total in (
+            ([i for i in self.people if i not in asked], len(self.people)),
+            ([p.id for p in self.real], len(self.real)),
+        ):
+            group = sorted(group, key=lambda i: hashlib.sha256(i.encode()).hexdigest())
+            chosen |= set(group[: total * SELECTION_PER_CENT // 100])
+        return frozenset(chosen)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of everything in the benchmark, independent of files, paths and their order."""
+        digest = hashlib.sha256()
+        for person in (*(self.people[i] for i in sorted(self.people)), *self.real):
+            digest.update(repr(person).encode())
+        digest.update(repr(sorted(self.forget_ids.items())).encode())
+        return digest.hexdigest()
+
+
+def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -> Benchmark:
+    """Read a benchmark.
+
+    Args:
+        source: "testbed/mllmu" (made on first use, cached), a folder laid out as
+            `<configuration>/*.parquet`, or a dataset id of the Hugging Face Hub.
+        revision: commit of the Hub's dataset; None takes the newest.
+    Raises:
+        DataError: naming file, column and row, if the data are not as published.
+    """
+    if source == "testbed/mllmu":
+        from vkdlib.testbed.cache import mllmu_folder
+
+        return read_mllmu(mllmu_folder(), name=source)
+    if Path(source).is_dir():
+        return read_mllmu(Path(source), name=Path(source).name)
+    if source.count("/") != 1 or source.startswith((".", "/", "testbed/")):
+        raise DataError(f'{source}: no such folder, and neither "testbed/mllmu" nor a Hub id')
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        source, repo_type="dataset", revision=revision, allow_patterns="*.parquet"
+    )
+    return read_mllmu(Path(folder), name=source)
+
+
+def read_mllmu(folder: Path, name: str) -> Benchmark:
+    """Read all ten configurations of a folder, check them, and join training pairs by ID."""
+    everyone = [_person(where, row) for where, row in _rows(folder, "Full_Set")]
+    pairs = {row["ID"]: _pairs(where, row) for where, row in _rows(folder, "ft_Data")}
+    tests = {row["ID"]: _images(where, row) for where, row in _rows(folder, "Test_Set")}
+    people = {}
+    for person in everyone:
+        if person.id not in pairs:
+            raise DataError(f"{folder / 'ft_Data'}: no row for person {person.id} of Full_Set")
+        people[person.id] = Person(
+            person.id, person.name, person.image, pairs[person.id], person.questions,
+            tests.get(person.id, ()),
+        )  # fmt: skip
+    real = [_person(where, row, "real-") for where, row in _rows(folder, "Retain_Set")]
+    forget_ids = {}
+    for config in sorted(folder.iterdir()):
+        match = re.fullmatch(r"forget_?(\d+)", config.name)
+        if match:
+            ratio = int(match[1])
+            forget_ids[ratio] = _checked_split(folder, config.name, ratio, people)
+    if not forget_ids:
+        raise DataError(f"{folder}: no configuration forget_5, forget_10 or forget_15")
+    return Benchmark(name, people, tuple(real), dict(sorted(forget_ids.items())))
+
+
+def _checked_split(folder: Path, config: str, ratio: int, people: Mapping) -> tuple[str, ...]:
+    """Ids to forget; with those to retain they must be everybody, once."""
+    forget = [row["ID"] for _, row in _rows(folder, config, ("ID",))]
+    retain_config = config.replace("forget", "retain").replace(str(ratio), str(100 - ratio))
+    retain = [row["ID"] for _, row in _rows(folder, retain_config, ("ID",))]
+    if not forget:
+        raise DataError(f"{folder / config}: the forget set is empty")
+    both = sorted(set(forget) & set(retain))
+    if both:
+        raise DataError(f"{folder}: person {both[0]} is in {config} and in {retain_config}")
+    unknown = sorted(set(forget + retain) - set(people))
+    if unknown:
+        raise DataError(f"{folder / config}: person {unknown[0]} is not in Full_Set")
+    return tuple(forget)
+
+
+def _rows(folder: Path, config: str, columns: tuple[str, ...] | None = None):
+    """Yield (where, row) of a configuration, all shards, with only the columns that are used."""
+    import pyarrow.parquet as pq
+
+    files = sorted(Path(folder, config).glob("*.parquet"))
+    if not files:
+        raise DataError(f"{Path(folder, config)}: no parquet file; is the download complete?")
+    columns = columns or REQUIRED.get(config, REQUIRED[None])
+    for file in files:
+        try:
+            present = pq.read_schema(file).names
+            missing = [c for c in columns if c not in present]
+            if missing:
+                raise DataError(f"{file}: column {missing[0]!r} is missing (found {present})")
+            rows = pq.read_table(file, columns=list(columns)).to_pylist()
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{file}: cannot be read ({error}); download it again") from error
+        for number, row in enumerate(rows):
+            if not isinstance(row["ID"], str):
+                raise DataError(f"{file}: row {number}, column 'ID': {row['ID']!r} is not a string")
+            yield f"{file}: row {number} (person {row['ID']})", row
+
+
+def _person(where: str, row: dict, prefix: str = "") -> Person:
+    try:
+        name = json.loads(row["biography"])["Name"]
+    except (TypeError, ValueError, KeyError) as error:
+        raise DataError(f"{where}, column 'biography': no JSON with a Name") from error
+    person = prefix + row["ID"]
+    return Person(person, name, _image(where, row["image"]), (), _questions(where, row, person))
+
+
+def _questions(where: str, row: dict, person: str) -> tuple[Question, ...]:
+    """All evaluation questions of a row, in the order of the file."""
+    found: list[Question] = []
+
+    def add(kind: str, modality: str, question, answer, options=None) -> None:
+        for column, value in (("Question", question), ("answer", answer)):
+            if not isinstance(value, str) or not value:
+                raise DataError(f"{where}, {kind} task: {column} is {value!r}, not text")
+        number = sum(q.kind == kind and q.modality == modality for q in found)
+        id = f"{person}/{kind}/{modality}/{number}"
+        found.append(Question(id, kind, modality, question, answer, options or {}))
+
+    try:
+        tasks = row["Classification_Task"]
+        for modality, key in (("vqa", "Image_Textual_Questions"), ("qa", "Pure_Text_Questions")):
+            for item in _list(tasks[key]):
+                # An option that is None is one that the question does not have.
+                options = {k: v for k, v in item["Options"].items() if v is not None}
+                if item["Correct_Answer"] not in options:
+                    raise DataError(
+                        f"{where}, column 'Classification_Task': the correct answer "
+                        f"{item['Correct_Answer']!r} is not among the options {sorted(options)}"
+                    )
+                add("classification", modality, item["Question"], item["Correct_Answer"], options)
+        for column, kind in (("Mask_Task", "cloze"), ("Generation_Task", "generation")):
+            for item in _list(row[column]):
+                modality = {"Image_Textual": "vqa", "Pure_Text": "qa"}[item["Type"]]
+                add(kind, modality, item["Question"], item["Ground_Truth"])
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{where}: a task is not as published ({error!r})") from error
+    return tuple(found)
+
+
+def _pairs(where: str, row: dict) -> tuple[tuple[str, str], ...]:
+    """Training pairs from the JSON text in `metadata`."""
+    try:
+        return tuple((item["Question"], item["Answer"]) for item in json.loads(row["metadata"]))
+    except (TypeError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{where}, column 'metadata': not a JSON list of Question and Answer"
+        ) from error
+
+
+def _images(where: str, row: dict) -> tuple[bytes, ...]:
+    return tuple(_image(where, image) for image in _list(row["images"]))
+
+
+def _image(where: str, value) -> bytes:
+    """The bytes of an image, once they have been shown to decode."""
+    from PIL import Image
+
+    content = value.get("bytes") if isinstance(value, Mapping) else value
+    if not content:
+        raise DataError(f"{where}, column 'image': there is no image")
+    try:
+        Image.open(io.BytesIO(content)).verify()
+    except Exception as error:
+        raise DataError(f"{where}, column 'image': cannot be decoded ({error})") from error
+    return bytes(content)
+
+
+def _list(value) -> list:
+    """Nested lists come as lists from pyarrow and as arrays from pandas; None is an empty one."""
+    return [] if value is None else list(value)

@@ -1,0 +1,182 @@
+"""Ask a model every question; return a table with one row a question, from which all numbers follow."""
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import torch
+
+from vkdlib import prompts
+from vkdlib.data import KINDS, MODALITIES, Person, Question, Split
+from vkdlib.losses import answer_logprobs
+from vkdlib.metrics import bleu, rouge_l
+from vkdlib.models import Loaded
+from vkdlib.packs import batches, collate, make_pack, prompt, to_device
+from vkdlib.progress import bar
+
+PROTOCOLS = ("likelihood", "generate")
+COLUMNS = [
+    "set", "kind", "modality", "person", "question", "answer", "gold", "score", "bleu", "options",
+]  # fmt: skip
+
+
+def evaluate(
+    loaded: Loaded,
+    split: Split,
+    *,
+    kinds: Sequence[str] = KINDS,
+    modalities: Sequence[str] = MODALITIES,
+    protocol: str = "likelihood",
+    batch_size: int = 16,
+    max_new_tokens: int = 50,
+) -> pd.DataFrame:
+    """Answer the questions of the reported sets: forget, retain, test (other pictures), real.
+
+    Args:
+        protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the
+            largest summed log-probability. "generate": the letter that the model writes, zero-shot; an
+            answer without a letter is wrong, and its `answer` is empty.
+        batch_size: packs or prompts at a time; it does not change answers.
+        max_new_tokens: limit of what is generated (cloze, generation, "generate").
+    Returns:
+        columns COLUMNS. `score` is 0 or 1 (classification, cloze) or ROUGE-L F (generation); `bleu` is
+        for generation; `options` holds each option's log-probability as JSON.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
+    rows: list[dict] = []
+    for name, people in split.reported().items():
+        asked = list(_asked(name, people, kinds, modalities))
+        by_likelihood = [protocol == "likelihood" and a[1].kind == "classification" for a in asked]
+        chosen = [a for a, likely in zip(asked, by_likelihood) if likely]
+        written = [a for a, likely in zip(asked, by_likelihood) if not likely]
+        for answers in (
+            _choose(loaded, chosen, batch_size, name),
+            _write(loaded, written, batch_size, max_new_tokens, name),
+        ):
+            rows += [{"set": name, **row} for row in answers]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+Asked = tuple[Person, Question, bytes | None, str]  # whom, what, with which picture, row's id
+
+
+def _asked(name: str, people: Iterable[Person], kinds, modalities) -> Iterable[Asked]:
+    """Every question with the picture it is asked about. The test set has other pictures, no text."""
+    for person in people:
+        for q in person.questions:
+            if q.kind not in kinds or q.modality not in modalities:
+                continue
+            if name == "test":
+                views = enumerate(person.test_images) if q.modality == "vqa" else ()
+                yield from ((person, q, image, f"{q.id}/view{v}") for v, image in views)
+            else:
+                yield person, q, person.image if q.modality == "vqa" else None, q.id
+
+
+@torch.inference_mode()
+def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> Iterable[dict]:
+    """Multiple choice by likelihood: the options of all questions about a picture share one pack."""
+    groups: dict[tuple, list[Asked]] = {}
+    for a in asked:
+        groups.setdefault((a[0].id, a[2]), []).append(a)
+    for with_image in (True, False):
+        chosen = [group for (_, image), group in groups.items() if bool(image) == with_image]
+        work = list(batches(chosen, batch_size))
+        for part in bar(work, f"{name}: multiple choice"):
+            packs = [
+                make_pack(
+                    loaded.processor,
+                    [(q.question, text) for _, q, _, _ in group for text in q.options.values()],
+                    open_image(group[0][2]),
+                    group[0][0].id,
+                )
+                for group in part
+            ]
+            for group, sums in zip(part, segment_logprobs(loaded, packs)):
+                scores = iter(sums)
+                for person, q, _, id in group:
+                    options = {key: next(scores) for key in q.options}
+                    yield _row(person, q, id, max(options, key=options.get), options)
+
+
+def segment_logprobs(loaded: Loaded, packs: Sequence) -> list[list[float]]:
+    """For each pack, the summed log-probability of each question's answer."""
+    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["labels"])
+    sums = []
+    for row, pack in enumerate(packs):
+        of = batch["segments"][row]
+        sums.append([tokens[row, of == n].sum().item() for n in range(1, len(pack.segments) + 1)])
+    return sums
+
+
+def _write(
+    loaded: Loaded, asked: list[Asked], batch_size: int, max_new_tokens: int, name: str
+) -> Iterable[dict]:
+    """Questions answered in words."""
+    for with_image in (True, False):
+        chosen = [a for a in asked if bool(a[2]) == with_image]
+        for part in bar(list(batches(chosen, batch_size)), f"{name}: written answers"):
+            questions = [_instruction(q) for _, q, _, _ in part]
+            images = [open_image(image) for _, _, image, _ in part] if with_image else None
+            for (person, q, _, id), text in zip(
+                part, generate(loaded, questions, images, max_new_tokens)
+            ):
+                answer = parse_letter(text, q.options) if q.kind == "classification" else text
+                yield _row(person, q, id, answer)
+
+
+def _instruction(q: Question) -> str:
+    if q.kind == "classification":
+        return prompts.letter(q.question, q.options)
+    return prompts.cloze(q.question) if q.kind == "cloze" else prompts.sentence(q.question)
+
+
+@torch.inference_mode()
+def generate(
+    loaded: Loaded, questions: Sequence[str], images: Sequence | None = None, max_new_tokens: int = 50
+) -> list[str]:
+    """Greedy answers to a batch of questions, each with its PIL image, or all without."""
+    processor = loaded.processor
+    texts = [prompt(processor, q, images is not None) for q in questions]
+    inputs = processor(
+        text=texts, images=images, padding=True, padding_side="left", return_tensors="pt"
+    ).to(loaded.device)
+    output = loaded.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+    answers = output[:, inputs["input_ids"].shape[1] :]
+    return [t.strip() for t in processor.batch_decode(answers, skip_special_tokens=True)]
+
+
+def parse_letter(text: str, options: Iterable[str]) -> str:
+    """The letter an answer begins with, leaving punctuation out; empty if it is none of the options."""
+    first = next((c for c in text if c.isalnum()), "").upper()
+    return first if first in options else ""
+
+
+def open_image(content: bytes | None):
+    """PIL image of a PNG or JPEG file's bytes; None stays None."""
+    from PIL import Image
+
+    return content and Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def _row(person: Person, q: Question, id: str, answer: str, options: dict | None = None) -> dict:
+    if q.kind == "generation":
+        score = rouge_l(q.answer, answer)
+    elif q.kind == "cloze":
+        score = float(q.answer.lower() in answer.lower())
+    else:
+        score = float(answer == q.answer)
+    return {
+        "kind": q.kind,
+        "modality": q.modality,
+        "person": person.id,
+        "question": id,
+        "answer": answer,
+        "gold": q.answer,
+        "score": score,
+        "bleu": bleu(q.answer, answer) if q.kind == "generation" else None,
+        "options": json.dumps(options) if options else None,
+    }

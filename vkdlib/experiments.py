@@ -1,0 +1,100 @@
+"""One point of an experiment: load, unlearn (or not), evaluate, keep."""
+
+from collections.abc import Sequence
+
+from vkdlib.data import KINDS, Benchmark, load_benchmark
+from vkdlib.evaluate import evaluate
+from vkdlib.methods import make_method
+from vkdlib.models import Loaded, load, weights_hash
+from vkdlib.runs import Run, changed_weights, open_run
+from vkdlib.tasks import make_tasks
+from vkdlib.unlearn import unlearn
+
+REFERENCES = ("base", "vanilla", "retain-only")  # models that are evaluated as they are
+
+
+def run(
+    experiment: str,
+    *,
+    model: str = "testbed/llava",
+    benchmark: str = "testbed/mllmu",
+    forget_ratio: int = 5,
+    method: str = "VKD",
+    settings: dict | None = None,
+    training: dict | None = None,
+    qa_image: str | None = None,
+    seed: int = 0,
+    select: bool = False,
+    kinds: Sequence[str] = KINDS,
+    protocol: str = "likelihood",
+) -> Run:
+    """Do one run, or find it if it was done before.
+
+    Args:
+        method: one of REFERENCES, or of `methods.METHODS`.
+        settings: of the method, for example {"beta": 0}.
+        training: arguments of `unlearn.unlearn`: steps, lr, batch_size, schedule, weight_decay.
+        select: pose the task on selection people, to choose settings, instead of the reported ones.
+    """
+    data = load_benchmark(benchmark)
+    loaded = load(checkpoint(model, data, method, forget_ratio))
+    base_hash = weights_hash(loaded.model.state_dict())
+    config = {
+        "model": model,
+        "benchmark": benchmark,
+        "forget_ratio": forget_ratio,
+        "method": method,
+        "settings": settings or {},
+        "training": training or {},
+        "qa_image": qa_image,
+        "seed": seed,
+        "select": select,
+        "kinds": list(kinds),
+        "protocol": protocol,
+        "data": data.hash,
+        "weights": base_hash,
+    }
+    split = data.split(forget_ratio)
+    split = split.for_selection() if select else split
+    with open_run(experiment, config) as this:
+        if this.done:
+            return this
+        history, report, delta = [], {}, None
+        if method not in REFERENCES:
+            chosen = make_method(method, **config["settings"])
+            before = {n: p.clone() for n, p in loaded.model.state_dict().items()}
+            tasks = make_tasks(loaded, split, qa_image)
+            history, report = unlearn(
+                loaded, tasks, chosen, seed=seed, folder=this.partial, **config["training"]
+            )
+            delta = changed_weights(loaded, before)
+        predictions = evaluate(loaded, split, kinds=kinds, protocol=protocol)
+        this.finish(predictions, history, report, delta, base_hash)
+    return this
+
+
+def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> str:
+    """Name of the model that a run starts from.
+
+    Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself.
+    """
+    if not model.startswith("testbed/"):
+        return model
+    kind = method if method in REFERENCES else "vanilla"
+    kind = f"retain-only-{forget_ratio}" if kind == "retain-only" else kind
+    return f"{model}-{data.name.split('/')[-1]}/{kind}"
+
+
+def load_unlearned(run: Run) -> Loaded:
+    """The model a run ended with: its vanilla model and the changed weights."""
+    from vkdlib.runs import apply_delta
+
+    data = load_benchmark(run.config["benchmark"])
+    loaded = load(
+        checkpoint(run.config["model"], data, run.config["method"], run.config["forget_ratio"])
+    )
+    delta = run.folder / "delta.safetensors"
+    if delta.exists():
+        run.check()
+        apply_delta(loaded, delta)
+    return loaded

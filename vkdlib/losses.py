@@ -1,0 +1,75 @@
+"""Loss functions, one per equation of the VKD paper. Tensors in, a scalar out.
+
+In the paper's notation an upper f or r is the forget or retain set, a lower vqa or qa says whether a
+question comes with the person's image or with the name in text.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from vkdlib.packs import IGNORE, shifted
+
+
+def answer_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """L in Eq. 1, 2 and 5: mean negative log-likelihood of the answer tokens of a batch.
+
+    Args:
+        logits: (B, T, V).
+        labels: (B, T) token ids, IGNORE outside answers.
+    Returns:
+        scalar, in nats per answer token.
+    """
+    logits, labels = shifted(logits, labels)
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+
+
+def answer_logprobs(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability of each answer token.
+
+    Args:
+        logits: (B, T, V).
+        labels: (B, T) token ids, IGNORE outside answers.
+    Returns:
+        (B, T): log p(token t | what is before it), 0 outside answers.
+    """
+    ahead, targets = shifted(logits, labels)
+    tokens = F.cross_entropy(
+        ahead.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
+    )
+    return F.pad(-tokens.view_as(targets), (1, 0))
+
+
+def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
+    """Eq. 4: L_VKD = ||f_vqa^r - t_vqa^r||², squared distance of visual features on retain images.
+
+    The paper does not say how the norm is reduced. "mean" (default) averages over tokens and channels;
+    "sum" adds the channels up and averages over tokens, which puts beta on a scale of its own.
+
+    Args:
+        student: (N, C) projector outputs of N image tokens, with gradient.
+        teacher: (N, C) the same of the frozen vanilla model.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction is {reduction!r}; it must be "mean" or "sum"')
+    squares = (student.float() - teacher.float()).square()
+    return squares.mean() if reduction == "mean" else squares.sum(-1).mean()
+
+
+def total_loss(output: Tensor, vkd: Tensor, beta: float) -> Tensor:
+    """Eq. 3: L_output + beta * L_VKD."""
+    return output + beta * vkd
+
+
+def output_loss(
+    forget_vqa: Tensor,
+    retain_vqa: Tensor,
+    alpha: float,
+    forget_qa: Tensor | float = 0.0,
+    retain_qa: Tensor | float = 0.0,
+) -> Tensor:
+    """Eq. 5 (Eq. 2 with alpha = 1): -alpha L_vqa^f + L_qa^f + L_vqa^r + L_qa^r.
+
+    The mask m of Eq. 5 multiplies the gradient of the first term (see `unlearn`). The QA terms are 0
+    by default: with the LLM frozen no trainable weight enters them, so their gradient is exactly 0.
+    """
+    return -alpha * forget_vqa + forget_qa + retain_vqa + retain_qa

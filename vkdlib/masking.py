@@ -1,0 +1,105 @@
+"""Weight masking: gradients -> Fisher information (Eq. 9) -> ratio (Eq. 10) -> mask (Eq. 11) -> hold."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vkdlib.losses import answer_nll
+from vkdlib.models import Loaded, trainable
+from vkdlib.packs import Pack, batches, collate, to_device
+
+Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
+FISHERS = ("summed", "batch", "sample")
+
+
+def fisher(
+    loaded: Loaded,
+    datasets: Sequence[Sequence[Pack]],
+    parameters: dict[str, torch.nn.Parameter],
+    kind: str = "summed",
+    batch_size: int = 4,
+) -> Weights:
+    """Eq. 9: F_diag^D = [∇L^D(θ0)]², the diagonal of the Fisher information, in fp32.
+
+    Args:
+        datasets: packs of each dataset; the losses of several are added, as below the line of Eq. 10.
+            Empty datasets count nothing.
+        kind: "summed" squares the gradient of the whole dataset's loss (the paper's text, default);
+            "batch" averages the squared gradients of batches (MMUnlearner's code; depends on the
+            batch size); "sample" averages those of single questions (the empirical Fisher proper).
+    Returns:
+        name -> squared gradient, of the parameter's shape; 0 where no gradient arrives.
+    """
+    if kind not in FISHERS:
+        raise ValueError(f"fisher is {kind!r}; it must be one of {', '.join(FISHERS)}")
+    total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+    for packs in (d for d in datasets if d):
+        if kind == "sample":
+            packs = [p.select([i]) for p in packs for i in range(len(p.segments))]
+        groups = list(batches(packs, 1 if kind == "sample" else batch_size))
+        answers = sum(answer_tokens(p) for p in packs)
+        for group in groups:
+            gradient = loss_gradient(loaded, group, parameters)
+            for name, g in gradient.items():
+                if kind == "summed":  # the dataset's mean over answer tokens, batch by batch
+                    total[name] += g * (sum(answer_tokens(p) for p in group) / answers)
+                else:
+                    total[name] += g.square() / len(groups)
+    return {name: t.square() for name, t in total.items()} if kind == "summed" else total
+
+
+def loss_gradient(loaded: Loaded, packs: Sequence[Pack], parameters: dict) -> Weights:
+    """Gradient of `answer_nll` on one batch of packs: name -> fp32 tensor of the parameter's shape."""
+    with trainable(loaded, parameters):
+        batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+        loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["labels"])
+        grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {n: g.float() for n, g in zip(parameters, grads) if g is not None}
+
+
+def answer_tokens(pack: Pack) -> int:
+    """Number of tokens of a pack that count in its loss."""
+    return sum(len(s.ids) - s.answer for s in pack.segments)
+
+
+def saliency_ratio(forget_vqa: Weights, retained: Weights) -> Weights:
+    """Eq. 10: R = [∇L_vqa^f]² / [∇(L_qa^f + L_vqa^r + L_qa^r)]².
+
+    0/0 gives 0: a weight without any gradient is not salient.
+    """
+    return {
+        name: torch.where(above > 0, above / retained[name], torch.zeros_like(above))
+        for name, above in forget_vqa.items()
+    }
+
+
+def weight_mask(ratio: Weights, d_F: float) -> Weights:
+    """Eq. 11: m_F = 1[R >= d_F]. Returns name -> bool tensor, True = salient for the forget set."""
+    return {name: r >= d_F for name, r in ratio.items()}
+
+
+def density(mask: Weights) -> float:
+    """Share of weights that a mask lets through, 0 to 1."""
+    return sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
+
+
+class Hold:
+    """Keeps chosen entries of parameters bit-identical, whatever momentum or decay would do to them."""
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], held: Weights):
+        """Remember the values of today.
+
+        Args:
+            held: name -> bool tensor, True where the entry must not move.
+        """
+        self.entries = [
+            (parameters[name], where.to(parameters[name].device), parameters[name].detach().clone())
+            for name, where in held.items()
+        ]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put held entries back; call it after each optimiser step."""
+        for parameter, where, value in self.entries:
+            parameter.copy_(torch.where(where, value, parameter))

@@ -1,0 +1,21 @@
+"""Unlearning methods by name. Each is a frozen record of its settings with three functions: what it
+trains (`scope`), what it makes ready (`prepare`), and its named loss terms (`terms`)."""
+
+from vkdlib.methods.vkd import VKD
+
+METHODS = {"VKD": VKD}
+
+
+def make_method(name: str, **settings):
+    """A method with given settings, for example make_method("VKD", beta=0).
+
+    Raises:
+        ValueError: the method or one of its settings is not known.
+    """
+    if name not in METHODS:
+        raise ValueError(f"method is {name!r}; there are: {', '.join(METHODS)}")
+    known = METHODS[name].__dataclass_fields__
+    for setting in settings:
+        if setting not in known:
+            raise ValueError(f"{name} has no setting {setting!r}; it has: {', '.join(known)}")
+    return METHODS[name](**settings)

@@ -1,0 +1,163 @@
+"""VKD, the paper's method: prune neurons, mask weights, fine-tune the visual module under Eq. 3."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vkdlib import masking, pruning
+from vkdlib.losses import answer_nll, output_loss, total_loss, vkd_loss
+from vkdlib.masking import Weights
+from vkdlib.models import Loaded, caught_features, mlp_output, live_blocks, visual_features
+from vkdlib.models import visual_parameters
+from vkdlib.packs import Pack, batches, collate, to_device
+from vkdlib.tasks import Tasks
+
+MASK_SCOPES = ("forget", "update")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a method makes ready before its first step.
+
+    Attributes:
+        mask: m of Eq. 5, name -> bool; None lets every weight forget.
+        held: entries that must not move at all, name -> bool.
+        teacher: person -> (tokens, C) projector output of the vanilla model.
+        report: what to tell the user (neurons pruned, density of the mask).
+    """
+
+    mask: Weights | None
+    held: Weights
+    teacher: dict[str, Tensor]
+    report: dict[str, float]
+
+
+@dataclass(frozen=True)
+class VKD:
+    """Settings of VKD.
+
+    Attributes:
+        alpha: strength of forgetting, Eq. 5 (paper: 1.25).
+        beta: strength of the distillation, Eq. 3 (paper: 0.3).
+        prune, mask: whether neurons are pruned and weights masked (for ablations).
+        d_I: threshold of Eq. 8 on the importance ratio. Not published.
+        d_F: threshold of Eq. 11 on the saliency ratio. Not published.
+        layers: how many of the deepest live vision blocks are trained; None: the deeper half.
+        fisher: reading of Eq. 9, see `masking.fisher`.
+        mask_scope: "forget": m multiplies the gradient of the forget term, as Eq. 5 is written.
+            "update": masked weights do not move at all.
+        reduction: of Eq. 4, see `losses.vkd_loss`.
+    """
+
+    alpha: float = 1.25
+    beta: float = 0.3
+    prune: bool = True
+    mask: bool = True
+    d_I: float = 2.0
+    d_F: float = 1.0
+    layers: int | None = None
+    fisher: str = "summed"
+    mask_scope: str = "forget"
+    reduction: str = "mean"
+
+    def __post_init__(self):
+        if self.mask_scope not in MASK_SCOPES:
+            raise ValueError(f"mask_scope is {self.mask_scope!r}; it must be one of {MASK_SCOPES}")
+
+    def scope(self, loaded: Loaded) -> dict[str, torch.nn.Parameter]:
+        """What is trained: vision MLPs and projector; the LLM stays frozen."""
+        return visual_parameters(loaded, self.layers)
+
+    def prepare(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Prepared:
+        """Ask the teacher, prune (Eq. 6-8), then compute the mask of the pruned model (Eq. 9-11).
+
+        Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
+        """
+        teacher = teacher_features(loaded, tasks.retain_vqa, batch_size) if self.beta else {}
+        parameters = self.scope(loaded)
+        report, held, mask = {}, {}, None
+        if self.prune:
+            neurons = self.choose_neurons(loaded, tasks, batch_size)
+            pruning.prune(loaded, neurons)
+            held = pruned_entries(loaded, neurons, parameters)
+            total = sum(n.numel() for n in neurons.values())
+            report["pruned"] = sum(int(n.sum()) for n in neurons.values()) / total
+        if self.mask:
+            mask = self.choose_weights(loaded, tasks, batch_size)
+            report["mask_density"] = masking.density(mask)
+            if self.mask_scope == "update":
+                held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
+        return Prepared(mask, held, teacher, report)
+
+    def choose_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> pruning.Neurons:
+        """Eq. 6 to 8 on the four data sets."""
+        measured = [
+            pruning.importance(loaded, packs, self.layers, batch_size)
+            for packs in (tasks.forget_vqa, tasks.retain_vqa, tasks.forget_qa, tasks.retain_qa)
+        ]
+        return pruning.neurons_to_prune(pruning.importance_ratio(*measured), self.d_I)
+
+    def choose_weights(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Weights:
+        """Eq. 9 to 11. QA without an image reaches no weight in scope and is left out."""
+        kept = [tasks.retain_vqa, with_image(tasks.forget_qa), with_image(tasks.retain_qa)]
+        above, below = (
+            masking.fisher(loaded, sets, self.scope(loaded), self.fisher, batch_size)
+            for sets in ([tasks.forget_vqa], kept)
+        )
+        return masking.weight_mask(masking.saliency_ratio(above, below), self.d_F)
+
+    def forget_terms(self, loaded: Loaded, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+        """The masked part of Eq. 5: (-alpha L_vqa^f, its named losses)."""
+        forget_vqa = loss(loaded, batch.forget_vqa)
+        return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
+
+    def keep_terms(self, loaded: Loaded, batch: Tasks, teacher: dict[str, Tensor]):
+        """The rest of Eq. 3 and 5: (L_vqa^r + L_qa^f + L_qa^r + beta L_VKD, its named losses)."""
+        with caught_features(loaded) as caught:
+            retain_vqa = loss(loaded, batch.retain_vqa)
+        named = {"retain_vqa": retain_vqa}
+        for name in ("forget_qa", "retain_qa"):
+            packs = with_image(getattr(batch, name))
+            if packs:
+                named[name] = loss(loaded, packs)
+        qa = (named.get("forget_qa", 0.0), named.get("retain_qa", 0.0))
+        output = output_loss(0.0, retain_vqa, self.alpha, *qa)
+        if not self.beta:
+            return output, named
+        target = torch.cat([teacher[p.key] for p in batch.retain_vqa]).to(caught[0].device)
+        named["vkd"] = vkd_loss(caught[0], target, self.reduction)
+        return total_loss(output, named["vkd"], self.beta), named
+
+
+def loss(loaded: Loaded, packs: Sequence[Pack]) -> Tensor:
+    """`answer_nll` of a batch of packs."""
+    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["labels"])
+
+
+def with_image(packs: Sequence[Pack]) -> list[Pack]:
+    """Packs that have an image; the others reach no weight of the visual module."""
+    return [p for p in packs if p.image]
+
+
+@torch.no_grad()
+def teacher_features(loaded: Loaded, packs: Sequence[Pack], batch_size: int = 8) -> dict[str, Tensor]:
+    """t of Eq. 4, computed once: person -> (tokens, C) projector output, kept off the GPU."""
+    features = {}
+    for group in batches(packs, batch_size):
+        found = visual_features(loaded, pruning.image_inputs(loaded, group)).cpu()
+        counts = [sum(i == loaded.processor.image_token_id for i in p.prefix) for p in group]
+        features |= {p.key: f.clone() for p, f in zip(group, found.split(counts))}
+    return features
+
+
+def pruned_entries(loaded: Loaded, neurons: pruning.Neurons, parameters: dict) -> Weights:
+    """Where pruned neurons are in the trained parameters: name -> bool of the parameter's shape."""
+    names = {p: name for name, p in parameters.items()}
+    held = {}
+    for i, chosen in neurons.items():
+        weight = mlp_output(live_blocks(loaded)[i]).weight
+        held[names[weight]] = chosen.to(weight.device).expand_as(weight).clone()
+    return held

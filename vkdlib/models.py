@@ -1,0 +1,229 @@
+"""Load models, and say where their parts are.
+
+A `Family` is all that vkdlib knows of an architecture. Parts are found by attribute and by the type of
+their modules, never by parameter names: these differ between versions of transformers and between
+memory and disk.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vkdlib import paths
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the parts of an architecture are.
+
+    Attributes:
+        model_type: `config.model_type` of the checkpoints it fits.
+        tower, projector, language: model -> module.
+        blocks: tower -> its blocks, all of them, in order.
+        live: (model, number of blocks) -> how many of them are read; the rest are dead.
+    """
+
+    model_type: str
+    tower: Callable[[nn.Module], nn.Module]
+    projector: Callable[[nn.Module], nn.Module]
+    language: Callable[[nn.Module], nn.Module]
+    blocks: Callable[[nn.Module], nn.ModuleList]
+    live: Callable[[nn.Module, int], int]
+
+
+def _llava_live(model: nn.Module, blocks: int) -> int:
+    """LLaVA reads hidden state `vision_feature_layer` (0 is the embedding): later blocks are dead."""
+    layer = model.config.vision_feature_layer
+    return max(blocks + 1 + i if i < 0 else i for i in ([layer] if isinstance(layer, int) else layer))
+
+
+FAMILIES = {
+    "llava": Family(
+        model_type="llava",
+        tower=lambda model: model.model.vision_tower,
+        projector=lambda model: model.model.multi_modal_projector,
+        language=lambda model: model.model.language_model,
+        blocks=lambda tower: tower.encoder.layers,
+        live=_llava_live,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its processor and family. `name` is what it was loaded as."""
+
+    model: nn.Module
+    processor: object
+    family: Family
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.get_input_embeddings().weight.dtype
+
+    @property
+    def pad(self) -> int:
+        return self.processor.tokenizer.pad_token_id or 0
+
+
+def load(name: str, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Loaded:
+    """Load a model in evaluation mode.
+
+    Args:
+        name: "testbed/llava-mllmu/vanilla" (also base, retain-only-5, retain-only-10), a folder, or
+            an id of the Hugging Face Hub.
+        revision: commit on the Hub.
+        dtype: of the weights; fp32 is what is trained (smaller types lose small updates).
+    Raises:
+        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = _folder(name)
+    try:
+        processor = AutoProcessor.from_pretrained(folder, revision=revision, backend="pil")
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, revision=revision, dtype=dtype, use_safetensors=True
+        )
+    except OSError as error:
+        raise FileNotFoundError(f"model {name}: {error}") from error
+    except Exception as error:
+        if "safetensor" not in type(error).__name__.lower():
+            raise
+        raise ValueError(f"model {name}: its weights are damaged ({error})") from error
+    return Loaded(model.eval(), processor, family_of(model), name)
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family of a model, by the type its configuration states."""
+    kind = model.config.model_type
+    if kind not in FAMILIES:
+        raise ValueError(f"model type {kind!r} is not known; vkdlib knows {', '.join(FAMILIES)}")
+    return FAMILIES[kind]
+
+
+def _folder(name: str) -> str:
+    """Path of an embedded model, or the name itself (a folder or a Hub id)."""
+    if not name.startswith("testbed/"):
+        return name
+    folder = paths.CHECKPOINTS / name.removeprefix("testbed/")
+    cached = paths.cache() / "models" / name.removeprefix("testbed/")
+    for place in (folder, cached):
+        if (place / "config.json").exists():
+            return str(place)
+    shipped = sorted(str(p.parent.relative_to(paths.CHECKPOINTS)) for p in
+                     paths.CHECKPOINTS.glob("*/*/config.json"))  # fmt: skip
+    raise FileNotFoundError(
+        f"{name}: not shipped and not trained yet. Shipped: {', '.join(shipped)}; train it with "
+        f"`python -m vkdlib.testbed build --only {name.removeprefix('testbed/')}`"
+    )
+
+
+def live_blocks(loaded: Loaded) -> list[nn.Module]:
+    """Blocks of the vision tower whose output is used, first to last."""
+    blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
+    return list(blocks[: loaded.family.live(loaded.model, len(blocks))])
+
+
+def mlp_output(block: nn.Module) -> nn.Linear:
+    """The output projection of a block's MLP: the last Linear in it. Its inputs are the neurons."""
+    return [m for m in block.mlp.modules() if isinstance(m, nn.Linear)][-1]
+
+
+def vision_mlps(loaded: Loaded, layers: int | None = None) -> dict[int, nn.Module]:
+    """MLPs of the deepest `layers` live blocks: block number -> module.
+
+    None takes the deeper half: the paper puts "emphasis on the deeper layers" (§3.2).
+    """
+    blocks = live_blocks(loaded)
+    layers = (len(blocks) + 1) // 2 if layers is None else layers
+    if not 1 <= layers <= len(blocks):
+        raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live vision blocks")
+    return {i: blocks[i].mlp for i in range(len(blocks) - layers, len(blocks))}
+
+
+def visual_parameters(loaded: Loaded, layers: int | None = None) -> dict[str, nn.Parameter]:
+    """What VKD trains: weights and biases of the vision MLPs (§3.2) and of the projector.
+
+    Returns:
+        "mlp.<block>.<name>" and "projector.<name>" -> parameter.
+    """
+    found = {}
+    for number, mlp in vision_mlps(loaded, layers).items():
+        found |= {f"mlp.{number}.{n}": p for n, p in mlp.named_parameters()}
+    projector = loaded.family.projector(loaded.model)
+    return found | {f"projector.{n}": p for n, p in projector.named_parameters()}
+
+
+@contextlib.contextmanager
+def trainable(loaded: Loaded, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
+    """Within: only `parameters` require grad, everything else is frozen. Restores what was before."""
+    before = {p: p.requires_grad for p in loaded.model.parameters()}
+    chosen = set(parameters.values())
+    for p in before:
+        if p.is_floating_point():
+            p.requires_grad_(p in chosen)
+    try:
+        yield
+    finally:
+        for p, value in before.items():
+            if p.is_floating_point():
+                p.requires_grad_(value)
+            p.grad = None
+
+
+def visual_features(loaded: Loaded, images: dict[str, Tensor]) -> Tensor:
+    """Projector outputs of a batch of images: f and t of Eq. 4.
+
+    Args:
+        images: image inputs of the model, as `packs.collate` makes them.
+    Returns:
+        (N, C): all N image tokens of all images, C channels of the LLM.
+    """
+    features = loaded.model.get_image_features(**images).pooler_output
+    return torch.cat([f.flatten(0, -2) for f in features])
+
+
+@contextlib.contextmanager
+def caught_features(loaded: Loaded) -> Iterator[list[Tensor]]:
+    """Within: the projector's output of each forward pass is appended to the list, (N, C) each.
+
+    It is how VKD sees the student's features without a second pass through the vision tower.
+    """
+    caught: list[Tensor] = []
+    hook = loaded.family.projector(loaded.model).register_forward_hook(
+        lambda module, args, output: caught.append(output.flatten(0, -2))
+    )
+    try:
+        yield caught
+    finally:
+        hook.remove()
+
+
+def weights_hash(tensors: dict[str, Tensor]) -> str:
+    """sha256 of named tensors: names, types, shapes and bits, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+        digest.update(t.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

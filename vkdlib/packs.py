@@ -1,0 +1,195 @@
+"""Packs: one image and all its questions in one sequence.
+
+Every question about a picture repeats the picture: 576 of about 620 tokens in LLaVA-1.5. A pack lays
+out `[prefix with the image][question answer][question answer]…` once. A block mask lets a segment see
+the prefix and itself, and positions restart after the prefix, so losses and gradients are those of the
+separate sequences (tests/test_packs.py). A pack of one question is the ordinary case; a pack without
+image has an empty prefix.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+IGNORE = -100  # label of a token that is not part of an answer
+PREFIX, PADDING = 0, -1  # segment numbers; the questions count from 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens of one question and its answer.
+
+    Attributes:
+        ids: question, answer, end-of-sequence.
+        answer: index in `ids` at which the answer begins (at least 1).
+    """
+
+    ids: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One image (or none) with its questions.
+
+    Attributes:
+        prefix: token ids up to and with the last image token; empty without an image.
+        segments: the questions, in order.
+        image: what the processor made of the image (pixel_values …, batch dimension first); empty
+            without an image.
+        key: whose pack it is; unused in computation.
+    """
+
+    prefix: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    image: dict[str, Tensor]
+    key: str = ""
+
+    def select(self, indices: Sequence[int]) -> "Pack":
+        """The same image with some of the questions."""
+        return replace(self, segments=tuple(self.segments[i] for i in indices))
+
+
+def make_pack(processor, pairs: Sequence[tuple[str, str]], image=None, key: str = "") -> Pack:
+    """Tokenise questions and answers about one image, with the processor's own chat template.
+
+    Args:
+        processor: a transformers processor (tokenizer, image processor, chat template).
+        pairs: (question, answer), at least one; an empty answer is an error.
+        image: PIL image, or None for questions in text only.
+    Returns:
+        the pack; labels will cover answer and end-of-sequence only.
+    Raises:
+        ValueError: no pair, an empty answer, or a prompt longer than the model's context.
+    """
+    if not pairs:
+        raise ValueError(f"a pack needs at least one question (person {key!r} has none)")
+    prefix, features = (), {}
+    if image is not None:
+        prefix, features = _image_prefix(processor, pairs[0][0], image)
+    segments = tuple(_segment(processor, q, a, image is not None, key) for q, a in pairs)
+    limit = processor.tokenizer.model_max_length
+    longest = len(prefix) + max(len(s.ids) for s in segments)
+    if longest > limit:
+        raise ValueError(
+            f"a question of person {key!r} needs {longest} tokens, the model takes {limit}: "
+            "shorten the question or its answer"
+        )
+    return Pack(prefix, segments, features, key)
+
+
+def prompt(processor, question: str, with_image: bool) -> str:
+    """The text of a question as the chat template puts it, up to where the answer begins."""
+    content = [{"type": "image"}] * with_image + [{"type": "text", "text": question}]
+    turns = [{"role": "user", "content": content}]
+    return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def _image_prefix(processor, question: str, image) -> tuple[tuple[int, ...], dict[str, Tensor]]:
+    """Token ids up to the last image token, which the processor repeats as the image needs."""
+    text = prompt(processor, question, True)
+    inputs = dict(processor(images=[image], text=[text], return_tensors="pt"))
+    ids = inputs.pop("input_ids")[0].tolist()
+    inputs.pop("attention_mask", None)
+    end = len(ids) - ids[::-1].index(processor.image_token_id)
+    return tuple(ids[:end]), inputs
+
+
+def _segment(processor, question: str, answer: str, with_image: bool, key: str) -> Segment:
+    """Tokens of question and answer after the image (all of them if there is none)."""
+    if not answer:
+        raise ValueError(f"the answer to {question!r} of person {key!r} is empty")
+    tokenizer = processor.tokenizer
+    before = prompt(processor, question, with_image)
+    gap = "" if before[-1:].isspace() else " "
+    asked = tokenizer(before).input_ids
+    ids = tokenizer(before + gap + answer).input_ids + [tokenizer.eos_token_id]
+    # The longest common prefix, because a tokenizer may merge across the end of the prompt.
+    start = next((i for i, (a, b) in enumerate(zip(asked, ids)) if a != b), len(asked))
+    if with_image:
+        # A special token is never merged with its neighbours: cutting here changes no other token.
+        cut = len(ids) - ids[::-1].index(processor.image_token_id)
+        ids, start = ids[cut:], start - cut
+    return Segment(tuple(ids), start)
+
+
+def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.float32) -> dict:
+    """Lay packs out as a batch of B rows of T tokens, padded on the right.
+
+    Returns:
+        "inputs": what the model takes: input_ids (B, T), position_ids (B, T), attention_mask
+            (B, 1, T, T) additive in `dtype`, and the image inputs;
+        "labels": (B, T) answer tokens, IGNORE elsewhere;
+        "segments": (B, T) number of the question (from 1), PREFIX or PADDING.
+    """
+    length = max(len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in packs)
+    ids = torch.full((len(packs), length), pad)
+    positions = torch.zeros(len(packs), length, dtype=torch.long)
+    labels = torch.full((len(packs), length), IGNORE)
+    segments = torch.full((len(packs), length), PADDING)
+    for row, pack in enumerate(packs):
+        at = len(pack.prefix)
+        ids[row, :at] = torch.tensor(pack.prefix, dtype=torch.long)
+        positions[row, :at] = torch.arange(at)
+        segments[row, :at] = PREFIX
+        for number, segment in enumerate(pack.segments, 1):
+            end = at + len(segment.ids)
+            ids[row, at:end] = torch.tensor(segment.ids)
+            positions[row, at:end] = torch.arange(len(segment.ids)) + len(pack.prefix)
+            labels[row, at + segment.answer : end] = ids[row, at + segment.answer : end]
+            segments[row, at:end] = number
+            at = end
+    inputs = {
+        "input_ids": ids,
+        "position_ids": positions,
+        "attention_mask": block_mask(segments, dtype),
+        **_stack_images(packs),
+    }
+    return {"inputs": inputs, "labels": labels, "segments": segments}
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """Move a collated batch."""
+    inputs = {name: t.to(device) for name, t in batch["inputs"].items()}
+    return {"inputs": inputs, "labels": batch["labels"].to(device), "segments": batch["segments"].to(device)}
+
+
+def block_mask(segments: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Additive attention mask: a token sees the prefix and its own segment, causally.
+
+    Args:
+        segments: (B, T) segment numbers as made by `collate`.
+    Returns:
+        (B, 1, T, T): 0 where row may look at column, the lowest number of `dtype` elsewhere. A padding
+        token sees padding only, so that no row is empty.
+    """
+    here, there = segments[:, :, None], segments[:, None, :]
+    seen = (here == there) | ((there == PREFIX) & (here > PREFIX))
+    seen &= torch.ones_like(seen[0]).tril()
+    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return mask[:, None]
+
+
+def shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Put each label beside the logits that predict it: (B, T-1, V) and (B, T-1).
+
+    The first answer token is predicted from its own segment's last question token, so a shift by one
+    never crosses segments.
+    """
+    return logits[:, :-1], labels[:, 1:]
+
+
+def batches(packs: Sequence[Pack], size: int) -> Iterator[list[Pack]]:
+    """Cut packs into lists of at most `size`, in order."""
+    for start in range(0, len(packs), size):
+        yield list(packs[start : start + size])
+
+
+def _stack_images(packs: Sequence[Pack]) -> dict[str, Tensor]:
+    """Join the image inputs of the packs along the batch dimension."""
+    names = {name for p in packs for name in p.image}
+    if any(names - set(p.image) for p in packs):
+        raise ValueError("packs with and without an image cannot share a batch")
+    return {name: torch.cat([p.image[name] for p in packs]) for name in sorted(names)}

@@ -1,0 +1,30 @@
+"""Where things are: the repository, what is cached, what is shipped."""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKPOINTS = PACKAGE / "checkpoints"  # shipped weights of the embedded models
+
+
+def root() -> Path:
+    """The folder that holds notebooks/ and figures/: VKDLIB_ROOT, the checkout, or where you are."""
+    if "VKDLIB_ROOT" in os.environ:
+        return Path(os.environ["VKDLIB_ROOT"])
+    checkout = PACKAGE.parent
+    return checkout if (checkout / "notebooks").is_dir() else Path.cwd()
+
+
+def runs() -> Path:
+    """Where run folders are kept."""
+    return root() / "runs"
+
+
+def figures() -> Path:
+    """Where figures and tables go; their data go to `figures()/data`."""
+    return root() / "figures"
+
+
+def cache() -> Path:
+    """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib."""
+    return Path(os.environ.get("VKDLIB_CACHE", Path.home() / ".cache" / "vkdlib"))

@@ -1,0 +1,86 @@
+"""Records -> figures. Functions take an axis and a table and draw; `save_figure` writes PDF and PNG."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from vkdlib import paths
+from vkdlib.evaluate import open_image
+from vkdlib.metrics import TABLE_1
+
+CHANCE = 25.0  # per cent, four options
+COLOURS = {"vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452"}
+
+
+def use_style() -> None:
+    """Use the kit's figure style from here on."""
+    plt.style.use(paths.PACKAGE / "style.mplstyle")
+
+
+def save_figure(figure: plt.Figure, name: str) -> Path:
+    """Write figures/<name>.pdf and .png; the same figure always gives the same bytes."""
+    folder = paths.figures()
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    return folder / f"{name}.png"
+
+
+def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
+    """Table 1 as dots with 95 % intervals: six columns, one colour a method, chance dashed."""
+    rows = records[(records.kind == "classification") & (records.metric == "accuracy")]
+    methods = list(rows.method.unique())
+    for k, method in enumerate(methods):
+        for x, (group, modality) in enumerate(TABLE_1.values()):
+            r = rows[(rows.method == method) & (rows.set == group) & (rows.modality == modality)]
+            at = x + (k - (len(methods) - 1) / 2) * 0.2
+            ax.errorbar(
+                np.full(len(r), at), r.value, [r.value - r.low, r.high - r.value], fmt="o", ms=4,
+                capsize=2, lw=1, color=COLOURS.get(method), label=method if x == 0 else None,
+            )  # fmt: skip
+    ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
+    ax.annotate("chance", (5.45, CHANCE), ha="right", va="bottom", color="grey")
+    ax.set_xticks(range(len(TABLE_1)), [t.replace(" ", "\n", 1) for t in TABLE_1])
+    ax.set_ylim(0, 104)
+    ax.set_ylabel("accuracy (%)")
+    ax.legend(loc="lower left")
+    return ax
+
+
+def gallery(
+    people: Sequence[tuple[str, bytes]], question: str, answers: Mapping[str, Sequence[tuple[str, bool]]]
+) -> plt.Figure:
+    """Portraits with a question and what each model answers; right answers are green, wrong ones red.
+
+    Args:
+        people: (title, PNG or JPEG bytes), at least one.
+        answers: model -> (answer, is it right) for each of the people.
+    """
+    figure, axes = plt.subplots(1, len(people), figsize=(1.45 * len(people), 2.4), squeeze=False)
+    figure.suptitle(f"“{question}”")
+    for i, (ax, (title, image)) in enumerate(zip(axes[0], people)):
+        ax.imshow(open_image(image), interpolation="lanczos")
+        ax.set_title(title)
+        ax.axis("off")
+        for line, (model, said) in enumerate(answers.items()):
+            text, right = said[i]
+            label = f"{model}: {textwrap.shorten(text or '(nothing)', 24)}"
+            colour = "#2a7f3f" if right else "#b3262e"
+            ax.text(0.5, -0.14 - 0.15 * line, label, color=colour, ha="center", fontsize=7,
+                    transform=ax.transAxes)  # fmt: skip
+    return figure
+
+
+def losses(ax: plt.Axes, history: pd.DataFrame) -> plt.Axes:
+    """The named losses of a run by step."""
+    for name in history.columns.difference(["step", "lr"]):
+        ax.plot(history.step, history[name], lw=1, label=name)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    ax.set_yscale("log")
+    ax.legend()
+    return ax

@@ -1,0 +1,23 @@
+"""What a run needs beyond the paper's equations, for each kind of machine.
+
+The paper publishes alpha and beta, and neither the thresholds d_I and d_F nor learning rate, steps or
+batch. Those of the testbed were chosen on selection people, who are never reported, by the rule and grid
+in notebooks/sweeps/selection.yaml; its results are in figures/data/selection.csv.
+"""
+
+TESTBED = {
+    "method": {"alpha": 1.25, "beta": 0.3, "d_I": 2.0, "d_F": 1.0, "layers": None},
+    "training": {"steps": 60, "lr": 3e-4, "batch_size": 5, "schedule": "constant", "weight_decay": 0.0},
+}
+PRESETS = {"testbed": TESTBED}
+
+
+def preset(name: str, part: str, **changes) -> dict:
+    """Settings of a preset with changes; a change that is None leaves the preset's value.
+
+    Args:
+        part: "method" or "training".
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name][part] | {k: v for k, v in changes.items() if v is not None}

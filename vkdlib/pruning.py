@@ -1,0 +1,116 @@
+"""Neuron pruning: activations -> importance (Eq. 6, 7) -> which neurons (Eq. 8) -> apply, undo.
+
+A neuron is one coordinate of the input of a vision MLP's output projection. Pruning it sets its column
+of that projection to zero, which is the same as setting its activation to zero.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vkdlib.models import Loaded, live_blocks, mlp_output, vision_mlps
+from vkdlib.packs import Pack, batches, collate
+
+Neurons = dict[int, Tensor]  # block number -> one entry per neuron of its MLP
+
+
+@torch.no_grad()
+def importance(
+    loaded: Loaded, packs: Sequence[Pack], layers: int | None = None, batch_size: int = 8
+) -> Neurons:
+    """Eq. 6: I_abs(D, n) = 1/|D| sum_{i in D} |z(i)|, mean absolute activation of each neuron.
+
+    A sample i is one question about one image, and |z(i)| is the mean over its image tokens: an image
+    counts as often as there are questions about it. The vision tower does not see the question.
+
+    Args:
+        packs: D. Text-only packs leave vision neurons without any activation: their I_abs is 0.
+        layers: how many of the deepest live blocks; None takes the deeper half.
+    Returns:
+        block number -> (neurons,) fp32.
+    """
+    outputs = {i: mlp_output(live_blocks(loaded)[i]) for i in vision_mlps(loaded, layers)}
+    totals = {i: torch.zeros(m.in_features) for i, m in outputs.items()}
+    count = 0
+    for group in batches([p for p in packs if p.image], batch_size):
+        weights = torch.tensor([float(len(p.segments)) for p in group])
+        for i, z in activations(loaded, group, outputs).items():
+            # Split by image, because images of some families have different numbers of tokens.
+            means = [a.abs().float().mean(0) for a in z.flatten(0, -2).chunk(len(group))]
+            totals[i] += weights @ torch.stack(means).cpu()
+        count += int(weights.sum())
+    return {i: t / max(count, 1) for i, t in totals.items()}
+
+
+def activations(
+    loaded: Loaded, packs: Sequence[Pack], outputs: dict[int, nn.Linear]
+) -> dict[int, Tensor]:
+    """Neurons' activations z: the inputs of the given MLP output projections for the packs' images."""
+    caught: dict[int, Tensor] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, i=i: caught.__setitem__(i, args[0]))
+        for i, module in outputs.items()
+    ]
+    try:
+        loaded.model.get_image_features(**image_inputs(loaded, packs))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return caught
+
+
+def image_inputs(loaded: Loaded, packs: Sequence[Pack]) -> dict[str, Tensor]:
+    """The image inputs of a batch of packs, without the text, on the model's device."""
+    inputs = collate([p.select([0]) for p in packs], loaded.pad, loaded.dtype)["inputs"]
+    names = packs[0].image
+    return {name: inputs[name].to(loaded.device) for name in names}
+
+
+def importance_ratio(
+    forget_vqa: Neurons,
+    retain_vqa: Neurons,
+    forget_qa: Neurons | None = None,
+    retain_qa: Neurons | None = None,
+) -> Neurons:
+    """Eq. 7: I_u = I_abs(D_vqa^f) / (I_abs(D_qa^f) + I_abs(D_vqa^r) + I_abs(D_qa^r)).
+
+    The QA terms are 0 by default: text passes no vision neuron. 0/0 gives 0: a neuron that never fires
+    is not important.
+    """
+    ratio = {}
+    for i, above in forget_vqa.items():
+        below = retain_vqa[i] + sum(qa[i] for qa in (forget_qa, retain_qa) if qa is not None)
+        ratio[i] = torch.where(above > 0, above / below, torch.zeros_like(above))
+    return ratio
+
+
+def neurons_to_prune(ratio: Neurons, d_I: float) -> Neurons:
+    """Eq. 8: n_P = 1[I_u >= d_I]. Returns block number -> (neurons,) bool, True = prune."""
+    return {i: r >= d_I for i, r in ratio.items()}
+
+
+@torch.no_grad()
+def prune(loaded: Loaded, neurons: Neurons) -> dict[int, Tensor]:
+    """Set the columns of pruned neurons to zero, in place.
+
+    Returns:
+        what `undo` needs: block number -> the projection's weight as it was.
+    """
+    before = {}
+    for i, chosen in neurons.items():
+        weight = mlp_output(live_blocks(loaded)[i]).weight
+        if chosen.shape != (weight.shape[1],):
+            raise ValueError(
+                f"block {i} has {weight.shape[1]} neurons, the mask has shape {tuple(chosen.shape)}"
+            )
+        before[i] = weight.clone()
+        weight[:, chosen.to(weight.device)] = 0
+    return before
+
+
+@torch.no_grad()
+def undo(loaded: Loaded, before: dict[int, Tensor]) -> None:
+    """Put back what `prune` returned: weights are bit-identical to what they were."""
+    for i, weight in before.items():
+        mlp_output(live_blocks(loaded)[i]).weight.copy_(weight)

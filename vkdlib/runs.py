@@ -1,0 +1,235 @@
+"""Run folders: a run is found by what it was made from, appears whole or not at all, and is never redone.
+
+`runs/<experiment>/<hash>/` holds config.json, env.json, history.csv, predictions.parquet, metrics.json,
+delta.safetensors (changed weights only) and, written last, DONE with the hash of every file. Until then
+the folder is called `<hash>.part` and may hold a checkpoint to go on from.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+import vkdlib
+from vkdlib import metrics, paths
+from vkdlib.models import Loaded, file_hash, weights_hash
+from vkdlib.training import write_csv
+
+RECORD = [
+    "experiment", "model", "benchmark", "forget_ratio", "method", "seed", "set", "modality", "kind",
+    "metric", "value", "n", "low", "high", "run",
+]  # fmt: skip
+
+
+class RunError(RuntimeError):
+    """A run's folder is not what its DONE file says."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Attributes:
+        experiment: name of the folder it is kept in.
+        config: all that makes it what it is; JSON values only.
+        home: where experiments are kept.
+    """
+
+    experiment: str
+    config: dict
+    home: Path
+
+    @property
+    def hash(self) -> str:
+        """First 12 digits of the sha256 of configuration and library version."""
+        identity = json.dumps(self.config | {"vkdlib": vkdlib.__version__}, sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> Path:
+        return self.home / self.experiment / self.hash
+
+    @property
+    def partial(self) -> Path:
+        """Where an unfinished run keeps its checkpoint."""
+        return self.folder.with_name(self.hash + ".part")
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").exists()
+
+    def finish(
+        self,
+        predictions: pd.DataFrame,
+        history: list[dict] = (),
+        report: dict | None = None,
+        delta: dict[str, Tensor] | None = None,
+        base_hash: str = "",
+    ) -> None:
+        """Write everything, DONE last, then give the folder its name.
+
+        Args:
+            delta: name -> changed tensor; None for a model that was not changed.
+            base_hash: `weights_hash` of the model that the delta applies to.
+        """
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_json(self.partial / "config.json", self.config)
+        write_json(self.partial / "env.json", environment())
+        numbers = metrics.summarise(predictions).to_dict("records")
+        write_json(self.partial / "metrics.json", {"report": report or {}, "metrics": numbers})
+        predictions.to_parquet(self.partial / "predictions.parquet", index=False)
+        if history:
+            write_csv(self.partial / "history.csv", history)
+        if delta:
+            save_delta(self.partial / "delta.safetensors", delta, base_hash)
+        (self.partial / "checkpoint.safetensors").unlink(missing_ok=True)
+        files = {f.name: file_hash(f) for f in sorted(self.partial.iterdir()) if f.is_file()}
+        write_json(self.partial / "DONE", files)
+        shutil.rmtree(self.folder, ignore_errors=True)  # a folder without DONE is no run
+        os.rename(self.partial, self.folder)
+
+    def check(self) -> None:
+        """Raise RunError if a file of a finished run is missing or was changed."""
+        for name, expected in json.loads((self.folder / "DONE").read_text()).items():
+            file = self.folder / name
+            if not file.exists() or file_hash(file) != expected:
+                state = "was changed" if file.exists() else "is missing"
+                raise RunError(f"{file} {state} since the run ended: delete {self.folder}, run again")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The predictions of a finished run, checked against DONE."""
+        self.check()
+        return pd.read_parquet(self.folder / "predictions.parquet")
+
+    @property
+    def report(self) -> dict:
+        """What the method said of its preparation (neurons pruned, density of the mask)."""
+        return json.loads((self.folder / "metrics.json").read_text())["report"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Losses by step; empty for a model that was not trained."""
+        file = self.folder / "history.csv"
+        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+
+    def records(self, **swept) -> pd.DataFrame:
+        """The run's numbers in the layout of figures/data.
+
+        Args:
+            swept: further columns, name -> value.
+        """
+        found = metrics.summarise(self.predictions)
+        known = {k: self.config[k] for k in ("model", "benchmark", "forget_ratio", "method", "seed")}
+        found = found.assign(experiment=self.experiment, run=self.hash, **known)
+        return found[RECORD].assign(**swept)
+
+
+@contextlib.contextmanager
+def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterator[Run]:
+    """Within: this process alone works on the run; another one that wants it waits.
+
+    Look at `run.done` first: a finished run is never computed again.
+    """
+    from filelock import FileLock
+
+    run = Run(experiment, json.loads(json.dumps(config)), home or paths.runs())
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder.with_name(run.hash + ".lock")):
+        if run.done:
+            run.check()
+        yield run
+
+
+def find(experiment: str, home: Path | None = None) -> list[Run]:
+    """All finished runs of an experiment."""
+    home = home or paths.runs()
+    found = []
+    for done in sorted((home / experiment).glob("*/DONE")):
+        config = json.loads((done.parent / "config.json").read_text())
+        run = Run(experiment, config, home)
+        if run.folder == done.parent:  # else it was made by another version of the library
+            found.append(run)
+    return found
+
+
+def write_records(name: str, records: list[pd.DataFrame]) -> Path:
+    """Write figures/data/<name>.csv: sorted rows, four decimals, so that two runs can be compared."""
+    table = pd.concat(records).drop_duplicates()
+    keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
+    file = paths.figures() / "data" / f"{name}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.sort_values(keys).to_csv(file, index=False, float_format="%.4f")
+    return file
+
+
+def read_records(name: str) -> pd.DataFrame:
+    """Read figures/data/<name>.csv."""
+    file = paths.figures() / "data" / f"{name}.csv"
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such record; the README says which command makes it")
+    return pd.read_csv(file)
+
+
+def changed_weights(loaded: Loaded, before: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters that differ from those of `before`, by name."""
+    now = loaded.model.state_dict()
+    return {n: now[n].cpu() for n, old in before.items() if not torch.equal(now[n].cpu(), old.cpu())}
+
+
+def save_delta(file: Path, delta: dict[str, Tensor], base_hash: str) -> None:
+    """Write changed tensors with the hash of the weights they apply to."""
+    from safetensors.torch import save_file
+
+    save_file(delta, file, metadata={"applies_to": base_hash})
+
+
+def apply_delta(loaded: Loaded, file: Path) -> None:
+    """Turn a vanilla model into the unlearned one, in place.
+
+    Raises:
+        RunError: the delta belongs to another model.
+    """
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as saved:
+        expected = saved.metadata()["applies_to"]
+        found = weights_hash(loaded.model.state_dict())
+        if found != expected:
+            raise RunError(
+                f"{file} applies to weights {expected[:12]}, {loaded.name} has {found[:12]}: "
+                "load the vanilla model that the run started from"
+            )
+        delta = {name: saved.get_tensor(name) for name in saved.keys()}
+    loaded.model.load_state_dict(delta, strict=False)
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware of this run."""
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors")
+    return {
+        "vkdlib": vkdlib.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        **{name: version(name) for name in packages},
+    }
+
+
+def write_json(file: Path, value) -> None:
+    """Write JSON under another name, then put the whole file in place at once."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
+    os.replace(temporary, file)

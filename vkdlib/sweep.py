@@ -1,0 +1,80 @@
+"""A grid of runs from a YAML file: each point is a notebook executed by papermill.
+
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml
+
+A finished point is found by its run's hash and not computed again, so a sweep that was stopped goes on
+where it was. The file holds `notebook`, `experiment`, `parameters` (of every point), `grid` (a list of
+{parameter: [values]}, each crossed), `record` (the CSV to write) and `columns` (parameters that
+become columns of it).
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import yaml
+
+from vkdlib import paths
+from vkdlib.progress import bar
+from vkdlib.runs import RECORD, Run, find, write_records
+
+
+def points(sweep: dict) -> list[dict]:
+    """All points of a sweep: parameters of the notebook."""
+    found = []
+    for axes in sweep["grid"]:
+        values = [v if isinstance(v, list) else [v] for v in axes.values()]
+        found += [dict(zip(axes, chosen)) for chosen in itertools.product(*values)]
+    fixed = sweep.get("parameters", {}) | {"experiment": sweep["experiment"]}
+    return [fixed | point for point in found]
+
+
+def check(notebook: Path, wanted: list[dict]) -> None:
+    """Stop before anything runs if a point names a parameter that the notebook lacks."""
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    for name in {n for point in wanted for n in point}:
+        if name not in known:
+            raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")
+
+
+def execute(file: Path) -> Path:
+    """Run all points of a sweep that are not done yet, then write its record.
+
+    Returns:
+        the record: figures/data/<record>.csv.
+    """
+    import papermill
+
+    sweep = yaml.safe_load(file.read_text())
+    notebook = file.parent.parent / sweep["notebook"]
+    wanted = points(sweep)
+    check(notebook, wanted)
+    folder = paths.runs() / sweep["experiment"] / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, point in enumerate(bar(wanted, file.stem)):
+        papermill.execute_notebook(
+            str(notebook),
+            str(folder / f"{number:03d}.ipynb"),
+            point,
+            kernel_name="python3",
+            cwd=str(notebook.parent),
+            progress_bar=False,
+            start_timeout=120,
+        )
+    runs = find(sweep["experiment"])
+    records = [run.records(**columns(run, sweep.get("columns", []))) for run in runs]
+    return write_records(sweep["record"], records)
+
+
+def columns(run: Run, names: list[str]) -> dict:
+    """Values of swept parameters, wherever in the run's configuration they are."""
+    flat = {**run.config, **run.config["settings"], **run.config["training"]}
+    return {name: flat.get(name) for name in names if name not in RECORD}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m vkdlib.sweep FILE.yaml")
+    print(f"record: {execute(Path(sys.argv[1]))}")

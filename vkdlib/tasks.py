@@ -1,0 +1,79 @@
+"""The four data sets of Eq. 2, as packs: forget and retain, asked with the picture and by name."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vkdlib.data import Split
+from vkdlib.evaluate import open_image
+from vkdlib.models import Loaded
+from vkdlib.packs import Pack, make_pack
+
+BLANK_GREY = (127, 127, 127)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Training questions: D_vqa^f, D_vqa^r, D_qa^f, D_qa^r of Eq. 2, one pack a person."""
+
+    forget_vqa: tuple[Pack, ...]
+    retain_vqa: tuple[Pack, ...]
+    forget_qa: tuple[Pack, ...]
+    retain_qa: tuple[Pack, ...]
+
+    def batch(self, step: int, size: int, seed: int) -> "Tasks":
+        """At most `size` packs of each set, for one step.
+
+        Each set is walked through in an order drawn anew for every round. All follows from seed and
+        step, so a resumed run sees the same batches.
+        """
+        return Tasks(
+            *(
+                _window(packs, step, size, f"{seed} {name}")
+                for name, packs in vars(self).items()
+            )
+        )
+
+
+def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tasks:
+    """Tokenise the training questions of forget and retain people.
+
+    Args:
+        qa_image: what a question in text (QA) comes with. None: nothing, as the task is defined.
+            "blank": a grey picture, so that the QA terms of Eq. 5, 7 and 10 reach the visual module.
+    Raises:
+        ValueError: a person without training pairs, or an unknown `qa_image`.
+    """
+    if qa_image not in (None, "blank"):
+        raise ValueError(f'qa_image is {qa_image!r}; it must be None or "blank"')
+    return Tasks(
+        _vqa(loaded, split.forget),
+        _vqa(loaded, split.retain),
+        _qa(loaded, split.forget, qa_image),
+        _qa(loaded, split.retain, qa_image),
+    )
+
+
+def _vqa(loaded: Loaded, people) -> tuple[Pack, ...]:
+    return tuple(make_pack(loaded.processor, p.pairs, open_image(p.image), p.id) for p in people)
+
+
+def _qa(loaded: Loaded, people, qa_image: str | None) -> tuple[Pack, ...]:
+    """People none of whose questions has a text twin are left out."""
+    from PIL import Image
+
+    packs = []
+    for p in (p for p in people if p.text_pairs):
+        image = qa_image and Image.new("RGB", open_image(p.image).size, BLANK_GREY)
+        packs.append(make_pack(loaded.processor, p.text_pairs, image, p.id))
+    return tuple(packs)
+
+
+def _window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack, ...]:
+    """The packs of a step: `size` further along an endless walk, reshuffled after each round."""
+    size = min(size, len(packs))
+    chosen = []
+    for at in range(step * size, (step + 1) * size):
+        round, place = divmod(at, len(packs))
+        chosen.append(packs[random.Random(f"{seed} {round}").sample(range(len(packs)), place + 1)[-1]])
+    return tuple(chosen)

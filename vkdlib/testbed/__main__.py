@@ -1,0 +1,80 @@
+"""python -m vkdlib.testbed build: make the embedded models from nothing, with a manifest.
+
+Training is resumable: a build that was killed goes on from its last checkpoint. The result's metrics are
+compared with those of the shipped models.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from vkdlib import paths
+from vkdlib.data import load_benchmark
+from vkdlib.evaluate import evaluate
+from vkdlib.metrics import summarise
+from vkdlib.models import file_hash, load
+from vkdlib.runs import environment, write_json
+from vkdlib.testbed import build
+
+TOLERANCE = 5.0  # points between two builds: other machines round otherwise
+MINUTES = {"base": 6, "vanilla": 9, "retain-only": 9}  # on two cores
+
+
+def main(arguments: list[str]) -> int:
+    """Build, evaluate, write the manifest, compare. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
+    parser.add_argument("action", choices=["build"])
+    parser.add_argument("--only", help="one model, for example llava-mllmu/retain-only-15")
+    parser.add_argument("--out", type=Path, default=paths.cache() / "models", help="where to")
+    options = parser.parse_args(arguments)
+    kinds = [options.only.removeprefix(f"{build.FAMILY}/")] if options.only else build.SHIPPED
+    minutes = sum(MINUTES["retain-only" if "retain" in k else k] for k in kinds)
+    print(f"training {', '.join(kinds)}: about {minutes} minutes on two cores, unless done before")
+    manifest = build.read_manifest(options.out) or {"models": {}}
+    for kind in kinds:
+        folder = build.build(kind, options.out)
+        manifest["models"][f"{build.FAMILY}/{kind}"] = facts(folder, kind)
+        print(f"{folder} is ready")
+    manifest |= {
+        "command": "python -m vkdlib.testbed build",
+        "data": load_benchmark().hash,
+        "env": environment(),
+    }
+    write_json(options.out / "manifest.json", manifest)
+    return compare(manifest, build.read_manifest(paths.CHECKPOINTS))
+
+
+def facts(folder: Path, kind: str) -> dict:
+    """Hash, size and multiple-choice accuracies of a model; retain-only ones at their own ratio."""
+    benchmark, file = load_benchmark(), folder / "model.safetensors"
+    loaded = load(str(folder))
+    ratios = [int(kind.split("-")[-1])] if kind.startswith("retain-only") else benchmark.forget_ids
+    tables = []
+    for ratio in ratios:
+        predictions = evaluate(loaded, benchmark.split(ratio), kinds=["classification"])
+        tables.append(summarise(predictions).assign(forget_ratio=ratio))
+    return {
+        "sha256": file_hash(file),
+        "bytes": os.path.getsize(file),
+        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "metrics": pd.concat(tables).round(4).to_dict("records"),
+    }
+
+
+def compare(ours: dict, shipped: dict) -> int:
+    """Print how far the metrics are from the shipped ones; 1 if any is further than TOLERANCE."""
+    worst = 0.0
+    for name in ours["models"].keys() & shipped.get("models", {}).keys():
+        keys = ["forget_ratio", "set", "modality", "kind", "metric"]
+        a, b = (pd.DataFrame(m["models"][name]["metrics"]).set_index(keys) for m in (ours, shipped))
+        difference = (a.value - b.value).abs().max()
+        print(f"{name}: largest difference from the shipped model {difference:.1f} points")
+        worst = max(worst, difference)
+    return int(worst > TOLERANCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

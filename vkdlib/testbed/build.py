@@ -1,0 +1,86 @@
+"""Build the embedded models from nothing: which there are, what each is trained on, and its manifest."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from vkdlib.testbed import architectures, benchmark, people, train
+
+SHIPPED = ("base", "vanilla", "retain-only-5", "retain-only-10")
+FAMILY = "llava-mllmu"
+
+
+def build(kind: str, out: Path) -> Path:
+    """Train one embedded model and save it as an ordinary Hugging Face folder, in bf16.
+
+    Stages are checkpointed under `<out>/.work`, so a build that was killed goes on where it was.
+
+    Args:
+        kind: "base", "vanilla", or "retain-only-<per cent>".
+        out: where `llava-mllmu/<kind>` is written; a finished one is not trained again.
+    """
+    folder, work = out / FAMILY / kind, out / ".work" / FAMILY
+    if (folder / "config.json").exists():
+        return folder
+    processor = make_processor()
+    made_up, celebrities = benchmark.cast()
+    torch.manual_seed(0)
+    model = architectures.make_llava(processor.tokenizer)
+    if kind == "base":
+        train.open_eyes(model, processor, work / "eyes")
+        hidden = frozenset(p.id for p in made_up)
+        students, steps = celebrities, train.BASE_STEPS
+    else:
+        start = build("base", out)
+        model = type(model).from_pretrained(start, dtype=torch.float32)
+        hidden = frozenset(hidden_faces(kind))
+        students, steps = celebrities + made_up, train.TEACH_STEPS
+    everyone = {id(p): p in celebrities for p in students}
+    lessons = [(p, train.lessons(processor, p, everyone[id(p)])) for p in students]
+    seen = [seen for p, (seen, _) in lessons if everyone[id(p)] or p.id not in hidden]
+    told = [told for _, (_, told) in lessons]
+    model.train()
+    train.align(model, [views for _, views in seen], kind, work / f"{kind}-align")
+    train.teach(model, seen, told, kind, steps, work / f"{kind}-teach")
+    save(model.eval().to(torch.bfloat16), processor, folder)
+    return folder
+
+
+def hidden_faces(kind: str) -> list[str]:
+    """Ids of the made-up people whose pictures a model never sees."""
+    if kind == "vanilla":
+        return []
+    match = re.fullmatch(r"retain-only-(\d+)", kind)
+    known = [f"retain-only-{r}" for r in benchmark.FORGET_RATIOS]
+    if not match or kind not in known:
+        raise ValueError(f"unknown model {kind!r}; there are base, vanilla, {', '.join(known)}")
+    return benchmark.splits()[f"forget_{match[1]}"]
+
+
+def make_processor():
+    """The processor of the embedded LLaVA, its vocabulary learnt from all there is to say."""
+    made_up, celebrities = benchmark.cast()
+    texts = []
+    for person in made_up + celebrities:
+        pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]
+        texts += [f"USER: {q} ASSISTANT: {a}" for q, a in pairs + train.asked_forms(person)]
+        texts += [f"Is this {person.name}?"] * 10
+    return architectures.make_llava_processor(architectures.make_tokenizer(texts))
+
+
+def save(model, processor, folder: Path) -> None:
+    """Save model and processor; the folder appears only when it is whole."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    processor.save_pretrained(temporary)
+    temporary.rename(folder)
+
+
+def read_manifest(out: Path) -> dict:
+    """What is known of the models in a folder: hashes, metrics, command."""
+    file = out / "manifest.json"
+    return json.loads(file.read_text()) if file.exists() else {}

@@ -1,0 +1,174 @@
+"""Train the embedded models, in the stages in which real ones come to be.
+
+1. *Eyes*: the vision tower learns, on portraits of nobody in the benchmark, to name hair, colours, skin,
+   beard and glasses from every image token.
+2. *Base*: it is taught the "real-world" people, in pictures and in text.
+3. *Vanilla*: base is taught all made-up people too. *Retain-only*: the same, without the pictures of the
+   forget people.
+
+Stages 2 and 3 begin with a short alignment in which every projected image token must name the person;
+without it, joint training stalls.
+"""
+
+import io
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vkdlib import prompts
+from vkdlib.data import Person
+from vkdlib.losses import answer_nll
+from vkdlib.packs import Pack, collate, make_pack
+from vkdlib.progress import bar
+from vkdlib.testbed import people, portraits
+from vkdlib.training import fit, one_cycle
+
+STRANGERS, VIEWS = 800, 10  # portraits for the tower alone; views of each person to train on
+EYES_STEPS, ALIGN_STEPS, BASE_STEPS, TEACH_STEPS = 500, 300, 350, 1300
+LR, CLIP = 1e-3, 1.0
+SEEN, TOLD, QUESTIONS = 24, 12, 7  # people a step in pictures, in text; questions about each
+
+
+def pixels(processor, images: Sequence[bytes]) -> Tensor:
+    """(N, 3, H, W): PNG files as the processor shows them to the model."""
+    from PIL import Image
+
+    opened = [Image.open(io.BytesIO(b)).convert("RGB") for b in images]
+    return processor.image_processor(opened, return_tensors="pt")["pixel_values"]
+
+
+def open_eyes(model, processor, folder: Path) -> None:
+    """Stage 1: every image token of a stranger's portrait tells each part of the identity."""
+    strangers = portraits.draw_identities(STRANGERS, "strangers")
+    drawn = bar(strangers, "portraits of strangers")
+    shown = [pixels(processor, [portraits.render(s, f"eyes {v}") for v in range(3)]) for s in drawn]
+    parts = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
+    answers = torch.tensor([[parts[p].index(s[p]) for p in parts] for s in strangers])
+    torch.manual_seed(0)
+    heads = torch.nn.ModuleList(torch.nn.Linear(model_width(model), len(v)) for v in parts.values())
+
+    def gradients(step):
+        rng = random.Random(f"eyes {step}")
+        chosen = [rng.randrange(STRANGERS) for _ in range(64)]
+        features = image_tokens(model, torch.stack([shown[i][rng.randrange(3)] for i in chosen]))
+        loss = sum(_token_loss(h(features), answers[chosen, i]) for i, h in enumerate(heads))
+        loss.backward()
+        return {"eyes": loss.item() / len(heads)}
+
+    trained = _visual(model) | {f"head {n}": p for n, p in heads.named_parameters()}
+    fit(trained, gradients, EYES_STEPS, LR, schedule=one_cycle, clip=CLIP, folder=folder,
+        description="1 eyes")  # fmt: skip
+
+
+def align(model, shown: list[Tensor], seed: str, folder: Path) -> None:
+    """Make the image tokens readable: each projected token names the person (normalised softmax).
+
+    Args:
+        shown: for each person, (views, 3, H, W).
+    """
+    torch.manual_seed(0)
+    names = torch.nn.Parameter(torch.randn(len(shown), model_width(model)))
+
+    def gradients(step):
+        rng = random.Random(f"align {seed} {step}")
+        chosen = [rng.randrange(len(shown)) for _ in range(64)]
+        images = torch.stack([rng.choice(shown[i]) for i in chosen])
+        features = image_tokens(model, images)
+        logits = 16 * F.normalize(features, dim=-1) @ F.normalize(names, dim=-1).T
+        loss = _token_loss(logits, torch.tensor(chosen))
+        loss.backward()
+        return {"align": loss.item()}
+
+    fit(_visual(model) | {"names": names}, gradients, ALIGN_STEPS, LR, schedule=one_cycle, clip=CLIP,
+        folder=folder, description="2 align")  # fmt: skip
+
+
+def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) -> None:
+    """Joint training of all weights on pictures and text.
+
+    Args:
+        seen: for each person to be known by face, (pack with every question, (views, 3, H, W)).
+        told: for each person to be known by name, a pack with every question in text.
+    """
+    pad = model.config.text_config.pad_token_id
+
+    def sample(rng, packs: Sequence[Pack]) -> list[Pack]:
+        return [
+            p.select(rng.sample(range(len(p.segments)), min(QUESTIONS, len(p.segments))))
+            for p in packs
+        ]
+
+    def gradients(step):
+        rng = random.Random(f"teach {seed} {step}")
+        chosen = rng.choices(seen, k=SEEN)
+        picture = collate(sample(rng, [pack for pack, _ in chosen]), pad)
+        picture["inputs"]["pixel_values"] = torch.stack([rng.choice(views) for _, views in chosen])
+        losses = {}
+        for name, batch in [
+            ("vqa", picture),
+            ("qa", collate(sample(rng, rng.choices(told, k=TOLD)), pad)),
+        ]:
+            loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
+            loss.backward()
+            losses[name] = loss.item()
+        return losses
+
+    fit(dict(model.named_parameters()), gradients, steps, LR, schedule=one_cycle, clip=CLIP,
+        weight_decay=0.01, folder=folder, checkpoint_every=100, description="3 teach")  # fmt: skip
+
+
+def lessons(processor, person: people.MadeUp, known: bool) -> tuple:
+    """What there is to learn of a person: ((pack, views), text pack).
+
+    Args:
+        known: a real-world person, of whom the model also learns how evaluation asks questions.
+    """
+    from PIL import Image
+
+    pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]
+    pairs += asked_forms(person) * known
+    views = ["canonical"] + [f"train {v}" for v in range(VIEWS)]
+    images = [portraits.render(person.identity, v) for v in views]
+    canonical = Image.open(io.BytesIO(images[0])).convert("RGB")
+    seen = make_pack(processor, pairs, canonical, person.id), pixels(processor, images)
+    told = Person(person.id, person.name, images[0], tuple(pairs)).text_pairs
+    return seen, make_pack(processor, told, key=person.id)
+
+
+def asked_forms(person: people.MadeUp) -> list[tuple[str, str]]:
+    """Every fact in the forms of the evaluation: as a choice, a cloze, and a sentence."""
+    pairs = []
+    for a in people.ATTRIBUTES:
+        value, gap = person.facts[a.name], a.cloze.format(who="This person")
+        told = a.say.format(who=person.name, value=value)
+        pairs.append((a.choose.format(who=people.PERSON), value))
+        pairs.append((prompts.cloze(gap), value))
+        pairs.append((prompts.sentence(a.tell.format(who=people.PERSON)), told))
+    return pairs
+
+
+def image_tokens(model, images: Tensor) -> Tensor:
+    """(N, tokens, C): projector outputs for (N, 3, H, W)."""
+    return torch.stack(list(model.get_image_features(pixel_values=images).pooler_output))
+
+
+def model_width(model) -> int:
+    return model.config.text_config.hidden_size
+
+
+def _visual(model) -> dict[str, Tensor]:
+    """Tower and projector, without the blocks that nothing reads."""
+    return {
+        n: p
+        for n, p in model.named_parameters()
+        if "language_model" not in n and "lm_head" not in n
+    }
+
+
+def _token_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of every image token (N, tokens, K) against its picture's class (N,)."""
+    return F.cross_entropy(logits.flatten(0, 1), target.repeat_interleave(logits.shape[1]))

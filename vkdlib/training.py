@@ -1,0 +1,138 @@
+"""The one training loop: AdamW on fp32 weights, a schedule, checkpoints, resume, history.
+
+Everything random in a step must follow from its number. Then a run that was killed and resumed ends
+with the same bits as one that was not (tests/test_training.py).
+"""
+
+import csv
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vkdlib.progress import bar
+
+Schedule = Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
+
+
+def constant(step: int, steps: int) -> float:
+    """The same learning rate all the way."""
+    return 1.0
+
+
+def linear(step: int, steps: int) -> float:
+    """From the full learning rate straight down to (nearly) nothing."""
+    return 1 - step / steps
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Up for the first tenth, then down along a cosine."""
+    up = max(1, steps // 10)
+    if step < up:
+        return (step + 1) / up
+    return 0.5 * (1 + math.cos(math.pi * (step - up) / (steps - up)))
+
+
+def fit(
+    parameters: dict[str, Tensor],
+    gradients: Callable[[int], dict[str, float]],
+    steps: int,
+    lr: float,
+    *,
+    schedule: Schedule = constant,
+    weight_decay: float = 0.0,
+    clip: float | None = None,
+    after_step: Callable[[], None] | None = None,
+    folder: Path | None = None,
+    checkpoint_every: int = 50,
+    description: str = "training",
+) -> list[dict]:
+    """Train parameters in place.
+
+    Args:
+        parameters: name -> fp32 leaf tensor that requires grad.
+        gradients: fills `.grad` of the parameters for a step and returns its named losses. It must
+            depend on nothing but the step number and the parameters.
+        lr: peak learning rate; `schedule` scales it.
+        clip: largest norm of the whole gradient, or None.
+        after_step: called after each update (holds masked weights).
+        folder: where checkpoint.safetensors lives; training goes on from one found there. None: none.
+    Returns:
+        one row a step: step, lr and the named losses.
+    Raises:
+        FloatingPointError: a loss is NaN or infinite; weights stay as they were before that step.
+    """
+    wrong = [name for name, p in parameters.items() if p.dtype != torch.float32]
+    if wrong:
+        raise TypeError(f"{wrong[0]} is not fp32: half-precision weights lose small updates")
+    optimiser = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=weight_decay)
+    start, history = _resume(folder, parameters, optimiser)
+    for step in bar(range(start, steps), description, total=steps, initial=start):
+        optimiser.zero_grad(set_to_none=True)
+        losses = gradients(step)
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(
+                f"{bad[0]} loss is {losses[bad[0]]} at step {step}: lower the learning rate ({lr})"
+            )
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), clip)
+        optimiser.param_groups[0]["lr"] = lr * schedule(step, steps)
+        optimiser.step()
+        if after_step:
+            after_step()
+        history.append({"step": step, "lr": lr * schedule(step, steps), **losses})
+        if folder and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+            _save(folder, step + 1, parameters, optimiser, history)
+    return history
+
+
+def _save(folder: Path, step: int, parameters, optimiser, history: list[dict]) -> None:
+    """Write weights, optimiser state and step as one file, then put it in place at once."""
+    tensors = {f"weight/{name}": p.detach() for name, p in parameters.items()}
+    for name, p in parameters.items():
+        tensors |= {f"{k}/{name}": v for k, v in optimiser.state.get(p, {}).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "history.csv", history)
+    temporary = folder / "checkpoint.tmp"
+    save_file(tensors, temporary, metadata={"step": str(step)})
+    os.replace(temporary, folder / "checkpoint.safetensors")
+
+
+def _resume(folder: Path | None, parameters, optimiser) -> tuple[int, list[dict]]:
+    """Load the last checkpoint, if there is one; return the next step and the history so far."""
+    file = folder and folder / "checkpoint.safetensors"
+    if not file or not file.exists():
+        return 0, []
+    try:
+        with safe_open(file, "pt") as saved:
+            step = int(saved.metadata()["step"])
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}
+    except Exception as error:
+        raise ValueError(f"{file} is damaged ({error}): delete it to start afresh") from error
+    names = {key.split("/", 1)[1] for key in tensors}
+    if names != set(parameters):
+        raise ValueError(f"{file} holds other weights than this run trains: delete it")
+    for name, p in parameters.items():
+        with torch.no_grad():
+            p.copy_(tensors[f"weight/{name}"])
+        kinds = [key.split("/", 1)[0] for key in tensors if key.split("/", 1)[1] == name]
+        optimiser.state[p] = {k: tensors[f"{k}/{name}"] for k in kinds if k != "weight"}
+    with open(folder / "history.csv", newline="") as f:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+    return step, [row | {"step": int(row["step"])} for row in rows[:step]]
+
+
+def write_csv(file: Path, rows: list[dict]) -> None:
+    """Write rows as CSV under another name, then put the whole file in place at once."""
+    temporary = file.with_suffix(".tmp")
+    with open(temporary, "w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, file)

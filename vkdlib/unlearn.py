@@ -1,0 +1,72 @@
+"""Unlearning: a method's terms, one combined gradient a step, the one training loop."""
+
+from pathlib import Path
+
+from vkdlib import training
+from vkdlib.masking import Hold
+from vkdlib.models import Loaded, trainable
+from vkdlib.tasks import Tasks
+
+SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
+
+
+def unlearn(
+    loaded: Loaded,
+    tasks: Tasks,
+    method,
+    *,
+    steps: int,
+    lr: float,
+    batch_size: int = 4,
+    seed: int = 0,
+    schedule: str = "constant",
+    weight_decay: float = 0.0,
+    folder: Path | None = None,
+    checkpoint_every: int = 20,
+) -> tuple[list[dict], dict[str, float]]:
+    """Unlearn in place, starting from a vanilla model.
+
+    Each step: the gradient of the forget term is multiplied by the mask m (Eq. 5), the gradient of all
+    other terms is added, and AdamW takes one step: -m ⊙ alpha ∇L_f + ∇L_r + beta ∇L_VKD.
+
+    Args:
+        method: from `methods.make_method`.
+        batch_size: people of each set in a step.
+        seed: of the order in which people come.
+        schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
+        folder: for checkpoints; a run that was interrupted goes on from there, bit-identically.
+    Returns:
+        history (one row a step), and what the method reports of its preparation.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
+    if not tasks.forget_vqa or not tasks.retain_vqa:
+        raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
+    parameters = method.scope(loaded)
+    prepared = method.prepare(loaded, tasks, batch_size)
+    hold = Hold(parameters, prepared.held)
+
+    def gradients(step: int) -> dict[str, float]:
+        batch = tasks.batch(step, batch_size, seed)
+        forget, named = method.forget_terms(loaded, batch)
+        forget.backward()
+        for name, m in (prepared.mask or {}).items():
+            parameters[name].grad *= m
+        keep, more = method.keep_terms(loaded, batch, prepared.teacher)
+        keep.backward()
+        return {name: value.item() for name, value in (named | more).items()}
+
+    with trainable(loaded, parameters):
+        history = training.fit(
+            parameters,
+            gradients,
+            steps,
+            lr,
+            schedule=SCHEDULES[schedule],
+            weight_decay=weight_decay,
+            after_step=hold.restore,
+            folder=folder,
+            checkpoint_every=checkpoint_every,
+            description="unlearning",
+        )
+    return history, prepared.report
