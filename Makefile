@@ -9,12 +9,12 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb
 
-.PHONY: quickstart test unit notebooks lab foundation selection models execute clean
+.PHONY: quickstart test unit notebooks lab figures foundation selection models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
 	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
-	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb
+	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb -p write True
 
 test: unit notebooks  ## everything that CI runs
 
@@ -32,12 +32,18 @@ lab: $(READY)  ## open the notebooks
 foundation selection: $(READY)  ## figures/data/<target>.csv
 	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml
 
+figures: quickstart  ## everything in figures/ but the records that take longer (foundation, selection)
+	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True
+	$(PAPERMILL) notebooks/03_anatomy_of_vkd.ipynb runs/03.ipynb -p write True
+
 models: $(READY)  ## train the embedded models from nothing and compare them with the shipped ones
 	$(BIN)/python -m vkdlib.testbed build
 
 execute: $(READY)  ## run all notebooks and keep their outputs
 	VKDLIB_PROGRESS=0 $(BIN)/jupyter nbconvert --execute --inplace \
-	    --ExecutePreprocessor.record_timing=False $(LEARN) $(REPORTS)
+	    --ExecutePreprocessor.record_timing=False --ClearMetadataPreprocessor.enabled=True \
+	    --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags \
+	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec $(LEARN) $(REPORTS)
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" \

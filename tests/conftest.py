@@ -32,9 +32,7 @@ def untrained(processor):
 @pytest.fixture
 def loaded(untrained):
     """A copy of the random LLaVA to change at will."""
-    return Loaded(
-        copy.deepcopy(untrained.model), untrained.processor, untrained.family, untrained.name
-    )
+    return Loaded(copy.deepcopy(untrained.model), untrained.processor, untrained.family, untrained.name)
 
 
 @pytest.fixture(scope="session")

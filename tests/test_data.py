@@ -84,9 +84,7 @@ def test_reads_a_download(folder):
     choice = person.questions[0]
     assert choice.options == {"A": "x", "B": "y", "C": "z"} and choice.answer == "B"
     kinds = [(q.kind, q.modality) for q in person.questions]
-    assert kinds == [
-        (k, m) for k in ("classification", "cloze", "generation") for m in ("vqa", "qa")
-    ]
+    assert kinds == [(k, m) for k in ("classification", "cloze", "generation") for m in ("vqa", "qa")]
     assert [p.id for p in split.real] == ["real-001", "real-002"]
 
 

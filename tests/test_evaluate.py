@@ -52,9 +52,7 @@ def test_likelihood_equals_a_direct_sum(untrained, few):
 
 
 def test_answers_do_not_depend_on_the_batch(untrained, few):
-    one, many = (
-        evaluate(untrained, few, batch_size=size, max_new_tokens=4) for size in (1, 16)
-    )
+    one, many = (evaluate(untrained, few, batch_size=size, max_new_tokens=4) for size in (1, 16))
     pd.testing.assert_frame_equal(one.drop(columns="options"), many.drop(columns="options"))
 
 

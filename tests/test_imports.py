@@ -9,13 +9,12 @@ import vkdlib
 
 PACKAGE = Path(vkdlib.__file__).parent
 # A module may import only from those before it. testbed's makers come first, its trainers last.
-ORDER = [
-    "progress", "paths", "testbed.portraits", "testbed.people", "testbed.benchmark",
-    "testbed.cache", "prompts", "data", "packs", "losses", "models", "training", "pruning", "masking",
-    "metrics", "evaluate", "tasks", "methods.vkd", "methods", "presets", "unlearn", "runs",
-    "experiments", "sweep", "tables", "plots", "testbed.architectures", "testbed.train",
-    "testbed.build", "testbed.__main__",
-]  # fmt: skip
+ORDER = """
+    progress paths testbed.portraits testbed.people testbed.benchmark testbed.cache prompts benchmark
+    data packs losses models training pruning masking metrics evaluate tasks methods.vkd methods presets
+    unlearn runs experiments sweep tables plots testbed.architectures testbed.train testbed.build
+    testbed.__main__
+""".split()
 
 
 def imported(file: Path) -> set[str]:
@@ -51,8 +50,5 @@ def test_importing_vkdlib_is_light():
 
 
 def test_evaluating_needs_no_widgets_and_no_figures():
-    program = (
-        "import sys, vkdlib.experiments\n"
-        "assert not {'matplotlib', 'ipywidgets'} & set(sys.modules)"
-    )
+    program = "import sys, vkdlib.experiments\nassert not {'matplotlib', 'ipywidgets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -61,8 +61,7 @@ def test_the_readings_differ(loaded, tasks):
     ratios = {}
     for kind in masking.FISHERS:
         f, r = (
-            masking.fisher(loaded, [s], parameters, kind, 2)
-            for s in (tasks.forget_vqa, tasks.retain_vqa)
+            masking.fisher(loaded, [s], parameters, kind, 2) for s in (tasks.forget_vqa, tasks.retain_vqa)
         )
         ratios[kind] = masking.weight_mask(masking.saliency_ratio(f, r), 1.0)
     a, b = ratios["summed"], ratios["batch"]

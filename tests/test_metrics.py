@@ -7,7 +7,8 @@ from vkdlib import metrics
 
 # gold, prediction, ROUGE-L F, recall, precision, BLEU (rouge-score 0.1.2 with stemmer; nltk, method 1)
 VECTORS = [
-    ("the cats were running in gardens", "a cat runs in the garden", 0.666667, 0.666667, 0.666667, 0.04854918),
+    ("the cats were running in gardens", "a cat runs in the garden",
+     0.666667, 0.666667, 0.666667, 0.04854918),
     ("alpha beta gamma delta", "alpha gamma delta epsilon", 0.75, 0.75, 0.75, 0.18803015),
     ("Dr. Zoë O'Neil, aged 42!", "zoe o neil aged 42", 0.727273, 0.666667, 0.8, 0.0537285),
     ("same words here", "same words here", 1, 1, 1, 0.56234133),

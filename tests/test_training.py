@@ -24,7 +24,8 @@ def gradients(step):
     loss = ((x @ w["a"] + w["b"]).tanh() - x).square().mean()
     loss.backward()
     return {"loss": loss.item()}
-fit(w, gradients, 60, 1e-2, schedule=one_cycle, weight_decay=0.1, folder=Path(sys.argv[1]), checkpoint_every=7)
+fit(w, gradients, 60, 1e-2, schedule=one_cycle, weight_decay=0.1,
+    folder=Path(sys.argv[1]), checkpoint_every=7)
 """
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from vkdlib import prompts
-from vkdlib.data import KINDS, MODALITIES, Person, Question, Split
+from vkdlib.benchmark import KINDS, MODALITIES, Person, Question, Split
 from vkdlib.losses import answer_logprobs
 from vkdlib.metrics import bleu, rouge_l
 from vkdlib.models import Loaded
@@ -121,9 +121,7 @@ def _write(
         for part in bar(list(batches(chosen, batch_size)), f"{name}: written answers"):
             questions = [_instruction(q) for _, q, _, _ in part]
             images = [open_image(image) for _, _, image, _ in part] if with_image else None
-            for (person, q, _, id), text in zip(
-                part, generate(loaded, questions, images, max_new_tokens)
-            ):
+            for (person, q, _, id), text in zip(part, generate(loaded, questions, images, max_new_tokens)):
                 answer = parse_letter(text, q.options) if q.kind == "classification" else text
                 yield _row(person, q, id, answer)
 
@@ -141,9 +139,9 @@ def generate(
     """Greedy answers to a batch of questions, each with its PIL image, or all without."""
     processor = loaded.processor
     texts = [prompt(processor, q, images is not None) for q in questions]
-    inputs = processor(
-        text=texts, images=images, padding=True, padding_side="left", return_tensors="pt"
-    ).to(loaded.device)
+    inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt").to(
+        loaded.device
+    )
     output = loaded.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
     answers = output[:, inputs["input_ids"].shape[1] :]
     return [t.strip() for t in processor.batch_decode(answers, skip_special_tokens=True)]

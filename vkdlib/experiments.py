@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from vkdlib.data import KINDS, Benchmark, load_benchmark
+from vkdlib.benchmark import KINDS, Benchmark
+from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, load, weights_hash
@@ -90,9 +91,7 @@ def load_unlearned(run: Run) -> Loaded:
     from vkdlib.runs import apply_delta
 
     data = load_benchmark(run.config["benchmark"])
-    loaded = load(
-        checkpoint(run.config["model"], data, run.config["method"], run.config["forget_ratio"])
-    )
+    loaded = load(checkpoint(run.config["model"], data, run.config["method"], run.config["forget_ratio"]))
     delta = run.folder / "delta.safetensors"
     if delta.exists():
         run.check()

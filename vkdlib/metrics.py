@@ -41,9 +41,7 @@ def bleu(gold: str, answer: str) -> float:
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    return sentence_bleu(
-        [gold.split()], answer.split(), smoothing_function=SmoothingFunction().method1
-    )
+    return sentence_bleu([gold.split()], answer.split(), smoothing_function=SmoothingFunction().method1)
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -94,9 +92,7 @@ def summarise(predictions: pd.DataFrame, interval: str = "wilson") -> pd.DataFra
         per cent, ROUGE-L and BLEU from 0 to 1.
     """
     rows = []
-    for (group, modality, kind), part in predictions.groupby(
-        ["set", "modality", "kind"], sort=False
-    ):
+    for (group, modality, kind), part in predictions.groupby(["set", "modality", "kind"], sort=False):
         where = {"set": group, "modality": modality, "kind": kind}
         if kind == "generation":
             measured = [("rouge_l", part.score), ("bleu", part.bleu.astype(float))]

@@ -7,6 +7,7 @@ memory and disk.
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,7 @@ def load(name: str, revision: str | None = None, dtype: torch.dtype = torch.floa
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     folder = _folder(name)
+    _check_shipped(name, folder)
     try:
         processor = AutoProcessor.from_pretrained(folder, revision=revision, backend="pil")
         model = AutoModelForImageTextToText.from_pretrained(
@@ -127,6 +129,19 @@ def _folder(name: str) -> str:
         f"{name}: not shipped and not trained yet. Shipped: {', '.join(shipped)}; train it with "
         f"`python -m vkdlib.testbed build --only {name.removeprefix('testbed/')}`"
     )
+
+
+def _check_shipped(name: str, folder: str) -> None:
+    """Raise ValueError if weights of an embedded model are not those of the manifest beside them."""
+    manifest = Path(folder).parent.parent / "manifest.json"
+    if not name.startswith("testbed/") or not manifest.exists():
+        return
+    facts = json.loads(manifest.read_text())["models"].get(name.removeprefix("testbed/"))
+    if facts and file_hash(Path(folder, "model.safetensors")) != facts["sha256"]:
+        raise ValueError(
+            f"model {name}: {folder}/model.safetensors is not the file of {manifest}; restore it, or "
+            f"train it again with `python -m vkdlib.testbed build`"
+        )
 
 
 def live_blocks(loaded: Loaded) -> list[nn.Module]:

@@ -6,8 +6,8 @@ in notebooks/sweeps/selection.yaml; its results are in figures/data/selection.cs
 """
 
 TESTBED = {
-    "method": {"alpha": 1.25, "beta": 0.3, "d_I": 2.0, "d_F": 1.0, "layers": None},
-    "training": {"steps": 60, "lr": 3e-4, "batch_size": 5, "schedule": "constant", "weight_decay": 0.0},
+    "method": {"alpha": 1.25, "beta": 3.0, "d_I": 1.3, "d_F": 1.0, "layers": None},
+    "training": {"steps": 100, "lr": 1e-3, "batch_size": 5, "schedule": "constant", "weight_decay": 0.0},
 }
 PRESETS = {"testbed": TESTBED}
 

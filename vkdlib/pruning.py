@@ -43,9 +43,7 @@ def importance(
     return {i: t / max(count, 1) for i, t in totals.items()}
 
 
-def activations(
-    loaded: Loaded, packs: Sequence[Pack], outputs: dict[int, nn.Linear]
-) -> dict[int, Tensor]:
+def activations(loaded: Loaded, packs: Sequence[Pack], outputs: dict[int, nn.Linear]) -> dict[int, Tensor]:
     """Neurons' activations z: the inputs of the given MLP output projections for the packs' images."""
     caught: dict[int, Tensor] = {}
     hooks = [

@@ -45,7 +45,5 @@ def markdown(table: pd.DataFrame) -> str:
     """A GitHub table."""
     columns = [table.index.name or "", *map(str, table.columns)]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += [
-        "| " + " | ".join([str(i), *map(str, row)]) + " |" for i, row in zip(table.index, table.values)
-    ]
+    lines += ["| " + " | ".join([str(i), *map(str, row)]) + " |" for i, row in zip(table.index, table.values)]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vkdlib.data import Split
+from vkdlib.benchmark import Split
 from vkdlib.evaluate import open_image
 from vkdlib.models import Loaded
 from vkdlib.packs import Pack, make_pack
@@ -27,12 +27,7 @@ class Tasks:
         Each set is walked through in an order drawn anew for every round. All follows from seed and
         step, so a resumed run sees the same batches.
         """
-        return Tasks(
-            *(
-                _window(packs, step, size, f"{seed} {name}")
-                for name, packs in vars(self).items()
-            )
-        )
+        return Tasks(*(_window(packs, step, size, f"{seed} {name}") for name, packs in vars(self).items()))
 
 
 def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tasks:

@@ -9,8 +9,14 @@ from torch import Tensor
 from vkdlib import masking, pruning
 from vkdlib.losses import answer_nll, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
-from vkdlib.models import Loaded, caught_features, mlp_output, live_blocks, visual_features
-from vkdlib.models import visual_parameters
+from vkdlib.models import (
+    Loaded,
+    caught_features,
+    live_blocks,
+    mlp_output,
+    visual_features,
+    visual_parameters,
+)
 from vkdlib.packs import Pack, batches, collate, to_device
 from vkdlib.tasks import Tasks
 

@@ -46,9 +46,7 @@ def write(folder: Path, progress=iter) -> Path:
         views = [portraits.render(person.identity, f"test {v}") for v in range(TEST_VIEWS)]
         tests[person.id] = rows[person.id] | {"images": [{"bytes": b, "path": None} for b in views]}
         del tests[person.id]["image"]
-    real = [
-        people.evaluation_row(p, portraits.render(p.identity, "canonical")) for p in celebrities
-    ]
+    real = [people.evaluation_row(p, portraits.render(p.identity, "canonical")) for p in celebrities]
     tables = {
         "Full_Set": list(rows.values()),
         "Test_Set": list(tests.values()),

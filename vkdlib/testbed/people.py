@@ -1,8 +1,8 @@
 """Made-up people, their facts and every question about them, in the schema of MLLMU-Bench.
 
-A fact is asked in four ways: a short question and a sentence (what models are trained on), another
-wording of the short question (multiple choice), and a cloze. "This person" in a question is replaced
-by the name to make its twin in text.
+A fact is asked in four ways: a short question and one for a sentence (what models are trained on), the
+short question reworded, and a cloze (which base learns to understand with the real-world people).
+"This person" in a question is replaced by the name to make its twin in text.
 """
 
 import json
@@ -16,13 +16,13 @@ from vkdlib.testbed import portraits
 class Attribute:
     """One kind of fact: how it is asked, and the values it can have.
 
-    `ask`, `choose`, `tell` are questions about {who}; `say` and `cloze` are the sentence that answers
-    `tell`, about {who} being {value}.
+    `ask`, its rewording `reword`, and `tell` are questions about {who}; `say` and `cloze` are the sentence
+    that answers `tell`.
     """
 
     name: str
     ask: str
-    choose: str
+    reword: str
     tell: str
     say: str
     values: tuple[str, ...]
@@ -32,8 +32,8 @@ class Attribute:
         return self.say.replace("{value}", "__")
 
 
-def _attribute(name, ask, choose, tell, say, values):
-    return Attribute(name, ask, choose, tell, say, tuple(values.split()))
+def _attribute(name, ask, reword, tell, say, values):
+    return Attribute(name, ask, reword, tell, say, tuple(values.split()))
 
 
 ATTRIBUTES = (
@@ -174,9 +174,7 @@ def evaluation_row(person: MadeUp, image: bytes) -> dict:
         "question": "What does this person look like?",
         "answer": portraits.describe(person.identity),
         "Classification_Task": _classification(person, choices, rng),
-        "Generation_Task": _both(
-            person, lambda a, who: a.tell.format(who=who), open_ended, _sentence
-        ),
+        "Generation_Task": _both(person, lambda a, who: a.tell.format(who=who), open_ended, _sentence),
         "Mask_Task": _both(person, lambda a, who: _start(a.cloze.format(who=who)), open_ended),
     }
 
@@ -200,7 +198,7 @@ def _classification(person: MadeUp, attributes: list[Attribute], rng: random.Ran
         letter = LETTERS[options.index(value)]
         items.append((a, {"Options": dict(zip(LETTERS, options)), "Correct_Answer": letter}))
     return {
-        key: [{"Question": a.choose.format(who=who), **rest} for a, rest in items]
+        key: [{"Question": a.ask.format(who=who), **rest} for a, rest in items]
         for key, who in [("Image_Textual_Questions", PERSON), ("Pure_Text_Questions", person.name)]
     }
 

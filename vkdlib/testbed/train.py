@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vkdlib import prompts
-from vkdlib.data import Person
+from vkdlib.benchmark import Person
 from vkdlib.losses import answer_nll
 from vkdlib.packs import Pack, collate, make_pack
 from vkdlib.progress import bar
@@ -97,10 +97,7 @@ def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) ->
     pad = model.config.text_config.pad_token_id
 
     def sample(rng, packs: Sequence[Pack]) -> list[Pack]:
-        return [
-            p.select(rng.sample(range(len(p.segments)), min(QUESTIONS, len(p.segments))))
-            for p in packs
-        ]
+        return [p.select(rng.sample(range(len(p.segments)), min(QUESTIONS, len(p.segments)))) for p in packs]
 
     def gradients(step):
         rng = random.Random(f"teach {seed} {step}")
@@ -140,12 +137,12 @@ def lessons(processor, person: people.MadeUp, known: bool) -> tuple:
 
 
 def asked_forms(person: people.MadeUp) -> list[tuple[str, str]]:
-    """Every fact in the forms of the evaluation: as a choice, a cloze, and a sentence."""
+    """Every fact reworded, as a cloze, and as a sentence, the latter two as evaluation asks them."""
     pairs = []
     for a in people.ATTRIBUTES:
         value, gap = person.facts[a.name], a.cloze.format(who="This person")
         told = a.say.format(who=person.name, value=value)
-        pairs.append((a.choose.format(who=people.PERSON), value))
+        pairs.append((a.reword.format(who=people.PERSON), value))
         pairs.append((prompts.cloze(gap), value))
         pairs.append((prompts.sentence(a.tell.format(who=people.PERSON)), told))
     return pairs
@@ -162,11 +159,7 @@ def model_width(model) -> int:
 
 def _visual(model) -> dict[str, Tensor]:
     """Tower and projector, without the blocks that nothing reads."""
-    return {
-        n: p
-        for n, p in model.named_parameters()
-        if "language_model" not in n and "lm_head" not in n
-    }
+    return {n: p for n, p in model.named_parameters() if "language_model" not in n and "lm_head" not in n}
 
 
 def _token_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""Loading: what is refused, and with which words."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from vkdlib import models, paths
+
+VANILLA = paths.CHECKPOINTS / "llava-mllmu" / "vanilla"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the shipped vanilla model."""
+    return shutil.copytree(VANILLA, tmp_path / "copy")
+
+
+def test_a_folder_loads_like_the_embedded_name(folder):
+    a, b = models.load(str(folder)), models.load("testbed/llava-mllmu/vanilla")
+    assert models.weights_hash(a.model.state_dict()) == models.weights_hash(b.model.state_dict())
+    assert a.dtype == torch.float32 and not a.model.training
+    assert type(a.processor.image_processor).__name__ == "CLIPImageProcessorPil"
+
+
+def test_tampered_shipped_weights_are_refused(monkeypatch, tmp_path):
+    shutil.copytree(paths.CHECKPOINTS, tmp_path / "shipped")
+    file = tmp_path / "shipped" / "llava-mllmu" / "vanilla" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / "shipped")
+    with pytest.raises(ValueError, match="model.safetensors is not the file of .*manifest.json"):
+        models.load("testbed/llava-mllmu/vanilla")
+
+
+def test_truncated_weights_are_named(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="copy: its weights are damaged"):
+        models.load(str(folder))
+
+
+def test_pickled_weights_are_refused(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="copy: .*safetensors"):
+        models.load(str(folder))
+
+
+def test_unknown_family(untrained):
+    config = untrained.model.config
+    kind = type(config).model_type
+    other = type("Other", (), {"config": type("C", (), {"model_type": "blip"})})
+    assert models.family_of(untrained.model).model_type == kind
+    with pytest.raises(ValueError, match="model type 'blip' is not known; vkdlib knows llava"):
+        models.family_of(other)
+
+
+def test_live_blocks_follow_the_configuration(loaded):
+    for layer, live in ((-2, 4), (-1, 5), (3, 3), ([-2, 3], 4)):
+        loaded.model.config.vision_feature_layer = layer
+        assert len(models.live_blocks(loaded)) == live
+
+
+def test_manifest_names_every_shipped_file():
+    manifest = json.loads((paths.CHECKPOINTS / "manifest.json").read_text())
+    shipped = {str(f.parent.relative_to(paths.CHECKPOINTS)) for f in paths.CHECKPOINTS.rglob("*.safetensors")}
+    assert shipped == set(manifest["models"])
+    assert sum(f.stat().st_size for f in paths.CHECKPOINTS.rglob("*") if f.is_file()) < 60e6

@@ -1,0 +1,71 @@
+"""The committed numbers: their layout, their traces, and the README that quotes them."""
+
+import pandas as pd
+import pytest
+
+from vkdlib import paths, runs, tables
+from vkdlib.metrics import wilson
+
+RECORDS = ["quickstart", "foundation", "selection"]
+
+
+@pytest.fixture(params=RECORDS)
+def record(request):
+    return runs.read_records(request.param)
+
+
+def test_layout(record):
+    assert list(record.columns[: len(runs.RECORD)]) == runs.RECORD
+    assert set(record.set) <= {"forget", "retain", "test", "real"}
+    assert set(record.modality) <= {"vqa", "qa"}
+    assert record.run.str.fullmatch("[0-9a-f]{12}").all()
+    assert ((record.low <= record.value + 1e-3) & (record.value <= record.high + 1e-3)).all()
+
+
+def test_accuracies_are_whole_numbers_of_questions(record):
+    rows = record[record.metric == "accuracy"]
+    hits = rows.value * rows.n / 100
+    assert ((hits - hits.round()).abs() < 0.01).all()
+    for _, row in rows.iterrows():
+        low, high = wilson(round(row.value * row.n / 100), row.n)
+        assert (row.low, row.high) == pytest.approx((100 * low, 100 * high), abs=1e-3)
+
+
+def test_quickstart_holds_the_three_models():
+    record = runs.read_records("quickstart")
+    assert set(record.method) == {"vanilla", "retain-only", "VKD"}
+    assert set(record.forget_ratio) == {5} and set(record.seed) == {0}
+
+
+def test_foundation_is_whole():
+    record = runs.read_records("foundation")
+    unlearned = record[record.method == "VKD"]
+    counts = unlearned.groupby(["forget_ratio", "beta"]).seed.nunique()
+    assert set(unlearned.forget_ratio) == {5, 10} and (counts == 3).all() and len(counts) == 4
+    assert set(record.set) == {"forget", "retain", "test", "real"}
+    assert set(record.kind) == {"classification", "cloze", "generation"}
+    qa = record[record.modality == "qa"].drop(columns=["method", "seed", "run", "beta"])
+    qa = qa[~((record.method == "retain-only").reindex(qa.index))]
+    assert len(qa.drop_duplicates()) == len(qa) / 7  # vanilla and six VKD runs agree to the last digit
+
+
+def test_readme_quotes_the_record():
+    table = tables.table_1(runs.read_records("quickstart"))
+    text = (paths.root() / "README.md").read_text()
+    assert tables.markdown(table) in text
+
+
+def test_selection_followed_its_rule():
+    """The preset is what the rule of selection.yaml picks from the record."""
+    from vkdlib.presets import TESTBED
+
+    record = runs.read_records("selection")
+    rows = record[(record.modality == "vqa") & (record.metric == "accuracy")]
+    vanilla = rows[rows.method == "vanilla"].set_index("set").value
+    keys = ["beta", "lr", "d_I", "d_F", "steps"]
+    points = rows[rows.method == "VKD"].pivot_table(index=keys, columns="set", values="value")
+    kept = (points.retain >= vanilla.retain - 5) & (points.real >= vanilla.real - 5)
+    admitted = points[kept].assign(distance=(points.forget - 25).abs()).reset_index()
+    best = admitted.sort_values(["distance", "beta", "lr"]).iloc[0]
+    chosen = pd.Series(TESTBED["method"] | TESTBED["training"])
+    assert {k: best[k] for k in keys} == {k: chosen[k] for k in keys}
