@@ -28,6 +28,7 @@ def run(
     select: bool = False,
     kinds: Sequence[str] = KINDS,
     protocol: str = "likelihood",
+    evaluation_batch: int = 64,
 ) -> Run:
     """Do one run, or find it if it was done before.
 
@@ -36,6 +37,7 @@ def run(
         settings: of the method, for example {"beta": 0}.
         training: arguments of `unlearn.unlearn`: steps, lr, batch_size, schedule, weight_decay.
         select: pose the task on selection people, to choose settings, instead of the reported ones.
+        evaluation_batch: packs or prompts at a time in evaluation; no answer depends on it.
     """
     data = load_benchmark(benchmark)
     loaded = load(checkpoint(model, data, method, forget_ratio))
@@ -69,7 +71,9 @@ def run(
                 loaded, tasks, chosen, seed=seed, folder=this.partial, **config["training"]
             )
             delta = changed_weights(loaded, before)
-        predictions = evaluate(loaded, split, kinds=kinds, protocol=protocol)
+        predictions = evaluate(
+            loaded, split, kinds=kinds, protocol=protocol, batch_size=evaluation_batch
+        )
         this.finish(predictions, history, report, delta, base_hash)
     return this
 

@@ -77,7 +77,12 @@ class Loaded:
         return self.processor.tokenizer.pad_token_id or 0
 
 
-def load(name: str, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Loaded:
+def load(
+    name: str,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: str | None = None,
+) -> Loaded:
     """Load a model in evaluation mode.
 
     Args:
@@ -85,6 +90,7 @@ def load(name: str, revision: str | None = None, dtype: torch.dtype = torch.floa
             an id of the Hugging Face Hub.
         revision: commit on the Hub.
         dtype: of the weights; fp32 is what is trained (smaller types lose small updates).
+        device: where to; None takes a GPU if there is one.
     Raises:
         FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file.
     """
@@ -103,7 +109,8 @@ def load(name: str, revision: str | None = None, dtype: torch.dtype = torch.floa
         if "safetensor" not in type(error).__name__.lower():
             raise
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
-    return Loaded(model.eval(), processor, family_of(model), name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Loaded(model.eval().to(device), processor, family_of(model), name)
 
 
 def family_of(model: nn.Module) -> Family:

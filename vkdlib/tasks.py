@@ -69,6 +69,7 @@ def _window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pac
     size = min(size, len(packs))
     chosen = []
     for at in range(step * size, (step + 1) * size):
-        round, place = divmod(at, len(packs))
-        chosen.append(packs[random.Random(f"{seed} {round}").sample(range(len(packs)), place + 1)[-1]])
+        turn, place = divmod(at, len(packs))
+        order = random.Random(f"{seed} {turn}").sample(range(len(packs)), len(packs))
+        chosen.append(packs[order[place]])
     return tuple(chosen)

@@ -122,7 +122,9 @@ def _resume(folder: Path | None, parameters, optimiser) -> tuple[int, list[dict]
         with torch.no_grad():
             p.copy_(tensors[f"weight/{name}"])
         kinds = [key.split("/", 1)[0] for key in tensors if key.split("/", 1)[1] == name]
-        optimiser.state[p] = {k: tensors[f"{k}/{name}"] for k in kinds if k != "weight"}
+        state = {k: tensors[f"{k}/{name}"] for k in kinds if k != "weight"}
+        # AdamW keeps its step counter on the CPU and everything else beside the parameter.
+        optimiser.state[p] = {k: t if k == "step" else t.to(p.device) for k, t in state.items()}
     with open(folder / "history.csv", newline="") as f:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
     return step, [row | {"step": int(row["step"])} for row in rows[:step]]
