@@ -4,8 +4,8 @@
 
 A finished point is found by its run's hash and not computed again, so a sweep that was stopped goes on
 where it was. The file holds `notebook`, `experiment`, `parameters` (of every point), `grid` (a list of
-{parameter: [values]}, each crossed), `record` (the CSV to write) and `columns` (parameters that
-become columns of it).
+{parameter: [values]}, each crossed), `record` (the CSV to write, of all finished runs of the experiment)
+and `columns` (parameters that become columns of it).
 """
 
 import itertools
@@ -69,9 +69,9 @@ def execute(file: Path) -> Path:
 
 
 def columns(run: Run, names: list[str]) -> dict:
-    """Values of swept parameters, wherever in the run's configuration they are."""
+    """Values of swept parameters, wherever in the run's configuration they are; none for references."""
     flat = {**run.config, **run.config["settings"], **run.config["training"]}
-    return {name: flat.get(name) for name in names if name not in RECORD}
+    return {name: flat[name] for name in names if name not in RECORD and flat.get(name) is not None}
 
 
 if __name__ == "__main__":
