@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
-NBVAL := VKDLIB_PROGRESS=0 $(BIN)/pytest --nbval-current-env --nbval-cell-timeout=600 \
+# Notebooks are tested on runs made by today's code.
+NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(BIN)/pytest --nbval-current-env --nbval-cell-timeout=600 \
          --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
@@ -23,6 +24,7 @@ unit: $(READY)
 	$(BIN)/python -m pytest
 
 notebooks: $(READY)
+	rm -rf runs/.tested
 	$(NBVAL) --nbval $(REPORTS)
 	$(NBVAL) --nbval-lax $(LEARN)
 

@@ -15,9 +15,9 @@ from vkdlib.data import DataError, load_benchmark
 PART = "train-00000-of-00001.parquet"
 
 
-def png(colour) -> bytes:
+def picture(colour, kind="PNG") -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+    Image.new("RGB", (8, 8), colour).save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -30,7 +30,7 @@ def evaluation_row(number: int) -> dict:
         for kind in ("Image_Textual", "Pure_Text")
     ]
     return {
-        "image": {"bytes": png((number, 0, 0)), "path": f"{id}.jpg"},
+        "image": {"bytes": picture((number, 0, 0)), "path": f"{id}.jpg"},
         "ID": id,
         "biography": json.dumps({"Name": name}),
         "question": "How does this person look?",
@@ -49,7 +49,7 @@ def training_row(number: int) -> dict:
     pairs += [("Where does the person live?", "Rome"), ("Is it sunny?", "yes")]
     metadata = [{"ID": f"{number:03d}", "Question": q, "Answer": a} for q, a in pairs]
     row = evaluation_row(number)
-    return {"image": row["image"], "ID": row["ID"], "metadata": json.dumps(metadata)}
+    return {"image": row["image"], "metadata": json.dumps(metadata)}
 
 
 def write(folder: Path, config: str, rows: list[dict], part: str = PART) -> None:
@@ -68,7 +68,7 @@ def folder(tmp_path):
     write(tmp_path, "retain_90", rows[1:])
     for shard in range(2):
         part = [
-            {"ID": r["ID"], "images": np.array([{"bytes": png("white")}, {"bytes": png("black")}])}
+            {"ID": r["ID"], "images": np.array([{"bytes": picture("white")}, {"bytes": picture("black")}])}
             for r in rows[shard * 5 : shard * 5 + 5]
         ]
         write(tmp_path, "Test_Set", part, f"test-{shard:05d}-of-00002.parquet")
@@ -140,11 +140,18 @@ def truncate(folder):
 
 WRONG = {"Image_Textual_Questions": [], "Pure_Text_Questions": [
     {"Question": "q", "Options": {"A": "x"}, "Correct_Answer": "C"}]}  # fmt: skip
+NUMBER = json.dumps([{"ID": "004", "Question": "When?", "Answer": 1985}])
+HALF = picture("red", "JPEG")[:300]
 FAULTS = [
     (lambda f: shutil.rmtree(f / "Test_Set"), r"Test_Set: no parquet file; is the download complete"),
     (truncate, r"ft_Data/train-.*parquet: cannot be read .*; download it again"),
     (change("ft_Data", without("metadata")), r"column 'metadata' is missing \(found \["),
-    (change("ft_Data", setting(3, "metadata", "[{")), r"row 3 \(person 004\), column 'metadata': not a"),
+    (change("ft_Data", setting(3, "metadata", "[{")), r"row 3, column 'metadata': no JSON list"),
+    (change("ft_Data", setting(3, "metadata", NUMBER)), r"row 3, column 'metadata': 1985 is not text"),
+    (change("Full_Set", setting(2, "image", {"bytes": HALF})), r"'image': cannot be decoded \(Truncated"),
+    (change("Full_Set", lambda rows: [*rows, rows[0]]), r"Full_Set: person 001 is there twice"),
+    (change("retain_90", lambda rows: rows[1:]), r"person 002 is neither in forget_10 nor in retain_90"),
+    (change("ft_Data", setting(0, "metadata", "[]")), r"'metadata': no JSON list"),
     (change("Full_Set", setting(2, "image", {"bytes": b"no"})), r"row 2 \(person 003\), column 'image'"),
     (change("Full_Set", setting(2, "image", {"bytes": None})), r"'image': there is no image"),
     (change("Full_Set", setting(1, "Classification_Task", WRONG)), r"'C' is not among the options"),

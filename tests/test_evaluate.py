@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vkdlib.evaluate import evaluate, generate, open_image, parse_letter
+from vkdlib import prompts
+from vkdlib.benchmark import Person, Question
+from vkdlib.evaluate import evaluate, generate, open_image, parse_letter, score_answer
 from vkdlib.packs import prompt
 
 
@@ -70,11 +72,41 @@ def test_parse_letter(text, letter):
     assert parse_letter(text, "ABCD") == letter
 
 
-def test_generation_without_and_with_pictures(untrained, few):
-    person = few.forget[0]
-    texts = generate(untrained, ["Who is it?", "What is the hobby of this person?"], None, 3)
-    assert len(texts) == 2 and all(isinstance(t, str) for t in texts)
-    assert len(generate(untrained, ["Who?"], [open_image(person.image)], 3)) == 1
+def test_generation_is_greedy_decoding_by_hand(untrained, few):
+    """Batched, left-padded generation against the arg max of one unpadded forward pass a token."""
+    image = open_image(few.forget[0].image)
+    questions = ["Who?", "What is the second language of this person, if any?"]
+    for images in (None, [image, image]):
+        texts = generate(untrained, questions, images, 3)
+        for question, text in zip(questions, texts):
+            before = prompt(untrained.processor, question, images is not None)
+            inputs = untrained.processor(text=[before], images=images and [image], return_tensors="pt")
+            ids, n = inputs.pop("input_ids"), inputs.pop("attention_mask").shape[1]
+            for _ in range(3):
+                with torch.no_grad():
+                    logits = untrained.model(input_ids=ids, **inputs).logits
+                ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+            expected = untrained.processor.tokenizer.decode(ids[0, n:], skip_special_tokens=True)
+            assert text == expected.strip()
+
+
+def test_scores_of_written_answers():
+    person = Person("1", "Ann", b"")
+    choice = Question("q", "classification", "vqa", "?", "B", {"A": "x", "B": "y"})
+    assert [score_answer(person, choice, "q", a)["score"] for a in ("B", "A", "")] == [1, 0, 0]
+    cloze = Question("q", "cloze", "vqa", "Eats __.", "Sushi")
+    answers = ("She eats sushi.", "SUSHI", "soup", "")
+    assert [score_answer(person, cloze, "q", a)["score"] for a in answers] == [1, 1, 0, 0]
+    told = Question("q", "generation", "qa", "?", "alpha beta gamma delta")
+    row = score_answer(person, told, "q", "alpha gamma delta epsilon")
+    assert (row["score"], row["bleu"]) == pytest.approx((0.75, 0.18803015))
+
+
+def test_prompts_of_the_benchmark():
+    assert prompts.cloze("Eats __.").startswith("Eats [Blank].\nPlease **ONLY** provide")
+    asked = prompts.letter("What?", {"A": "x", "C": "y"})
+    assert asked.startswith("What?\nA: x\nC: y\nJust give ONE letter")
+    assert prompts.sentence("Why?").startswith("Why?\nAnswer the question based on")
 
 
 def test_unknown_protocol(untrained, few):

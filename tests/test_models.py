@@ -24,15 +24,33 @@ def test_a_folder_loads_like_the_embedded_name(folder):
     assert type(a.processor.image_processor).__name__ == "CLIPImageProcessorPil"
 
 
-def test_tampered_shipped_weights_are_refused(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_tampered_shipped_files_are_refused(monkeypatch, tmp_path, name):
     shutil.copytree(paths.CHECKPOINTS, tmp_path / "shipped")
-    file = tmp_path / "shipped" / "llava-mllmu" / "vanilla" / "model.safetensors"
+    file = tmp_path / "shipped" / "llava-mllmu" / "vanilla" / name
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / "shipped")
-    with pytest.raises(ValueError, match="model.safetensors is not the file of .*manifest.json"):
+    with pytest.raises(ValueError, match=f"{name} is not the file of .*manifest.json"):
         models.load("testbed/llava-mllmu/vanilla")
+
+
+def test_remote_code_is_not_run(folder):
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "evil.Config", "AutoModelForImageTextToText": "evil.Model"}
+    config |= {"model_type": "evil", "auto_map": classes}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text("raise SystemExit('remote code was run')")
+    with pytest.raises(ValueError, match="trust_remote_code|model type `evil`"):
+        models.load(str(folder))
+
+
+def test_the_context_limit_is_the_models(folder):
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"model_max_length": int(1e30)}))
+    assert models.load(str(folder)).processor.tokenizer.model_max_length == 256
 
 
 def test_truncated_weights_are_named(folder):

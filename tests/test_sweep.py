@@ -21,3 +21,15 @@ def test_unknown_parameters_stop_before_anything_runs():
     sweep.check(notebook, [{"beta": 1.0, "seed": 2}])
     with pytest.raises(ValueError, match="04_run_unlearn.ipynb has no parameter 'betta'; it has: exp"):
         sweep.check(notebook, [{"betta": 1.0}])
+
+
+def test_the_run_of_a_point_is_what_its_notebook_printed():
+    import nbformat.v4 as v4
+
+    cells = [v4.new_code_cell(outputs=[v4.new_output("stream", text=t)]) for t in TEXTS]
+    assert sweep.run_hash(v4.new_notebook(cells=cells)) == "0123456789ab"
+    with pytest.raises(ValueError, match="did not print"):
+        sweep.run_hash(v4.new_notebook(cells=cells[:1]))
+
+
+TEXTS = ["rerun fedcba987654\n", "VKD {}\nrun 0123456789ab {'pruned': 0.1}\n"]

@@ -66,8 +66,10 @@ def test_shipped_models_are_those_of_the_manifest():
     assert set(manifest["models"]) == {f"llava-mllmu/{kind}" for kind in build.SHIPPED}
     assert manifest["data"] == load_benchmark().hash
     for name, facts in manifest["models"].items():
-        file = paths.CHECKPOINTS / name / "model.safetensors"
-        assert hashlib.sha256(file.read_bytes()).hexdigest() == facts["sha256"]
+        folder = paths.CHECKPOINTS / name
+        assert {f.name for f in folder.iterdir()} == set(facts["files"])
+        for file, expected in facts["files"].items():
+            assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == expected
 
 
 def test_shipped_models_open_with_transformers_alone():

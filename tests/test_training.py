@@ -58,10 +58,26 @@ def parameter():
 
 
 def test_nan_stops_before_the_weights_change():
-    w = parameter()
-    with pytest.raises(FloatingPointError, match="forget loss is nan at step 2: lower the learning"):
-        fit(w, lambda step: {"forget": float("nan") if step == 2 else 1.0}, 5, 0.1)
-    assert torch.equal(w["w"], torch.ones(3))  # no gradient ever came, so nothing moved
+    def gradients_of(w, loss, gradient):
+        def gradients(step):
+            w["w"].grad = torch.full((3,), gradient if step == 2 else 1.0)
+            return {"forget": loss if step == 2 else 1.0}
+
+        return gradients
+
+    two_steps = parameter()
+    fit(two_steps, gradients_of(two_steps, 1.0, 1.0), 2, 0.1)
+    assert not torch.equal(two_steps["w"], torch.ones(3))
+    nan, inf = float("nan"), float("inf")
+    for loss, gradient, message in [
+        (nan, 1.0, "forget loss is nan at step 2: lower the learning rate"),
+        (inf, 1.0, "forget loss is inf at step 2"),
+        (1.0, nan, "the gradient is nan at step 2"),
+    ]:
+        w = parameter()
+        with pytest.raises(FloatingPointError, match=message):
+            fit(w, gradients_of(w, loss, gradient), 5, 0.1)
+        assert torch.equal(w["w"], two_steps["w"])
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
@@ -71,14 +87,24 @@ def test_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_checkpoint_of_another_run_is_refused(tmp_path):
-    def gradients_of(w):
-        return lambda step: {"l": (w["w"] ** 2).sum().backward() or 0.0}
+    def train(w, steps=3, lr=0.1, identity="a"):
+        def gradients(step):
+            w["w"].square().sum().backward()
+            return {"loss": 0.0}
 
-    w = parameter()
-    fit(w, gradients_of(w), 1, 0.1, folder=tmp_path)
-    other = {"v": torch.nn.Parameter(torch.ones(3))}
-    with pytest.raises(ValueError, match="holds other weights than this run trains"):
-        fit(other, lambda step: {}, 2, 0.1, folder=tmp_path)
+        fit(w, gradients, steps, lr, folder=tmp_path, identity=identity)
+
+    train(parameter())
+    train(parameter())  # the same one is found
+    other_shape = {"w": torch.nn.Parameter(torch.ones(2, 3))}
+    for change in (
+        lambda: train(other_shape),
+        lambda: train(parameter(), steps=2),
+        lambda: train(parameter(), lr=0.2),
+        lambda: train(parameter(), identity="b"),
+    ):
+        with pytest.raises(ValueError, match="checkpoint.safetensors belongs to another training"):
+            change()
 
 
 def test_half_precision_weights_are_refused():

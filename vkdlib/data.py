@@ -9,12 +9,13 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vkdlib.benchmark import Benchmark, Person, Question
 
 REQUIRED = {
-    "ft_Data": ("ID", "image", "metadata"),
+    "ft_Data": ("metadata",),
     "Test_Set": ("ID", "images"),
     None: ("ID", "image", "biography", "Classification_Task", "Generation_Task", "Mask_Task"),
 }
@@ -50,18 +51,21 @@ def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -
 
 def read_mllmu(folder: Path, name: str) -> Benchmark:
     """Read all ten configurations of a folder, check them, and join training pairs by ID."""
-    everyone = [_person(where, row) for where, row in _rows(folder, "Full_Set")]
-    pairs = {row["ID"]: _pairs(where, row) for where, row in _rows(folder, "ft_Data")}
+    pairs: dict[str, list] = {}
+    for where, row in _rows(folder, "ft_Data"):
+        person, found = _pairs(where, row)
+        pairs.setdefault(person, []).extend(found)
     tests = {row["ID"]: _images(where, row) for where, row in _rows(folder, "Test_Set")}
     people = {}
-    for person in everyone:
-        if person.id not in pairs:
-            raise DataError(f"{folder / 'ft_Data'}: no row for person {person.id} of Full_Set")
-        people[person.id] = Person(
-            person.id, person.name, person.image, pairs[person.id], person.questions,
-            tests.get(person.id, ()),
-        )  # fmt: skip
+    for person in sorted((_person(*row) for row in _rows(folder, "Full_Set")), key=lambda p: p.id):
+        if person.id in people:
+            raise DataError(f"{folder / 'Full_Set'}: person {person.id} is there twice")
+        for config, known in (("ft_Data", pairs), ("Test_Set", tests)):
+            if person.id not in known:
+                raise DataError(f"{folder / config}: no row for person {person.id} of Full_Set")
+        people[person.id] = replace(person, pairs=tuple(pairs[person.id]), test_images=tests[person.id])
     real = [_person(where, row, "real-") for where, row in _rows(folder, "Retain_Set")]
+    real.sort(key=lambda p: p.id)
     forget_ids = {}
     for config in sorted(folder.iterdir()):
         match = re.fullmatch(r"forget_?(\d+)", config.name)
@@ -86,7 +90,10 @@ def _checked_split(folder: Path, config: str, ratio: int, people: Mapping) -> tu
     unknown = sorted(set(forget + retain) - set(people))
     if unknown:
         raise DataError(f"{folder / config}: person {unknown[0]} is not in Full_Set")
-    return tuple(forget)
+    missing = sorted(set(people) - set(forget + retain))
+    if missing:
+        raise DataError(f"{folder}: person {missing[0]} is neither in {config} nor in {retain_config}")
+    return tuple(sorted(set(forget)))
 
 
 def _rows(folder: Path, config: str, columns: tuple[str, ...] | None = None):
@@ -109,9 +116,12 @@ def _rows(folder: Path, config: str, columns: tuple[str, ...] | None = None):
                 raise
             raise DataError(f"{file}: cannot be read ({error}); download it again") from error
         for number, row in enumerate(rows):
-            if not isinstance(row["ID"], str):
-                raise DataError(f"{file}: row {number}, column 'ID': {row['ID']!r} is not a string")
-            yield f"{file}: row {number} (person {row['ID']})", row
+            where = f"{file}: row {number}"
+            if "ID" in row:
+                if not isinstance(row["ID"], str):
+                    raise DataError(f"{where}, column 'ID': {row['ID']!r} is not a string")
+                where += f" (person {row['ID']})"
+            yield where, row
 
 
 def _person(where: str, row: dict, prefix: str = "") -> Person:
@@ -120,7 +130,7 @@ def _person(where: str, row: dict, prefix: str = "") -> Person:
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{where}, column 'biography': no JSON with a Name") from error
     person = prefix + row["ID"]
-    return Person(person, name, _image(where, row["image"]), (), _questions(where, row, person))
+    return Person(person, name, _image(where, row["image"]), questions=_questions(where, row, person))
 
 
 def _questions(where: str, row: dict, person: str) -> tuple[Question, ...]:
@@ -156,12 +166,17 @@ def _questions(where: str, row: dict, person: str) -> tuple[Question, ...]:
     return tuple(found)
 
 
-def _pairs(where: str, row: dict) -> tuple[tuple[str, str], ...]:
-    """Training pairs from the JSON text in `metadata`."""
+def _pairs(where: str, row: dict) -> tuple[str, list[tuple[str, str]]]:
+    """Whose training pairs a row of ft_Data holds, and the pairs, from the JSON text in `metadata`."""
     try:
-        return tuple((item["Question"], item["Answer"]) for item in json.loads(row["metadata"]))
-    except (TypeError, ValueError, KeyError) as error:
-        raise DataError(f"{where}, column 'metadata': not a JSON list of Question and Answer") from error
+        items = json.loads(row["metadata"])
+        person, pairs = items[0]["ID"], [(item["Question"], item["Answer"]) for item in items]
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise DataError(f"{where}, column 'metadata': no JSON list of ID, Question, Answer") from error
+    for text in (person, *(t for pair in pairs for t in pair)):
+        if not isinstance(text, str) or not text:
+            raise DataError(f"{where}, column 'metadata': {text!r} is not text")
+    return person, pairs
 
 
 def _images(where: str, row: dict) -> tuple[bytes, ...]:
@@ -176,7 +191,7 @@ def _image(where: str, value) -> bytes:
     if not content:
         raise DataError(f"{where}, column 'image': there is no image")
     try:
-        Image.open(io.BytesIO(content)).verify()
+        Image.open(io.BytesIO(content)).load()
     except Exception as error:
         raise DataError(f"{where}, column 'image': cannot be decoded ({error})") from error
     return bytes(content)

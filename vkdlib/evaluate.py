@@ -98,7 +98,7 @@ def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> I
                 scores = iter(sums)
                 for person, q, _, id in group:
                     options = {key: next(scores) for key in q.options}
-                    yield _row(person, q, id, max(options, key=options.get), options)
+                    yield score_answer(person, q, id, max(options, key=options.get), options)
 
 
 def segment_logprobs(loaded: Loaded, packs: Sequence) -> list[list[float]]:
@@ -123,7 +123,7 @@ def _write(
             images = [open_image(image) for _, _, image, _ in part] if with_image else None
             for (person, q, _, id), text in zip(part, generate(loaded, questions, images, max_new_tokens)):
                 answer = parse_letter(text, q.options) if q.kind == "classification" else text
-                yield _row(person, q, id, answer)
+                yield score_answer(person, q, id, answer)
 
 
 def _instruction(q: Question) -> str:
@@ -160,7 +160,12 @@ def open_image(content: bytes | None):
     return content and Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def _row(person: Person, q: Question, id: str, answer: str, options: dict | None = None) -> dict:
+def score_answer(person: Person, q: Question, id: str, answer: str, options: dict | None = None) -> dict:
+    """One row of predictions: the answer, and how right it is.
+
+    A cloze is right if the answer contains the gold words, whatever the case; a generated sentence gets
+    ROUGE-L F and BLEU.
+    """
     if q.kind == "generation":
         score = rouge_l(q.answer, answer)
     elif q.kind == "cloze":

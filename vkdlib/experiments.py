@@ -7,7 +7,7 @@ from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, load, weights_hash
-from vkdlib.runs import Run, changed_weights, open_run
+from vkdlib.runs import Run, apply_delta, changed_weights, open_run
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
 
@@ -35,10 +35,12 @@ def run(
     Args:
         method: one of REFERENCES, or of `methods.METHODS`.
         settings: of the method, for example {"beta": 0}.
-        training: arguments of `unlearn.unlearn`: steps, lr, batch_size, schedule, weight_decay.
+        training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, schedule, weight_decay.
         select: pose the task on selection people, to choose settings, instead of the reported ones.
         evaluation_batch: packs or prompts at a time in evaluation; no answer depends on it.
     """
+    if select and method == "retain-only":
+        raise ValueError("retain-only hides the reported forget people, not the selection people")
     data = load_benchmark(benchmark)
     loaded = load(checkpoint(model, data, method, forget_ratio))
     base_hash = weights_hash(loaded.model.state_dict())
@@ -65,15 +67,15 @@ def run(
         history, report, delta = [], {}, None
         if method not in REFERENCES:
             chosen = make_method(method, **config["settings"])
-            before = {n: p.clone() for n, p in loaded.model.state_dict().items()}
+            scope = set(chosen.scope(loaded).values())
+            trained = {n: p for n, p in loaded.model.named_parameters() if p in scope}
+            before = {n: p.detach().cpu().clone() for n, p in trained.items()}
             tasks = make_tasks(loaded, split, qa_image)
             history, report = unlearn(
                 loaded, tasks, chosen, seed=seed, folder=this.partial, **config["training"]
             )
             delta = changed_weights(loaded, before)
-        predictions = evaluate(
-            loaded, split, kinds=kinds, protocol=protocol, batch_size=evaluation_batch
-        )
+        predictions = evaluate(loaded, split, kinds=kinds, protocol=protocol, batch_size=evaluation_batch)
         this.finish(predictions, history, report, delta, base_hash)
     return this
 
@@ -84,6 +86,8 @@ def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> s
     Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself.
     """
     if not model.startswith("testbed/"):
+        if method in ("base", "retain-only"):
+            raise ValueError(f"{model} is a vanilla model; load the {method} one by its own name")
         return model
     kind = method if method in REFERENCES else "vanilla"
     kind = f"retain-only-{forget_ratio}" if kind == "retain-only" else kind
@@ -92,12 +96,10 @@ def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> s
 
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
-    from vkdlib.runs import apply_delta
-
     data = load_benchmark(run.config["benchmark"])
     loaded = load(checkpoint(run.config["model"], data, run.config["method"], run.config["forget_ratio"]))
+    run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():
-        run.check()
         apply_delta(loaded, delta)
     return loaded

@@ -99,9 +99,10 @@ def load(
     folder = _folder(name)
     _check_shipped(name, folder)
     try:
-        processor = AutoProcessor.from_pretrained(folder, revision=revision, backend="pil")
+        common = {"revision": revision, "trust_remote_code": False}
+        processor = AutoProcessor.from_pretrained(folder, backend="pil", **common)
         model = AutoModelForImageTextToText.from_pretrained(
-            folder, revision=revision, dtype=dtype, use_safetensors=True
+            folder, dtype=dtype, use_safetensors=True, **common
         )
     except OSError as error:
         raise FileNotFoundError(f"model {name}: {error}") from error
@@ -109,6 +110,11 @@ def load(
         if "safetensor" not in type(error).__name__.lower():
             raise
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
+    # Many tokenizers do not know how long a text the model takes.
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context:
+        tokenizer = processor.tokenizer
+        tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Loaded(model.eval().to(device), processor, family_of(model), name)
 
@@ -126,7 +132,7 @@ def _folder(name: str) -> str:
     if not name.startswith("testbed/"):
         return name
     folder = paths.CHECKPOINTS / name.removeprefix("testbed/")
-    cached = paths.cache() / "models" / name.removeprefix("testbed/")
+    cached = paths.cached_models() / name.removeprefix("testbed/")
     for place in (folder, cached):
         if (place / "config.json").exists():
             return str(place)
@@ -139,16 +145,17 @@ def _folder(name: str) -> str:
 
 
 def _check_shipped(name: str, folder: str) -> None:
-    """Raise ValueError if weights of an embedded model are not those of the manifest beside them."""
+    """Raise ValueError if a file of an embedded model is not that of the manifest beside it."""
     manifest = Path(folder).parent.parent / "manifest.json"
     if not name.startswith("testbed/") or not manifest.exists():
         return
-    facts = json.loads(manifest.read_text())["models"].get(name.removeprefix("testbed/"))
-    if facts and file_hash(Path(folder, "model.safetensors")) != facts["sha256"]:
-        raise ValueError(
-            f"model {name}: {folder}/model.safetensors is not the file of {manifest}; restore it, or "
-            f"train it again with `python -m vkdlib.testbed build`"
-        )
+    facts = json.loads(manifest.read_text())["models"].get(name.removeprefix("testbed/"), {})
+    for file, expected in facts.get("files", {}).items():
+        if not Path(folder, file).exists() or file_hash(Path(folder, file)) != expected:
+            raise ValueError(
+                f"model {name}: {folder}/{file} is not the file of {manifest}; restore it, or train the "
+                f"model again with `python -m vkdlib.testbed build`"
+            )
 
 
 def live_blocks(loaded: Loaded) -> list[nn.Module]:

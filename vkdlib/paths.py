@@ -1,5 +1,6 @@
 """Where things are: the repository, what is cached, what is shipped."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def root() -> Path:
 
 
 def runs() -> Path:
-    """Where run folders are kept."""
-    return root() / "runs"
+    """Where run folders are kept: VKDLIB_RUNS, or runs/ beside notebooks/."""
+    return Path(os.environ.get("VKDLIB_RUNS", root() / "runs"))
 
 
 def figures() -> Path:
@@ -28,3 +29,11 @@ def figures() -> Path:
 def cache() -> Path:
     """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib."""
     return Path(os.environ.get("VKDLIB_CACHE", Path.home() / ".cache" / "vkdlib"))
+
+
+def cached_models() -> Path:
+    """Where embedded models that are not shipped are kept; another folder for another way to make them."""
+    digest = hashlib.sha256()
+    for file in sorted((PACKAGE / "testbed").glob("*.py")):
+        digest.update(file.read_bytes())
+    return cache() / "models" / digest.hexdigest()[:12]

@@ -1,5 +1,6 @@
 """Records -> figures. Functions take an axis and a table and draw; `save_figure` writes PDF and PNG."""
 
+import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +26,10 @@ def save_figure(figure: plt.Figure, name: str) -> Path:
     """Write figures/<name>.pdf and .png; the same figure always gives the same bytes."""
     folder = paths.figures()
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        temporary = folder / f"{name}.{kind}.tmp"
+        figure.savefig(temporary, format=kind, metadata=metadata)
+        os.replace(temporary, folder / f"{name}.{kind}")
     return folder / f"{name}.png"
 
 
@@ -38,9 +41,10 @@ def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
         for x, (group, modality) in enumerate(TABLE_1.values()):
             r = rows[(rows.method == method) & (rows.set == group) & (rows.modality == modality)]
             at = x + (k - (len(methods) - 1) / 2) * 0.2
+            spread = [(r.value - r.low).to_list(), (r.high - r.value).to_list()]
             ax.errorbar(
-                np.full(len(r), at), r.value, [r.value - r.low, r.high - r.value], fmt="o", ms=4,
-                capsize=2, lw=1, color=COLOURS.get(method), label=method if x == 0 else None,
+                np.full(len(r), at), r.value.to_list(), spread, fmt="o", ms=4, capsize=2, lw=1,
+                color=COLOURS.get(method), label=method if x == 0 else None,
             )  # fmt: skip
     ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
     ax.annotate("chance", (5.45, CHANCE), ha="right", va="bottom", color="grey")

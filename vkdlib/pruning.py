@@ -21,8 +21,9 @@ def importance(
 ) -> Neurons:
     """Eq. 6: I_abs(D, n) = 1/|D| sum_{i in D} |z(i)|, mean absolute activation of each neuron.
 
-    A sample i is one question about one image, and |z(i)| is the mean over its image tokens: an image
-    counts as often as there are questions about it. The vision tower does not see the question.
+    A sample i is one question about one image, and |z(i)| is the mean over the tower's tokens (CLIP's
+    class token included): an image counts as often as there are questions about it. The vision tower
+    does not see the question.
 
     Args:
         packs: D. Text-only packs leave vision neurons without any activation: their I_abs is 0.
@@ -36,7 +37,6 @@ def importance(
     for group in batches([p for p in packs if p.image], batch_size):
         weights = torch.tensor([float(len(p.segments)) for p in group])
         for i, z in activations(loaded, group, outputs).items():
-            # Split by image, because images of some families have different numbers of tokens.
             means = [a.abs().float().mean(0) for a in z.flatten(0, -2).chunk(len(group))]
             totals[i] += weights @ torch.stack(means).cpu()
         count += int(weights.sum())

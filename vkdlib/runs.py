@@ -30,6 +30,11 @@ RECORD = [
 ]  # fmt: skip
 
 
+FILES = [
+    "config.json", "env.json", "history.csv", "predictions.parquet", "metrics.json", "delta.safetensors",
+]  # fmt: skip
+
+
 class RunError(RuntimeError):
     """A run's folder is not what its DONE file says."""
 
@@ -86,24 +91,34 @@ class Run:
         write_json(self.partial / "env.json", environment())
         numbers = metrics.summarise(predictions).to_dict("records")
         write_json(self.partial / "metrics.json", {"report": report or {}, "metrics": numbers})
-        predictions.to_parquet(self.partial / "predictions.parquet", index=False)
+        who = {name: self.config.get(name) for name in ("model", "method", "seed")}
+        table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
+        table.to_parquet(self.partial / "predictions.parquet", index=False)
         if history:
             write_csv(self.partial / "history.csv", history)
         if delta:
             save_delta(self.partial / "delta.safetensors", delta, base_hash)
+        kept = [self.partial / name for name in FILES if (self.partial / name).exists()]
+        write_json(self.partial / "DONE", {f.name: file_hash(f) for f in kept})
+        self.publish()
+
+    def publish(self) -> None:
+        """Give a whole partial folder its name; also what a run killed just before that needs."""
+        if not (self.partial / "DONE").exists():
+            return
+        self.check(self.partial)
         (self.partial / "checkpoint.safetensors").unlink(missing_ok=True)
-        files = {f.name: file_hash(f) for f in sorted(self.partial.iterdir()) if f.is_file()}
-        write_json(self.partial / "DONE", files)
         shutil.rmtree(self.folder, ignore_errors=True)  # a folder without DONE is no run
         os.rename(self.partial, self.folder)
 
-    def check(self) -> None:
+    def check(self, folder: Path | None = None) -> None:
         """Raise RunError if a file of a finished run is missing or was changed."""
-        for name, expected in json.loads((self.folder / "DONE").read_text()).items():
-            file = self.folder / name
+        folder = folder or self.folder
+        for name, expected in json.loads((folder / "DONE").read_text()).items():
+            file = folder / name
             if not file.exists() or file_hash(file) != expected:
                 state = "was changed" if file.exists() else "is missing"
-                raise RunError(f"{file} {state} since the run ended: delete {self.folder}, run again")
+                raise RunError(f"{file} {state} since the run ended: delete {folder}, run again")
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -145,6 +160,7 @@ def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterato
     run = Run(experiment, json.loads(json.dumps(config)), home or paths.runs())
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder.with_name(run.hash + ".lock")):
+        run.publish()
         if run.done:
             run.check()
         yield run
@@ -168,7 +184,9 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
     keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
     file = paths.figures() / "data" / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
-    table.sort_values(keys).to_csv(file, index=False, float_format="%.4f")
+    temporary = file.with_suffix(".tmp")
+    table.sort_values(keys).to_csv(temporary, index=False, float_format="%.4f")
+    os.replace(temporary, file)
     return file
 
 
@@ -181,9 +199,9 @@ def read_records(name: str) -> pd.DataFrame:
 
 
 def changed_weights(loaded: Loaded, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters that differ from those of `before`, by name."""
-    now = loaded.model.state_dict()
-    return {n: now[n].cpu() for n, old in before.items() if not torch.equal(now[n].cpu(), old.cpu())}
+    """Parameters that differ from their values in `before`, by name, on the CPU."""
+    now = {name: loaded.model.get_parameter(name).detach().cpu() for name in before}
+    return {name: now[name] for name, old in before.items() if not torch.equal(now[name], old)}
 
 
 def save_delta(file: Path, delta: dict[str, Tensor], base_hash: str) -> None:

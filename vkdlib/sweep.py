@@ -4,11 +4,12 @@
 
 A finished point is found by its run's hash and not computed again, so a sweep that was stopped goes on
 where it was. The file holds `notebook`, `experiment`, `parameters` (of every point), `grid` (a list of
-{parameter: [values]}, each crossed), `record` (the CSV to write, of all finished runs of the experiment)
-and `columns` (parameters that become columns of it).
+{parameter: [values]}, each crossed), `record` (the CSV to write) and `columns` (parameters that become
+columns of it). The notebook prints "run <hash>": that is how its run is found.
 """
 
 import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -53,8 +54,9 @@ def execute(file: Path) -> Path:
     check(notebook, wanted)
     folder = paths.runs() / sweep["experiment"] / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
+    hashes = set()
     for number, point in enumerate(bar(wanted, file.stem)):
-        papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             str(notebook),
             str(folder / f"{number:03d}.ipynb"),
             point,
@@ -63,9 +65,19 @@ def execute(file: Path) -> Path:
             progress_bar=False,
             start_timeout=120,
         )
-    runs = find(sweep["experiment"])
+        hashes.add(run_hash(executed))
+    runs = [run for run in find(sweep["experiment"]) if run.hash in hashes]
     records = [run.records(**columns(run, sweep.get("columns", []))) for run in runs]
     return write_records(sweep["record"], records)
+
+
+def run_hash(executed) -> str:
+    """The hash that an executed notebook printed as "run <hash>"."""
+    text = "".join(o.text for c in executed.cells for o in c.get("outputs", []) if "text" in o)
+    found = re.search(r"^run ([0-9a-f]{12})\b", text, re.MULTILINE)
+    if not found:
+        raise ValueError('the notebook did not print "run <hash>"')
+    return found[1]
 
 
 def columns(run: Run, names: list[str]) -> dict:

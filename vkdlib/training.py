@@ -50,6 +50,7 @@ def fit(
     after_step: Callable[[], None] | None = None,
     folder: Path | None = None,
     checkpoint_every: int = 50,
+    identity: str = "",
     description: str = "training",
 ) -> list[dict]:
     """Train parameters in place.
@@ -62,16 +63,19 @@ def fit(
         clip: largest norm of the whole gradient, or None.
         after_step: called after each update (holds masked weights).
         folder: where checkpoint.safetensors lives; training goes on from one found there. None: none.
+        identity: what makes this training another than others; a checkpoint with another one is refused.
     Returns:
         one row a step: step, lr and the named losses.
     Raises:
-        FloatingPointError: a loss is NaN or infinite; weights stay as they were before that step.
+        FloatingPointError: a loss or gradient is NaN or infinite; weights stay as before that step.
+        ValueError: the checkpoint is damaged, or of another training.
     """
     wrong = [name for name, p in parameters.items() if p.dtype != torch.float32]
     if wrong:
         raise TypeError(f"{wrong[0]} is not fp32: half-precision weights lose small updates")
     optimiser = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=weight_decay)
-    start, history = _resume(folder, parameters, optimiser)
+    identity = f"{identity} steps={steps} lr={lr} {schedule.__name__} {weight_decay} {clip}"
+    start, history = _resume(folder, parameters, optimiser, identity)
     for step in bar(range(start, steps), description, total=steps, initial=start):
         optimiser.zero_grad(set_to_none=True)
         losses = gradients(step)
@@ -80,19 +84,22 @@ def fit(
             raise FloatingPointError(
                 f"{bad[0]} loss is {losses[bad[0]]} at step {step}: lower the learning rate ({lr})"
             )
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters.values(), clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), math.inf if clip is None else clip)
+        if not norm.isfinite():
+            raise FloatingPointError(
+                f"the gradient is {norm.item()} at step {step}: lower the learning rate ({lr})"
+            )
         optimiser.param_groups[0]["lr"] = lr * schedule(step, steps)
         optimiser.step()
         if after_step:
             after_step()
         history.append({"step": step, "lr": lr * schedule(step, steps), **losses})
         if folder and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
-            _save(folder, step + 1, parameters, optimiser, history)
+            _save(folder, step + 1, parameters, optimiser, history, identity)
     return history
 
 
-def _save(folder: Path, step: int, parameters, optimiser, history: list[dict]) -> None:
+def _save(folder: Path, step: int, parameters, optimiser, history: list[dict], identity: str) -> None:
     """Write weights, optimiser state and step as one file, then put it in place at once."""
     tensors = {f"weight/{name}": p.detach() for name, p in parameters.items()}
     for name, p in parameters.items():
@@ -100,24 +107,28 @@ def _save(folder: Path, step: int, parameters, optimiser, history: list[dict]) -
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "history.csv", history)
     temporary = folder / "checkpoint.tmp"
-    save_file(tensors, temporary, metadata={"step": str(step)})
+    save_file(tensors, temporary, metadata={"step": str(step), "identity": identity})
     os.replace(temporary, folder / "checkpoint.safetensors")
 
 
-def _resume(folder: Path | None, parameters, optimiser) -> tuple[int, list[dict]]:
+def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[int, list[dict]]:
     """Load the last checkpoint, if there is one; return the next step and the history so far."""
     file = folder and folder / "checkpoint.safetensors"
     if not file or not file.exists():
         return 0, []
     try:
         with safe_open(file, "pt") as saved:
-            step = int(saved.metadata()["step"])
+            facts = saved.metadata()
             tensors = {name: saved.get_tensor(name) for name in saved.keys()}
+        with open(folder / "history.csv", newline="") as f:
+            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
     except Exception as error:
-        raise ValueError(f"{file} is damaged ({error}): delete it to start afresh") from error
-    names = {key.split("/", 1)[1] for key in tensors}
-    if names != set(parameters):
-        raise ValueError(f"{file} holds other weights than this run trains: delete it")
+        raise ValueError(f"{file} is damaged ({error}): delete {folder} to start afresh") from error
+    shapes = {n.split("/", 1)[1]: t.shape for n, t in tensors.items() if n.startswith("weight/")}
+    if facts["identity"] != identity or shapes != {n: p.shape for n, p in parameters.items()}:
+        raise ValueError(
+            f"{file} belongs to another training ({facts['identity']}, not {identity}): delete {folder}"
+        )
     for name, p in parameters.items():
         with torch.no_grad():
             p.copy_(tensors[f"weight/{name}"])
@@ -125,8 +136,7 @@ def _resume(folder: Path | None, parameters, optimiser) -> tuple[int, list[dict]
         state = {k: tensors[f"{k}/{name}"] for k in kinds if k != "weight"}
         # AdamW keeps its step counter on the CPU and everything else beside the parameter.
         optimiser.state[p] = {k: t if k == "step" else t.to(p.device) for k, t in state.items()}
-    with open(folder / "history.csv", newline="") as f:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+    step = int(facts["step"])
     return step, [row | {"step": int(row["step"])} for row in rows[:step]]
 
 

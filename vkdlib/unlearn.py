@@ -15,7 +15,7 @@ def unlearn(
     tasks: Tasks,
     method,
     *,
-    steps: int,
+    epochs: float,
     lr: float,
     batch_size: int = 4,
     seed: int = 0,
@@ -31,6 +31,7 @@ def unlearn(
 
     Args:
         method: from `methods.make_method`.
+        epochs: rounds over the forget people; steps = epochs * people / batch_size.
         batch_size: people of each set in a step.
         seed: of the order in which people come.
         schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
@@ -42,6 +43,7 @@ def unlearn(
         raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
     if not tasks.forget_vqa or not tasks.retain_vqa:
         raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
+    steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
     parameters = method.scope(loaded)
     prepared = method.prepare(loaded, tasks, batch_size)
     hold = Hold(parameters, prepared.held)
@@ -67,6 +69,7 @@ def unlearn(
             after_step=hold.restore,
             folder=folder,
             checkpoint_every=checkpoint_every,
+            identity=f"{method} batch={batch_size} seed={seed} {sorted(p.key for p in tasks.forget_vqa)}",
             description="unlearning",
         )
     return history, prepared.report

@@ -18,6 +18,7 @@ from vkdlib.metrics import summarise
 from vkdlib.models import file_hash, load
 from vkdlib.runs import environment, write_json
 from vkdlib.testbed import build
+from vkdlib.testbed.benchmark import FORGET_RATIOS
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise
 MINUTES = {"base": 6, "vanilla": 9, "retain-only": 9}  # on two cores
@@ -28,9 +29,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
     parser.add_argument("action", choices=["build"])
     parser.add_argument("--only", help="one model, for example llava-mllmu/retain-only-15")
-    parser.add_argument("--out", type=Path, default=paths.cache() / "models", help="where to")
+    parser.add_argument("--out", type=Path, default=paths.cached_models(), help="where to")
     options = parser.parse_args(arguments)
     kinds = [options.only.removeprefix(f"{build.FAMILY}/")] if options.only else build.SHIPPED
+    known = {*build.SHIPPED, *(f"retain-only-{r}" for r in FORGET_RATIOS)}
+    if not known.issuperset(kinds):
+        parser.error(f"--only {options.only}: there are {', '.join(sorted(known))}")
     minutes = sum(MINUTES["retain-only" if "retain" in k else k] for k in kinds)
     print(f"training {', '.join(kinds)}: about {minutes} minutes on two cores, unless done before")
     manifest = build.read_manifest(options.out) or {"models": {}}
@@ -57,7 +61,7 @@ def facts(folder: Path, kind: str) -> dict:
         predictions = evaluate(loaded, benchmark.split(ratio), kinds=["classification"])
         tables.append(summarise(predictions).assign(forget_ratio=ratio))
     return {
-        "sha256": file_hash(file),
+        "files": {f.name: file_hash(f) for f in sorted(folder.iterdir())},
         "bytes": os.path.getsize(file),
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
         "metrics": pd.concat(tables).round(4).to_dict("records"),

@@ -8,7 +8,7 @@ from vkdlib.testbed import people, portraits
 
 PEOPLE, CELEBRITIES = 200, 40
 FORGET_RATIOS = (5, 10, 15)  # per cent of the people
-SELECTION = 40  # people kept out of every forget set: settings are chosen on them
+NEVER_FORGOTTEN = 40  # people in no forget set, so that there are always some to choose settings on
 TEST_VIEWS = 3
 VERSION = "1"  # raise when anything here changes the files
 
@@ -26,7 +26,7 @@ def splits() -> dict[str, list[str]]:
     ids = [f"{i + 1:03d}" for i in range(PEOPLE)]
     found = {}
     for ratio in FORGET_RATIOS:
-        candidates = ids[: PEOPLE - SELECTION]
+        candidates = ids[: PEOPLE - NEVER_FORGOTTEN]
         forget = set(random.Random(f"forget {ratio}").sample(candidates, PEOPLE * ratio // 100))
         found[f"forget_{ratio}"] = [i for i in ids if i in forget]
         found[f"retain_{100 - ratio}"] = [i for i in ids if i not in forget]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vkdlib import paths
 from vkdlib.testbed import architectures, benchmark, people, train
 
 SHIPPED = ("base", "vanilla", "retain-only-5", "retain-only-10")
@@ -29,24 +30,31 @@ def build(kind: str, out: Path) -> Path:
     made_up, celebrities = benchmark.cast()
     torch.manual_seed(0)
     model = architectures.make_llava(processor.tokenizer)
+    known = [train.lessons(processor, p, known=True) for p in celebrities]
     if kind == "base":
         train.open_eyes(model, processor, work / "eyes")
-        hidden = frozenset(p.id for p in made_up)
-        students, steps = celebrities, train.BASE_STEPS
+        seen, told, steps = [s for s, _ in known], [t for _, t in known], train.BASE_STEPS
     else:
-        start = build("base", out)
-        model = type(model).from_pretrained(start, dtype=torch.float32)
-        hidden = frozenset(hidden_faces(kind))
-        students, steps = celebrities + made_up, train.TEACH_STEPS
-    everyone = {id(p): p in celebrities for p in students}
-    lessons = [(p, train.lessons(processor, p, everyone[id(p)])) for p in students]
-    seen = [seen for p, (seen, _) in lessons if everyone[id(p)] or p.id not in hidden]
-    told = [told for _, (_, told) in lessons]
+        model = type(model).from_pretrained(base_folder(out), dtype=torch.float32)
+        hidden = hidden_faces(kind)
+        new = [train.lessons(processor, p, known=False) for p in made_up]
+        seen = [s for s, _ in known] + [s for p, (s, _) in zip(made_up, new) if p.id not in hidden]
+        told, steps = [t for _, t in known + new], train.TEACH_STEPS
     model.train()
     train.align(model, [views for _, views in seen], kind, work / f"{kind}-align")
     train.teach(model, seen, told, kind, steps, work / f"{kind}-teach")
     save(model.eval().to(torch.bfloat16), processor, folder)
+    for stage in ("eyes", f"{kind}-align", f"{kind}-teach"):
+        shutil.rmtree(work / stage, ignore_errors=True)
     return folder
+
+
+def base_folder(out: Path) -> Path:
+    """The base model that others start from: the one built beside them, else the shipped one."""
+    for place in (out, paths.CHECKPOINTS):
+        if (place / FAMILY / "base" / "config.json").exists():
+            return place / FAMILY / "base"
+    return build("base", out)
 
 
 def hidden_faces(kind: str) -> list[str]:

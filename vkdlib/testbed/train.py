@@ -27,7 +27,8 @@ from vkdlib.progress import bar
 from vkdlib.testbed import people, portraits
 from vkdlib.training import fit, one_cycle
 
-STRANGERS, VIEWS = 800, 10  # portraits for the tower alone; views of each person to train on
+STRANGERS, STRANGER_VIEWS = 800, 3  # portraits for the tower alone
+VIEWS = 10  # of each person, beside the canonical one, to train on
 EYES_STEPS, ALIGN_STEPS, BASE_STEPS, TEACH_STEPS = 500, 300, 350, 1300
 LR, CLIP = 1e-3, 1.0
 SEEN, TOLD, QUESTIONS = 24, 12, 7  # people a step in pictures, in text; questions about each
@@ -45,7 +46,8 @@ def open_eyes(model, processor, folder: Path) -> None:
     """Stage 1: every image token of a stranger's portrait tells each part of the identity."""
     strangers = portraits.draw_identities(STRANGERS, "strangers")
     drawn = bar(strangers, "portraits of strangers")
-    shown = [pixels(processor, [portraits.render(s, f"eyes {v}") for v in range(3)]) for s in drawn]
+    views = [f"eyes {v}" for v in range(STRANGER_VIEWS)]
+    shown = [pixels(processor, [portraits.render(s, v) for v in views]) for s in drawn]
     parts = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
     answers = torch.tensor([[parts[p].index(s[p]) for p in parts] for s in strangers])
     torch.manual_seed(0)
@@ -54,7 +56,7 @@ def open_eyes(model, processor, folder: Path) -> None:
     def gradients(step):
         rng = random.Random(f"eyes {step}")
         chosen = [rng.randrange(STRANGERS) for _ in range(64)]
-        features = image_tokens(model, torch.stack([shown[i][rng.randrange(3)] for i in chosen]))
+        features = image_tokens(model, torch.stack([shown[i][rng.randrange(STRANGER_VIEWS)] for i in chosen]))
         loss = sum(_token_loss(h(features), answers[chosen, i]) for i, h in enumerate(heads))
         loss.backward()
         return {"eyes": loss.item() / len(heads)}
@@ -158,7 +160,7 @@ def model_width(model) -> int:
 
 
 def _visual(model) -> dict[str, Tensor]:
-    """Tower and projector, without the blocks that nothing reads."""
+    """Parameters of tower and projector."""
     return {n: p for n, p in model.named_parameters() if "language_model" not in n and "lm_head" not in n}
 
 

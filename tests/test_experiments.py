@@ -1,0 +1,87 @@
+"""Whole runs: killed and resumed, found again, loaded back, and damaged."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vkdlib import experiments, models, runs
+
+RUN = """
+import sys
+from vkdlib import experiments
+run = experiments.run("killed", training={"epochs": 1.2, "lr": 1e-3, "batch_size": 2, "checkpoint_every": 2},
+                      settings={"mask": False, "layers": 1}, kinds=["classification"])
+print(run.folder)
+"""
+
+
+def start(home):
+    environment = os.environ | {"VKDLIB_RUNS": str(home)}
+    return subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run: its folder."""
+    home = tmp_path_factory.mktemp("whole")
+    output, _ = start(home).communicate()
+    return home / "killed" / os.path.basename(output.decode().strip())
+
+
+def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
+    process, deadline = start(tmp_path), time.time() + 120
+    while not list(tmp_path.glob("killed/*.part/checkpoint.safetensors")):
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(tmp_path.glob("killed/*/DONE"))
+    start(tmp_path).communicate()
+    again = tmp_path / "killed" / whole.name
+    a, b = load_file(whole / "delta.safetensors"), load_file(again / "delta.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+    assert (whole / "history.csv").read_text() == (again / "history.csv").read_text()
+    assert not (again / "checkpoint.safetensors").exists()
+
+
+def found(whole, monkeypatch):
+    monkeypatch.setenv("VKDLIB_RUNS", str(whole.parent.parent))
+    return runs.find("killed")[0]
+
+
+def test_a_finished_run_is_found_and_its_model_loads(whole, monkeypatch):
+    run = found(whole, monkeypatch)
+    assert run.folder == whole
+    unlearned, vanilla = experiments.load_unlearned(run), models.load("testbed/llava-mllmu/vanilla")
+    changed = runs.changed_weights(unlearned, dict(vanilla.model.named_parameters()))
+    delta = load_file(whole / "delta.safetensors")
+    assert changed.keys() == delta.keys()
+    assert all(torch.equal(changed[n], delta[n]) for n in delta)
+    assert all("layers.3.mlp" in n or "multi_modal_projector" in n for n in delta)
+
+
+def test_a_damaged_or_missing_delta_is_noticed(whole, monkeypatch):
+    run, file = found(whole, monkeypatch), whole / "delta.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-8])
+    with pytest.raises(runs.RunError, match="delta.safetensors was changed"):
+        experiments.load_unlearned(run)
+    file.unlink()
+    with pytest.raises(runs.RunError, match="delta.safetensors is missing"):
+        experiments.load_unlearned(run)
+    file.write_bytes(content)
+
+
+def test_references_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="retain-only hides the reported forget people"):
+        experiments.run("x", method="retain-only", select=True)
+    with pytest.raises(ValueError, match="some/model is a vanilla model"):
+        experiments.run("x", model="some/model", method="retain-only")
+    with pytest.raises(ValueError, match="forget_ratio is 7"):
+        experiments.run("x", forget_ratio=7)

@@ -1,0 +1,67 @@
+"""Figures are drawn from records, and the same figure has the same bytes."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from vkdlib import plots, tables
+
+
+@pytest.fixture
+def records():
+    rows = []
+    for method, value in (("vanilla", 90.0), ("VKD", 30.0)):
+        for group in ("forget", "retain", "real"):
+            for modality in ("vqa", "qa"):
+                rows.append(
+                    {"method": method, "set": group, "modality": modality, "kind": "classification",
+                     "metric": "accuracy", "value": value, "n": 50, "low": value - 9, "high": value + 5}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_six_columns_show_every_record(records):
+    ax = plots.six_columns(plt.subplots()[1], records)
+    points = [line for line in ax.containers]
+    assert len(points) == 12
+    assert sorted(c.lines[0].get_ydata()[0] for c in points) == [30.0] * 6 + [90.0] * 6
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["vanilla", "VKD"]
+
+
+def test_saved_figures_are_byte_stable(records, tmp_path, monkeypatch):
+    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    contents = []
+    for _ in range(2):
+        figure, ax = plt.subplots()
+        plots.six_columns(ax, records)
+        plots.save_figure(figure, "six")
+        contents.append([(tmp_path / "figures" / f"six.{k}").read_bytes() for k in ("pdf", "png")])
+    assert contents[0] == contents[1]
+    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == ["six.pdf", "six.png"]
+
+
+def test_gallery_marks_right_and_wrong(benchmark):
+    people = [(p.name, p.image) for p in benchmark.split(5).forget[:2]]
+    figure = plots.gallery(people, "Who?", {"vanilla": [("Ann", True), ("", False)]})
+    colours = [t.get_color() for ax in figure.axes for t in ax.texts]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["vanilla: (nothing)"]
+    assert colours[0] != colours[1]
+
+
+def test_table_1_has_value_interval_and_n(records):
+    table = tables.table_1(records)
+    assert table.loc["VKD", "Forget VQA (N=50)"] == "30.0 [21.0, 35.0]"
+    assert list(table.index) == ["vanilla", "VKD"] and len(table.columns) == 6
+    assert tables.markdown(table).splitlines()[1] == "|---|---|---|---|---|---|---|"
+    with pytest.raises(ValueError, match="pass the records of one seed"):
+        tables.table_1(pd.concat([records, records]))
+
+
+def test_over_seeds():
+    records = pd.DataFrame({"method": "VKD", "value": [1.0, 2.0, 6.0]})
+    row = tables.over_seeds(records, ["method"]).iloc[0]
+    assert (row["mean"], row["min"], row["max"], row["seeds"]) == (3.0, 1.0, 6.0, 3)
