@@ -51,7 +51,7 @@ def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
     ax.set_xticks(range(len(TABLE_1)), [t.replace(" ", "\n", 1) for t in TABLE_1])
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
-    ax.legend(loc="lower left")
+    ax.legend(loc="center")
     return ax
 
 
