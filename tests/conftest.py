@@ -1,7 +1,9 @@
 """Shared fixtures: a small random LLaVA, and the made-up benchmark."""
 
+import contextlib
 import copy
 import os
+import resource
 
 os.environ["VKDLIB_PROGRESS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,6 +16,17 @@ from vkdlib.models import FAMILIES, Loaded
 from vkdlib.tasks import make_tasks
 from vkdlib.testbed.architectures import make_llava
 from vkdlib.testbed.build import make_processor
+
+
+@contextlib.contextmanager
+def full_disk(size: int = 1000):
+    """Within: no file can grow beyond `size` bytes; the system refuses to write, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

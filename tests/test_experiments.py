@@ -85,3 +85,21 @@ def test_references_that_make_no_sense_are_refused():
         experiments.run("x", model="some/model", method="retain-only")
     with pytest.raises(ValueError, match="forget_ratio is 7"):
         experiments.run("x", forget_ratio=7)
+
+
+@pytest.mark.parametrize("work, field", [("unlearn", "batch_size"), ("evaluate", "evaluation_batch")])
+def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, field):
+    def exhaust(*args, **kwargs):
+        torch.empty(1 << 50)
+
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(experiments, work, exhaust)
+    method = "VKD" if work == "unlearn" else "vanilla"
+    with pytest.raises(MemoryError, match=f"memory of the machine: lower {field}"):
+        experiments.run("x", method=method)
+    assert runs.find("x") == []
+
+
+def test_other_errors_are_not_taken_for_memory():
+    with pytest.raises(RuntimeError, match="shape"), experiments.enough_memory("training", "batch_size"):
+        torch.ones(2).view(3)

@@ -7,6 +7,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from conftest import full_disk
 
 from vkdlib import runs
 from vkdlib.models import weights_hash
@@ -91,6 +92,22 @@ def test_a_failed_run_leaves_nothing_that_looks_done(tmp_path):
         with runs.open_run("test", CONFIG, tmp_path):
             raise RuntimeError("out of luck")
     assert runs.find("test", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "size, name", [(10, "config.json"), (1000, "predictions.parquet"), (8000, "delta.safetensors")]
+)
+def test_a_full_disk_makes_no_run(tmp_path, size, name):
+    def write():
+        with runs.open_run("test", CONFIG, tmp_path) as run:
+            if not run.done:
+                run.finish(predictions(), delta={"w": torch.zeros(5000)})
+        return run
+
+    with full_disk(size), pytest.raises(OSError, match=f"{name} could not be written .* make room"):
+        write()
+    assert runs.find("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
+    assert write().done and len(runs.find("test", tmp_path)) == 1
 
 
 def test_two_processes_do_one_run_once(tmp_path):

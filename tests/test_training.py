@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch
+from conftest import full_disk
 from safetensors.torch import load_file
 
 from vkdlib.training import constant, fit, linear, one_cycle
@@ -78,6 +79,33 @@ def test_nan_stops_before_the_weights_change():
         with pytest.raises(FloatingPointError, match=message):
             fit(w, gradients_of(w, loss, gradient), 5, 0.1)
         assert torch.equal(w["w"], two_steps["w"])
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    def train(folder, steps_written=60):
+        w = {"w": torch.nn.Parameter(torch.linspace(-1, 1, 400))}
+
+        def gradients(step):
+            (w["w"] - step).square().mean().backward()
+            if step == steps_written:
+                raise StopIteration
+            return {"loss": float(step)}
+
+        fit(w, gradients, 12, 0.1, folder=folder, checkpoint_every=4)
+        return w["w"]
+
+    whole, folder = train(tmp_path / "whole"), tmp_path / "full"
+    with pytest.raises(StopIteration):
+        train(folder, 6)
+    kept = (folder / "checkpoint.safetensors").read_bytes()
+    with (
+        full_disk(),
+        pytest.raises(OSError, match="checkpoint.safetensors could not be written .* make room"),
+    ):
+        train(folder)
+    assert (folder / "checkpoint.safetensors").read_bytes() == kept
+    assert not list(folder.glob("*.tmp"))
+    assert torch.equal(train(folder), whole)
 
 
 def test_damaged_checkpoint_is_named(tmp_path):

@@ -1,8 +1,11 @@
 """One point of an experiment: load, unlearn (or not), evaluate, keep."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
-from vkdlib.benchmark import KINDS, Benchmark
+import torch
+
+from vkdlib.benchmark import KINDS, Benchmark, Split
 from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
 from vkdlib.methods import make_method
@@ -43,7 +46,6 @@ def run(
         raise ValueError("retain-only hides the reported forget people, not the selection people")
     data = load_benchmark(benchmark)
     loaded = load(checkpoint(model, data, method, forget_ratio))
-    base_hash = weights_hash(loaded.model.state_dict())
     config = {
         "model": model,
         "benchmark": benchmark,
@@ -57,27 +59,53 @@ def run(
         "kinds": list(kinds),
         "protocol": protocol,
         "data": data.hash,
-        "weights": base_hash,
+        "weights": weights_hash(loaded.model.state_dict()),
     }
     split = data.split(forget_ratio)
     split = split.for_selection() if select else split
     with open_run(experiment, config) as this:
-        if this.done:
-            return this
-        history, report, delta = [], {}, None
-        if method not in REFERENCES:
-            chosen = make_method(method, **config["settings"])
-            scope = set(chosen.scope(loaded).values())
-            trained = {n: p for n, p in loaded.model.named_parameters() if p in scope}
-            before = {n: p.detach().cpu().clone() for n, p in trained.items()}
-            tasks = make_tasks(loaded, split, qa_image)
-            history, report = unlearn(
-                loaded, tasks, chosen, seed=seed, folder=this.partial, **config["training"]
-            )
-            delta = changed_weights(loaded, before)
-        predictions = evaluate(loaded, split, kinds=kinds, protocol=protocol, batch_size=evaluation_batch)
-        this.finish(predictions, history, report, delta, base_hash)
+        if not this.done:
+            _compute(this, loaded, split, evaluation_batch)
     return this
+
+
+def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int) -> None:
+    """Unlearn, unless the method is a reference; evaluate; write the run."""
+    c = run.config
+    history, report, delta = [], {}, None
+    if c["method"] not in REFERENCES:
+        chosen = make_method(c["method"], **c["settings"])
+        scope = set(chosen.scope(loaded).values())
+        trained = {n: p for n, p in loaded.model.named_parameters() if p in scope}
+        before = {n: p.detach().cpu().clone() for n, p in trained.items()}
+        tasks = make_tasks(loaded, split, c["qa_image"])
+        with enough_memory("training", "batch_size"):
+            history, report = unlearn(
+                loaded, tasks, chosen, seed=c["seed"], folder=run.partial, **c["training"]
+            )
+        delta = changed_weights(loaded, before)
+    with enough_memory("evaluation", "evaluation_batch"):
+        predictions = evaluate(
+            loaded, split, kinds=c["kinds"], protocol=c["protocol"], batch_size=evaluation_batch
+        )
+    run.finish(predictions, history, report, delta, c["weights"])
+
+
+@contextlib.contextmanager
+def enough_memory(work: str, field: str) -> Iterator[None]:
+    """Within: running out of memory names the parameter to lower.
+
+    Raises:
+        MemoryError: torch could not allocate, on the GPU or on the CPU.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        gpu = isinstance(error, torch.OutOfMemoryError)
+        if not gpu and "can't allocate memory" not in str(error):
+            raise
+        place = "GPU" if gpu else "machine"
+        raise MemoryError(f"{work} does not fit into the memory of the {place}: lower {field}") from error
 
 
 def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> str:

@@ -1,7 +1,9 @@
-"""Where things are: the repository, what is cached, what is shipped."""
+"""Where things are: the repository, what is cached, what is shipped; and how a file is written whole."""
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -37,3 +39,25 @@ def cached_models() -> Path:
     for file in sorted((PACKAGE / "testbed").glob("*.py")):
         digest.update(file.read_bytes())
     return cache() / "models" / digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Within: write to the path this yields; then `file` is replaced at once. Half a file never stays.
+
+    Raises:
+        OSError: it could not be written, whichever library tried.
+    """
+    temporary = file.with_name(file.name + ".tmp")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise
+        raise OSError(
+            f"{file} could not be written ({error}): make room there, then run again; what was finished "
+            "before is kept"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Records -> figures. Functions take an axis and a table and draw; `save_figure` writes PDF and PNG."""
 
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +26,8 @@ def save_figure(figure: plt.Figure, name: str) -> Path:
     folder = paths.figures()
     folder.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        temporary = folder / f"{name}.{kind}.tmp"
-        figure.savefig(temporary, format=kind, metadata=metadata)
-        os.replace(temporary, folder / f"{name}.{kind}")
+        with paths.whole(folder / f"{name}.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata)
     return folder / f"{name}.png"
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 import vkdlib
 from vkdlib import metrics, paths
 from vkdlib.models import Loaded, file_hash, weights_hash
+from vkdlib.paths import whole
 from vkdlib.training import write_csv
 
 RECORD = [
@@ -93,7 +94,8 @@ class Run:
         write_json(self.partial / "metrics.json", {"report": report or {}, "metrics": numbers})
         who = {name: self.config.get(name) for name in ("model", "method", "seed")}
         table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
-        table.to_parquet(self.partial / "predictions.parquet", index=False)
+        with whole(self.partial / "predictions.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
         if history:
             write_csv(self.partial / "history.csv", history)
         if delta:
@@ -184,9 +186,8 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
     keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
     file = paths.figures() / "data" / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    table.sort_values(keys).to_csv(temporary, index=False, float_format="%.4f")
-    os.replace(temporary, file)
+    with whole(file) as temporary:
+        table.sort_values(keys).to_csv(temporary, index=False, float_format="%.4f")
     return file
 
 
@@ -208,7 +209,8 @@ def save_delta(file: Path, delta: dict[str, Tensor], base_hash: str) -> None:
     """Write changed tensors with the hash of the weights they apply to."""
     from safetensors.torch import save_file
 
-    save_file(delta, file, metadata={"applies_to": base_hash})
+    with whole(file) as temporary:
+        save_file(delta, temporary, metadata={"applies_to": base_hash})
 
 
 def apply_delta(loaded: Loaded, file: Path) -> None:
@@ -248,6 +250,5 @@ def environment() -> dict[str, str]:
 
 def write_json(file: Path, value) -> None:
     """Write JSON under another name, then put the whole file in place at once."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
-    os.replace(temporary, file)
+    with whole(file) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True))

@@ -6,7 +6,6 @@ with the same bits as one that was not (tests/test_training.py).
 
 import csv
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vkdlib.paths import whole
 from vkdlib.progress import bar
 
 Schedule = Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
@@ -106,9 +106,8 @@ def _save(folder: Path, step: int, parameters, optimiser, history: list[dict], i
         tensors |= {f"{k}/{name}": v for k, v in optimiser.state.get(p, {}).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "history.csv", history)
-    temporary = folder / "checkpoint.tmp"
-    save_file(tensors, temporary, metadata={"step": str(step), "identity": identity})
-    os.replace(temporary, folder / "checkpoint.safetensors")
+    with whole(folder / "checkpoint.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"step": str(step), "identity": identity})
 
 
 def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[int, list[dict]]:
@@ -142,9 +141,7 @@ def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[
 
 def write_csv(file: Path, rows: list[dict]) -> None:
     """Write rows as CSV under another name, then put the whole file in place at once."""
-    temporary = file.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as f:
+    with whole(file) as temporary, open(temporary, "w", newline="") as f:
         writer = csv.DictWriter(f, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, file)
