@@ -1,5 +1,8 @@
 """Metrics: published vectors, closed forms, and the layout of summaries."""
 
+import json
+import math
+
 import pandas as pd
 import pytest
 
@@ -64,3 +67,13 @@ def test_summary():
     assert table.loc["accuracy", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
     clustered = metrics.summarise(predictions(), "clustered").set_index("metric")
     assert clustered.loc["accuracy", "low"] != table.loc["accuracy", "low"]
+
+
+def test_probability_of_the_right_option():
+    thirds = json.dumps({"A": math.log(3) - 50, "B": -50})
+    assert metrics.option_probability(thirds, "A") == pytest.approx(0.75)
+    assert metrics.option_probability(thirds, "B") == pytest.approx(0.25)
+    chosen = predictions()[lambda p: p.kind == "classification"].assign(options=thirds, gold="A")
+    table = metrics.summarise(chosen).set_index("metric")
+    assert table.loc["probability", ["value", "low", "high"]].tolist() == pytest.approx([0.75] * 3)
+    assert "unparsable" not in table.index

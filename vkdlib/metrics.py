@@ -1,10 +1,12 @@
 """Predictions -> accuracy, ROUGE-L, BLEU, each with N and a 95 % interval."""
 
 import functools
+import json
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 CONFIDENCE = 0.95
 # The six columns of the VKD paper's Table 1: title -> (set, modality)
@@ -80,16 +82,26 @@ def clustered_bootstrap(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def option_probability(options: str, gold: str) -> float:
+    """Probability of the right option among the options, 0 to 1: softmax of their log-probabilities.
+
+    Args:
+        options: JSON of option -> log-probability, as `evaluate` keeps it.
+    """
+    scores = json.loads(options)
+    return float(softmax(list(scores.values()))[list(scores).index(gold)])
+
+
 def summarise(predictions: pd.DataFrame, interval: str = "wilson") -> pd.DataFrame:
     """One row a set, modality, kind and metric.
 
     Args:
         predictions: as `evaluate` returns.
         interval: of accuracies, "wilson" or "clustered" (by person). ROUGE-L and BLEU are no shares,
-            so theirs is always clustered.
+            so theirs is always clustered, and so is that of the probability of the right option.
     Returns:
         columns set, modality, kind, metric, value, n, low, high: accuracies and unparsable answers in
-        per cent, ROUGE-L and BLEU from 0 to 1.
+        per cent, probability, ROUGE-L and BLEU from 0 to 1.
     """
     rows = []
     for (group, modality, kind), part in predictions.groupby(["set", "modality", "kind"], sort=False):
@@ -98,8 +110,12 @@ def summarise(predictions: pd.DataFrame, interval: str = "wilson") -> pd.DataFra
             measured = [("rouge_l", part.score), ("bleu", part.bleu.astype(float))]
         else:
             measured = [("accuracy", part.score)]
-        if kind == "classification" and part.options.isna().all():
-            measured.append(("unparsable", (part.answer == "").astype(float)))
+        if kind == "classification":
+            if part.options.isna().all():
+                measured.append(("unparsable", (part.answer == "").astype(float)))
+            else:
+                chances = [option_probability(o, g) for o, g in zip(part.options, part.gold)]
+                measured.append(("probability", pd.Series(chances)))
         for metric, scores in measured:
             share = metric in ("accuracy", "unparsable")
             if share and interval == "wilson":
