@@ -26,8 +26,7 @@ def unlearn(
 ) -> tuple[list[dict], dict[str, float]]:
     """Unlearn in place, starting from a vanilla model.
 
-    Each step: the gradient of the forget term is multiplied by the mask m (Eq. 5), the gradient of all
-    other terms is added, and AdamW takes one step: -m ⊙ alpha ∇L_f + ∇L_r + beta ∇L_VKD.
+    Each step takes one batch of every set, one combined gradient (see `combine`) and one AdamW step.
 
     Args:
         method: from `methods.make_method`.
@@ -49,14 +48,7 @@ def unlearn(
     hold = Hold(parameters, prepared.held)
 
     def gradients(step: int) -> dict[str, float]:
-        batch = tasks.batch(step, batch_size, seed)
-        forget, named = method.forget_terms(loaded, batch)
-        forget.backward()
-        for name, m in (prepared.mask or {}).items():
-            parameters[name].grad *= m
-        keep, more = method.keep_terms(loaded, batch, prepared.teacher)
-        keep.backward()
-        return {name: value.item() for name, value in (named | more).items()}
+        return combine(loaded, method, prepared, parameters, tasks.batch(step, batch_size, seed))
 
     with trainable(loaded, parameters):
         history = training.fit(
@@ -73,3 +65,23 @@ def unlearn(
             description="unlearning",
         )
     return history, prepared.report
+
+
+def combine(loaded: Loaded, method, prepared, parameters: dict, batch: Tasks) -> dict[str, float]:
+    """Fill the gradients of one step: -m ⊙ alpha ∇L_f + ∇L_r + beta ∇L_VKD (Eq. 3 and 5).
+
+    The mask m multiplies the gradient of the forget term alone; those of all other terms are added.
+
+    Args:
+        prepared: what `method.prepare` returned.
+        parameters: name -> parameter, those that are trained; their `.grad` is filled.
+    Returns:
+        the named losses.
+    """
+    forget, named = method.forget_terms(loaded, batch)
+    forget.backward()
+    for name, m in (prepared.mask or {}).items():
+        parameters[name].grad *= m
+    keep, more = method.keep_terms(loaded, batch, prepared.teacher)
+    keep.backward()
+    return {name: value.item() for name, value in (named | more).items()}
