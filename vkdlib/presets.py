@@ -6,8 +6,8 @@ in notebooks/sweeps/selection.yaml; its results are in figures/data/selection.cs
 """
 
 TESTBED = {
-    "method": {"alpha": 1.25, "beta": 3.0, "d_I": 1.3, "d_F": 10.0, "layers": None},
-    "training": {"epochs": 100, "lr": 1e-3, "batch_size": 5, "schedule": "constant", "weight_decay": 0.0},
+    "method": {"alpha": 1.25, "beta": 3.0, "d_I": 1.3, "d_F": 1.0, "layers": None},
+    "training": {"epochs": 50, "lr": 1e-3, "batch_size": 5, "schedule": "constant", "weight_decay": 0.0},
 }
 PRESETS = {"testbed": TESTBED}
 
