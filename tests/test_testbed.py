@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from vkdlib import models, paths
 from vkdlib.data import load_benchmark
 from vkdlib.testbed import benchmark, build, people, portraits
+from vkdlib.testbed.__main__ import compare
 from vkdlib.testbed.cache import mllmu_folder
 
 
@@ -102,3 +103,17 @@ def test_biography_holds_name_and_appearance():
     biography = json.loads(row["biography"])
     assert biography["Name"] == made_up[0].name
     assert set(biography["appearance_detail"]) == {"question", "answer"}
+
+
+def test_a_rebuilt_model_is_compared_within_the_noise(capsys):
+    def manifest(value, low, high):
+        row = {"forget_ratio": 5, "set": "forget", "modality": "vqa", "kind": "classification",
+               "metric": "accuracy", "value": value, "n": 50, "low": low, "high": high}  # fmt: skip
+        return {"models": {"llava-mllmu/base": {"metrics": [row]}}}
+
+    shipped = manifest(10.0, 4.3, 21.4)
+    assert compare(shipped, shipped) == 0
+    assert compare(manifest(16.0, 8.3, 28.5), shipped) == 0  # three guesses more
+    assert compare(manifest(40.0, 27.6, 53.8), shipped) == 1
+    assert "40.0, shipped 10.0" in capsys.readouterr().out
+    assert compare(manifest(12.0, 11.0, 13.0), manifest(10.0, 9.0, 10.9)) == 0  # apart, but near
