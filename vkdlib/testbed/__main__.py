@@ -81,9 +81,8 @@ def compare(ours: dict, shipped: dict) -> int:
         both = a.join(b, rsuffix="_shipped", how="inner")
         off = (both.value - both.value_shipped).abs()
         apart = (both.low > both.high_shipped) | (both.high < both.low_shipped)
-        print(
-            f"{name}: largest difference from the shipped model {off.max():.1f} points (N={both.n[off.idxmax()]})"
-        )
+        n = both.n[off.idxmax()]
+        print(f"{name}: largest difference from the shipped model {off.max():.1f} points (N={n})")
         for cell in both.index[apart & (off > TOLERANCE)]:
             print(f"  {cell}: {both.value[cell]:.1f}, shipped {both.value_shipped[cell]:.1f}")
             wrong = 1
