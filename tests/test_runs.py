@@ -19,7 +19,7 @@ def predictions():
     return pd.DataFrame(
         {"set": "forget", "kind": "classification", "modality": "vqa", "person": ["1", "2"],
          "question": ["a", "b"], "answer": ["A", "B"], "gold": ["A", "A"], "score": [1.0, 0.0],
-         "bleu": None, "options": ["{}", "{}"]}
+         "bleu": None, "options": ['{"A": -1, "B": -2}', '{"A": -2, "B": -1}']}
     )  # fmt: skip
 
 
@@ -158,4 +158,5 @@ def test_missing_record_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="nothing.csv: no such record"):
         runs.read_records("nothing")
     file = runs.write_records("some", [finished(tmp_path).records()])
-    assert runs.read_records("some").value.tolist() == [50.0] and file.exists()
+    read = runs.read_records("some").set_index("metric").value
+    assert file.exists() and read.to_dict() == {"accuracy": 50.0, "probability": 0.5}
