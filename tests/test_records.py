@@ -62,7 +62,7 @@ def test_selection_followed_its_rule():
     rows = record[(record.modality == "vqa") & (record.metric == "accuracy")]
     vanilla = rows[rows.method == "vanilla"].set_index("set").value
     keys = ["beta", "lr", "d_I", "d_F", "epochs"]
-    points = rows[rows.method == "VKD"].pivot_table(index=keys, columns="set", values="value")
+    points = rows[rows.method == "VKD"].pivot(index=keys, columns="set", values="value")
     kept = (points.retain >= vanilla.retain - 5) & (points.real >= vanilla.real - 5)
     admitted = points[kept].assign(distance=(points.forget - 25).abs()).reset_index()
     admitted["fewer"] = -admitted.d_I  # the last tie-break was added when there was a tie

@@ -20,6 +20,7 @@ from vkdlib.training import fit, one_cycle
 torch.manual_seed(0)
 w = {"a": torch.nn.Parameter(torch.randn(50, 50)), "b": torch.nn.Parameter(torch.randn(50))}
 def gradients(step):
+    print(step)
     time.sleep(float(sys.argv[2]))
     x = torch.randn(20, 50, generator=torch.Generator().manual_seed(step))
     loss = ((x @ w["a"] + w["b"]).tanh() - x).square().mean()
@@ -31,7 +32,8 @@ fit(w, gradients, 60, 1e-2, schedule=one_cycle, weight_decay=0.1,
 
 
 def start(folder, pause):
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(folder), str(pause)])
+    command = [sys.executable, "-c", TRAIN, str(folder), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
@@ -46,7 +48,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    start(killed, 0).wait()
+    steps = start(killed, 0).communicate()[0].split()
+    assert 0 < int(steps[0]) < 60 and int(steps[-1]) == 59  # it went on, it did not start afresh
     whole, resumed = (load_file(d / "checkpoint.safetensors") for d in (tmp_path / "whole", killed))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -83,29 +86,33 @@ def test_nan_stops_before_the_weights_change():
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     def train(folder, steps_written=60):
-        w = {"w": torch.nn.Parameter(torch.linspace(-1, 1, 400))}
+        w, done = {"w": torch.nn.Parameter(torch.linspace(-1, 1, 400))}, []
 
         def gradients(step):
+            done.append(step)
             (w["w"] - step).square().mean().backward()
             if step == steps_written:
                 raise StopIteration
             return {"loss": float(step)}
 
         fit(w, gradients, 12, 0.1, folder=folder, checkpoint_every=4)
-        return w["w"]
+        return w["w"], done
 
-    whole, folder = train(tmp_path / "whole"), tmp_path / "full"
+    (whole, _), folder = train(tmp_path / "whole"), tmp_path / "full"
     with pytest.raises(StopIteration):
         train(folder, 6)
     kept = (folder / "checkpoint.safetensors").read_bytes()
     with (
         full_disk(),
-        pytest.raises(OSError, match="checkpoint.safetensors could not be written .* make room"),
+        pytest.raises(
+            OSError, match="checkpoint.safetensors could not be written .* make room or give access"
+        ),
     ):
         train(folder)
     assert (folder / "checkpoint.safetensors").read_bytes() == kept
     assert not list(folder.glob("*.tmp"))
-    assert torch.equal(train(folder), whole)
+    weights, done = train(folder)
+    assert torch.equal(weights, whole) and done[0] == 4  # from the checkpoint of before
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
@@ -117,13 +124,16 @@ def test_damaged_checkpoint_is_named(tmp_path):
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     def train(w, steps=3, lr=0.1, identity="a"):
         def gradients(step):
+            done.append(step)
             w["w"].square().sum().backward()
             return {"loss": 0.0}
 
+        done = []
         fit(w, gradients, steps, lr, folder=tmp_path, identity=identity)
+        return done
 
-    train(parameter())
-    train(parameter())  # the same one is found
+    assert train(parameter()) == [0, 1, 2]
+    assert train(parameter()) == []  # the same one is found
     other_shape = {"w": torch.nn.Parameter(torch.ones(2, 3))}
     for change in (
         lambda: train(other_shape),

@@ -56,8 +56,8 @@ def whole(file: Path) -> Iterator[Path]:
         if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
             raise
         raise OSError(
-            f"{file} could not be written ({error}): make room there, then run again; what was finished "
-            "before is kept"
+            f"{file} could not be written ({error}): make room or give access there, then run again; what "
+            "was finished before is kept"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
