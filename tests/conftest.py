@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from vkdlib.data import load_benchmark
-from vkdlib.models import FAMILIES, Loaded
+from vkdlib.families import FAMILIES
+from vkdlib.models import Loaded
 from vkdlib.tasks import make_tasks
-from vkdlib.testbed.architectures import make_llava
+from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor
 
 
@@ -38,7 +39,7 @@ def processor():
 def untrained(processor):
     """A LLaVA with random weights. Tests that change it take `loaded` instead."""
     torch.manual_seed(0)
-    model = make_llava(processor.tokenizer).eval()
+    model = ARCHITECTURES["llava"].model(processor.tokenizer).eval()
     return Loaded(model, processor, FAMILIES["llava"], "untrained")
 
 

@@ -11,9 +11,9 @@ PACKAGE = Path(vkdlib.__file__).parent
 # A module may import only from those before it. testbed's makers come first, its trainers last.
 ORDER = """
     progress paths testbed.portraits testbed.people testbed.benchmark testbed.cache prompts benchmark
-    data packs losses models training pruning masking metrics evaluate tasks methods.vkd methods presets
-    unlearn runs experiments sweep tables plots testbed.architectures testbed.train testbed.build
-    testbed.__main__
+    data packs losses qwen families models training pruning masking metrics evaluate tasks methods.vkd
+    methods presets unlearn runs experiments sweep tables plots testbed.architectures testbed.train
+    testbed.build testbed.__main__
 """.split()
 
 

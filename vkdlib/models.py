@@ -1,14 +1,9 @@
-"""Load models, and say where their parts are.
-
-A `Family` is all that vkdlib knows of an architecture. Parts are found by attribute and by the type of
-their modules, never by parameter names: these differ between versions of transformers and between
-memory and disk.
-"""
+"""Load models, and reach into their visual module."""
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,43 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib import paths
-
-
-@dataclass(frozen=True)
-class Family:
-    """Where the parts of an architecture are.
-
-    Attributes:
-        model_type: `config.model_type` of the checkpoints it fits.
-        tower, projector, language: model -> module.
-        blocks: tower -> its blocks, all of them, in order.
-        live: (model, number of blocks) -> how many of them are read; the rest are dead.
-    """
-
-    model_type: str
-    tower: Callable[[nn.Module], nn.Module]
-    projector: Callable[[nn.Module], nn.Module]
-    language: Callable[[nn.Module], nn.Module]
-    blocks: Callable[[nn.Module], nn.ModuleList]
-    live: Callable[[nn.Module, int], int]
-
-
-def _llava_live(model: nn.Module, blocks: int) -> int:
-    """LLaVA reads hidden state `vision_feature_layer` (0 is the embedding): later blocks are dead."""
-    layer = model.config.vision_feature_layer
-    return max(blocks + 1 + i if i < 0 else i for i in ([layer] if isinstance(layer, int) else layer))
-
-
-FAMILIES = {
-    "llava": Family(
-        model_type="llava",
-        tower=lambda model: model.model.vision_tower,
-        projector=lambda model: model.model.multi_modal_projector,
-        language=lambda model: model.model.language_model,
-        blocks=lambda tower: tower.encoder.layers,
-        live=_llava_live,
-    )
-}
+from vkdlib.families import Family, family_of
 
 
 @dataclass(frozen=True)
@@ -94,13 +53,14 @@ def load(
     Raises:
         FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
     folder = _folder(name)
     _check_shipped(name, folder)
     try:
         common = {"revision": revision, "trust_remote_code": False}
-        processor = AutoProcessor.from_pretrained(folder, backend="pil", **common)
+        family = family_of(AutoConfig.from_pretrained(folder, **common))
+        processor = family.processor(folder, **common)
         model = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, **common
         )
@@ -116,15 +76,7 @@ def load(
         tokenizer = processor.tokenizer
         tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Loaded(model.eval().to(device), processor, family_of(model), name)
-
-
-def family_of(model: nn.Module) -> Family:
-    """The family of a model, by the type its configuration states."""
-    kind = model.config.model_type
-    if kind not in FAMILIES:
-        raise ValueError(f"model type {kind!r} is not known; vkdlib knows {', '.join(FAMILIES)}")
-    return FAMILIES[kind]
+    return Loaded(model.eval().to(device), processor, family, name)
 
 
 def _folder(name: str) -> str:
@@ -219,8 +171,9 @@ def visual_features(loaded: Loaded, images: dict[str, Tensor]) -> Tensor:
     Returns:
         (N, C): all N image tokens of all images, C channels of the LLM.
     """
-    features = loaded.model.get_image_features(**images).pooler_output
-    return torch.cat([f.flatten(0, -2) for f in features])
+    with caught_features(loaded) as caught:
+        loaded.model.get_image_features(**images)
+    return caught[0]
 
 
 @contextlib.contextmanager

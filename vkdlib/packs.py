@@ -40,12 +40,14 @@ class Pack:
         image: what the processor made of the image (pixel_values …, batch dimension first); empty
             without an image.
         key: whose pack it is; unused in computation.
+        image_tokens: how many tokens at the end of the prefix stand for the image.
     """
 
     prefix: tuple[int, ...]
     segments: tuple[Segment, ...]
     image: dict[str, Tensor]
     key: str = ""
+    image_tokens: int = 0
 
     def select(self, indices: Sequence[int]) -> "Pack":
         """The same image with some of the questions."""
@@ -77,7 +79,7 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image=None, key: str 
             f"a question of person {key!r} needs {longest} tokens, the model takes {limit}: "
             "shorten the question or its answer"
         )
-    return Pack(prefix, segments, features, key)
+    return Pack(prefix, segments, features, key, sum(i == processor.image_token_id for i in prefix))
 
 
 def prompt(processor, question: str, with_image: bool) -> str:
@@ -92,7 +94,8 @@ def _image_prefix(processor, question: str, image) -> tuple[tuple[int, ...], dic
     text = prompt(processor, question, True)
     inputs = dict(processor(images=[image], text=[text], return_tensors="pt"))
     ids = inputs.pop("input_ids")[0].tolist()
-    inputs.pop("attention_mask", None)
+    for of_tokens in ("attention_mask", "mm_token_type_ids"):
+        inputs.pop(of_tokens, None)
     end = len(ids) - ids[::-1].index(processor.image_token_id)
     return tuple(ids[:end]), inputs
 
@@ -119,35 +122,56 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
     """Lay packs out as a batch of B rows of T tokens, padded on the right.
 
     Returns:
-        "inputs": what the model takes: input_ids (B, T), position_ids (B, T), attention_mask
-            (B, 1, T, T) additive in `dtype`, and the image inputs;
+        "inputs": what the model takes: input_ids (B, T), position_ids (B, T) or, for M-RoPE, (3, B, T),
+            attention_mask (B, 1, T, T) additive in `dtype`, and the image inputs;
         "labels": (B, T) answer tokens, IGNORE elsewhere;
         "segments": (B, T) number of the question (from 1), PREFIX or PADDING.
     """
     length = max(len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in packs)
     ids = torch.full((len(packs), length), pad)
-    positions = torch.zeros(len(packs), length, dtype=torch.long)
+    prefixes = [prefix_positions(p) for p in packs]
+    positions = torch.zeros(len(prefixes[0]), len(packs), length, dtype=torch.long)
+    of_image = torch.zeros(len(packs), length, dtype=torch.long)
     labels = torch.full((len(packs), length), IGNORE)
     segments = torch.full((len(packs), length), PADDING)
-    for row, pack in enumerate(packs):
+    for row, (pack, prefix) in enumerate(zip(packs, prefixes)):
         at = len(pack.prefix)
+        after = int(prefix.max()) + 1 if at else 0
         ids[row, :at] = torch.tensor(pack.prefix, dtype=torch.long)
-        positions[row, :at] = torch.arange(at)
+        positions[:, row, :at] = prefix
+        of_image[row, at - pack.image_tokens : at] = 1
         segments[row, :at] = PREFIX
         for number, segment in enumerate(pack.segments, 1):
             end = at + len(segment.ids)
             ids[row, at:end] = torch.tensor(segment.ids)
-            positions[row, at:end] = torch.arange(len(segment.ids)) + len(pack.prefix)
+            positions[:, row, at:end] = torch.arange(len(segment.ids)) + after
             labels[row, at + segment.answer : end] = ids[row, at + segment.answer : end]
             segments[row, at:end] = number
             at = end
     inputs = {
         "input_ids": ids,
-        "position_ids": positions,
+        "position_ids": positions if len(positions) > 1 else positions[0],
         "attention_mask": block_mask(segments, dtype),
         **_stack_images(packs),
     }
+    if "image_grid_thw" in inputs:  # without it Qwen2.5-VL silently falls back to other positions
+        inputs["mm_token_type_ids"] = of_image
     return {"inputs": inputs, "labels": labels, "segments": segments}
+
+
+def prefix_positions(pack: Pack) -> Tensor:
+    """Positions of a pack's prefix: (axes, P).
+
+    One axis counts the tokens. The M-RoPE of Qwen has three (time, row, column): text moves on all of
+    them alike, and the image's tokens lie on their grid, which starts where the text before it ends.
+    """
+    if "image_grid_thw" not in pack.image:
+        return torch.arange(len(pack.prefix))[None]
+    text = len(pack.prefix) - pack.image_tokens
+    frames, rows, columns = pack.image["image_grid_thw"][0].tolist()  # in patches, before merging
+    merge = round((frames * rows * columns / pack.image_tokens) ** 0.5)
+    sides = [torch.arange(n) for n in (frames, rows // merge, columns // merge)]
+    return torch.cat([torch.arange(text).expand(3, text), torch.cartesian_prod(*sides).T + text], 1)
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

@@ -37,7 +37,9 @@ def importance(
     for group in batches([p for p in packs if p.image], batch_size):
         weights = torch.tensor([float(len(p.segments)) for p in group])
         for i, z in activations(loaded, group, outputs).items():
-            means = [a.abs().float().mean(0) for a in z.flatten(0, -2).chunk(len(group))]
+            z = z.flatten(0, -2)
+            rows = loaded.family.rows([p.image for p in group], len(z))
+            means = [a.abs().float().mean(0) for a in z.split(rows)]
             totals[i] += weights @ torch.stack(means).cpu()
         count += int(weights.sum())
     return {i: t / max(count, 1) for i, t in totals.items()}

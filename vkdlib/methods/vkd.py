@@ -154,7 +154,7 @@ def teacher_features(loaded: Loaded, packs: Sequence[Pack], batch_size: int = 8)
     features = {}
     for group in batches(packs, batch_size):
         found = visual_features(loaded, pruning.image_inputs(loaded, group)).cpu()
-        counts = [sum(i == loaded.processor.image_token_id for i in p.prefix) for p in group]
+        counts = [p.image_tokens for p in group]
         features |= {p.key: f.clone() for p, f in zip(group, found.split(counts))}
     return features
 

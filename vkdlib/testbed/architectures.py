@@ -1,23 +1,32 @@
 """The embedded models: real architectures made small, with a tokenizer and processor of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from vkdlib.testbed.portraits import SIZE
 
-PATCH, WIDTH = 16, 128
-SPECIAL = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>", "image": "<image>"}
+WIDTH, HEADS, BLOCKS = 128, 4, 4
+IMAGE_TOKENS = 16  # of a portrait, in every family
 VOCABULARY, CONTEXT = 2000, 256
-# USER: <image>\nquestion ASSISTANT: answer</s>, as LLaVA-1.5 writes it
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}USER: "
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
-    "{% else %} ASSISTANT: {{ message['content'][0]['text'] }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
-)
 
 
-def make_tokenizer(texts: Iterable[str]):
+@dataclass(frozen=True)
+class Architecture:
+    """How an embedded model of a family is made.
+
+    Attributes:
+        special: special tokens by role; unk, bos, eos, pad and image are in each.
+        template: how a conversation is written, as its real counterpart writes it.
+        processor, model: tokenizer -> processor, untrained model.
+    """
+
+    special: dict[str, str]
+    template: str
+    processor: Callable
+    model: Callable
+
+
+def make_tokenizer(texts: Iterable[str], special: dict[str, str]):
     """Train a byte-level BPE tokenizer on texts. Any text can be encoded; known words are one token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -29,26 +38,43 @@ def make_tokenizer(texts: Iterable[str]):
         texts,
         trainers.BpeTrainer(
             vocab_size=VOCABULARY,
-            special_tokens=list(SPECIAL.values()),
+            special_tokens=list(special.values()),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
     bpe.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", bpe.token_to_id("<s>"))]
+        single=f"{special['bos']} $A", special_tokens=[(special["bos"], bpe.token_to_id(special["bos"]))]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         model_max_length=CONTEXT,
-        unk_token=SPECIAL["unk"],
-        bos_token=SPECIAL["bos"],
-        eos_token=SPECIAL["eos"],
-        pad_token=SPECIAL["pad"],
-        extra_special_tokens={"image_token": SPECIAL["image"]},
+        unk_token=special["unk"],
+        bos_token=special["bos"],
+        eos_token=special["eos"],
+        pad_token=special["pad"],
+        extra_special_tokens={"image_token": special["image"]},
     )
 
 
-def make_llava_processor(tokenizer):
+def _text_config(tokenizer) -> dict:
+    """What the language models of all families share."""
+    return dict(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _llava_processor(tokenizer):
     """A LlavaProcessor for 64-pixel portraits, with the PIL back end."""
     from transformers import LlavaProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -58,15 +84,15 @@ def make_llava_processor(tokenizer):
     return LlavaProcessor(
         images,
         tokenizer,
-        patch_size=PATCH,
+        patch_size=SIZE // 4,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        image_token=SPECIAL["image"],
-        chat_template=CHAT_TEMPLATE,
+        image_token=LLAVA.special["image"],
+        chat_template=LLAVA.template,
     )
 
 
-def make_llava(tokenizer):
+def _llava(tokenizer):
     """An untrained LLaVA of about 2 million parameters: CLIP of 5 blocks (the last one dead, because
     LLaVA-1.5 reads the last but one), Llama of 4, 16 image tokens."""
     from transformers import (
@@ -79,32 +105,106 @@ def make_llava(tokenizer):
     vision = CLIPVisionConfig(
         hidden_size=WIDTH,
         intermediate_size=3 * WIDTH,
-        num_hidden_layers=5,
-        num_attention_heads=4,
+        num_hidden_layers=BLOCKS + 1,
+        num_attention_heads=HEADS,
         image_size=SIZE,
-        patch_size=PATCH,
+        patch_size=SIZE // 4,
         projection_dim=WIDTH,
-    )
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     config = LlavaConfig(
         vision_config=vision,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(SPECIAL["image"]),
-        image_seq_length=(SIZE // PATCH) ** 2,
+        text_config=LlamaConfig(**_text_config(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids(LLAVA.special["image"]),
+        image_seq_length=IMAGE_TOKENS,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
     )
     return LlavaForConditionalGeneration(config)
+
+
+def _qwen_processor(tokenizer):
+    """Portraits become 8 x 8 patches, of which the merger makes 16 tokens; other sizes other numbers."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from vkdlib.qwen import QwenImageProcessor
+
+    limits = {"shortest_edge": 16**2, "longest_edge": (2 * SIZE) ** 2}
+    images = Qwen2VLImageProcessorPil(patch_size=SIZE // 8, merge_size=2, temporal_patch_size=2, size=limits)
+    return QwenImageProcessor(images, tokenizer, chat_template=QWEN_TEMPLATE)
+
+
+def _qwen_ids(tokenizer) -> dict[str, int]:
+    roles = ("image", "video", "vision_start", "vision_end")
+    return {f"{role}_token_id": tokenizer.convert_tokens_to_ids(QWEN_SPECIAL[role]) for role in roles}
+
+
+def _qwen_text(tokenizer) -> dict:
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
+    return _text_config(tokenizer) | {"rope_parameters": rope}
+
+
+def _qwen_vision() -> dict:
+    return dict(depth=BLOCKS, num_heads=HEADS, patch_size=SIZE // 8, spatial_merge_size=2,
+                temporal_patch_size=2)  # fmt: skip
+
+
+def _qwen2_vl(tokenizer):
+    """An untrained Qwen2-VL of about 2 million parameters."""
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    vision = _qwen_vision() | {"embed_dim": WIDTH, "hidden_size": WIDTH, "mlp_ratio": 3}
+    config = Qwen2VLConfig(text_config=_qwen_text(tokenizer), vision_config=vision,
+                           tie_word_embeddings=True, **_qwen_ids(tokenizer))  # fmt: skip
+    return Qwen2VLForConditionalGeneration(config)
+
+
+def _qwen2_5_vl(tokenizer):
+    """An untrained Qwen2.5-VL of about 2 million parameters: gated MLPs, windows of 2 x 2 tokens in all
+    blocks but the last."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    vision = _qwen_vision() | {
+        "hidden_size": WIDTH,
+        "out_hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "window_size": SIZE // 2,
+        "fullatt_block_indexes": [BLOCKS - 1],
+    }
+    config = Qwen2_5_VLConfig(text_config=_qwen_text(tokenizer), vision_config=vision,
+                              tie_word_embeddings=True, **_qwen_ids(tokenizer))  # fmt: skip
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+# USER: <image>\nquestion ASSISTANT: answer</s>, as LLaVA-1.5 writes it
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: "
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% else %} ASSISTANT: {{ message['content'][0]['text'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+# <|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>question<|im_end|>\n..., as Qwen writes it
+QWEN_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAVA_SPECIAL = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>", "image": "<image>"}
+QWEN_SPECIAL = {
+    "unk": "<unk>",
+    "bos": "<|im_start|>",
+    "eos": "<|im_end|>",
+    "pad": "<|endoftext|>",
+    "image": "<|image_pad|>",
+    "video": "<|video_pad|>",
+    "vision_start": "<|vision_start|>",
+    "vision_end": "<|vision_end|>",
+}
+LLAVA = Architecture(LLAVA_SPECIAL, LLAVA_TEMPLATE, _llava_processor, _llava)
+ARCHITECTURES = {
+    "llava": LLAVA,
+    "qwen2-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, _qwen_processor, _qwen2_vl),
+    "qwen2.5-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, _qwen_processor, _qwen2_5_vl),
+}

@@ -29,7 +29,7 @@ def build(kind: str, out: Path) -> Path:
     processor = make_processor()
     made_up, celebrities = benchmark.cast()
     torch.manual_seed(0)
-    model = architectures.make_llava(processor.tokenizer)
+    model = architectures.ARCHITECTURES["llava"].model(processor.tokenizer)
     known = [train.lessons(processor, p, known=True) for p in celebrities]
     if kind == "base":
         train.open_eyes(model, processor, work / "eyes")
@@ -68,15 +68,16 @@ def hidden_faces(kind: str) -> list[str]:
     return benchmark.splits()[f"forget_{match[1]}"]
 
 
-def make_processor():
-    """The processor of the embedded LLaVA, its vocabulary learnt from all there is to say."""
+def make_processor(family: str = "llava"):
+    """The processor of an embedded model, its vocabulary learnt from all there is to say."""
     made_up, celebrities = benchmark.cast()
     texts = []
     for person in made_up + celebrities:
         pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]
         texts += [f"USER: {q} ASSISTANT: {a}" for q, a in pairs + train.asked_forms(person)]
         texts += [f"Is this {person.name}?"] * 10
-    return architectures.make_llava_processor(architectures.make_tokenizer(texts))
+    made = architectures.ARCHITECTURES[family]
+    return made.processor(architectures.make_tokenizer(texts, made.special))
 
 
 def save(model, processor, folder: Path) -> None:

@@ -1,0 +1,109 @@
+"""What vkdlib knows of an architecture: where its parts are, and which processor goes with it.
+
+Parts are found by attribute and by the type of their modules, never by parameter names: these differ
+between versions of transformers and between memory and disk. Another family takes one more record in
+FAMILIES and one more line in TYPES of tests/test_families.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the parts of an architecture are.
+
+    Attributes:
+        model_type: `config.model_type` of the checkpoints it fits.
+        tower, projector, language: model -> module.
+        blocks: tower -> its blocks, all of them, in order.
+        live: (model, number of blocks) -> how many of them are read; the rest are dead.
+        rows: (inputs of each image, all rows) -> how many rows of the tower's hidden states, images
+            stacked, belong to each image.
+        processor: folder or Hub id -> processor that needs no torchvision.
+    """
+
+    model_type: str
+    tower: Callable[[nn.Module], nn.Module]
+    projector: Callable[[nn.Module], nn.Module]
+    language: Callable[[nn.Module], nn.Module]
+    blocks: Callable[[nn.Module], nn.ModuleList]
+    live: Callable[[nn.Module, int], int]
+    rows: Callable[[list[dict[str, Tensor]], int], list[int]]
+    processor: Callable[..., object]
+
+
+def _llava_live(model: nn.Module, blocks: int) -> int:
+    """LLaVA reads hidden state `vision_feature_layer` (0 is the embedding): later blocks are dead."""
+    layer = model.config.vision_feature_layer
+    return max(blocks + 1 + i if i < 0 else i for i in ([layer] if isinstance(layer, int) else layer))
+
+
+def _all_live(model: nn.Module, blocks: int) -> int:
+    return blocks
+
+
+def _equal_rows(images: list[dict[str, Tensor]], rows: int) -> list[int]:
+    """Every image has the same size."""
+    return [rows // len(images)] * len(images)
+
+
+def _rows_by_grid(images: list[dict[str, Tensor]], rows: int) -> list[int]:
+    """Images have sizes of their own: one row a patch."""
+    return [int(image["image_grid_thw"].prod()) for image in images]
+
+
+def _auto_processor(folder: str, **options):
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(folder, backend="pil", **options)
+
+
+def _qwen_processor(folder: str, **options):
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    from vkdlib.qwen import QwenImageProcessor
+
+    settings, _ = QwenImageProcessor.get_processor_dict(folder, **options)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    return QwenImageProcessor(
+        AutoImageProcessor.from_pretrained(folder, backend="pil", **options),
+        tokenizer,
+        settings.get("chat_template") or tokenizer.chat_template,
+    )
+
+
+def _qwen(model_type: str) -> Family:
+    return Family(
+        model_type=model_type,
+        tower=lambda model: model.model.visual,
+        projector=lambda model: model.model.visual.merger,
+        language=lambda model: model.model.language_model,
+        blocks=lambda tower: tower.blocks,
+        live=_all_live,
+        rows=_rows_by_grid,
+        processor=_qwen_processor,
+    )
+
+
+_LLAVA = Family(
+    model_type="llava",
+    tower=lambda model: model.model.vision_tower,
+    projector=lambda model: model.model.multi_modal_projector,
+    language=lambda model: model.model.language_model,
+    blocks=lambda tower: tower.encoder.layers,
+    live=_llava_live,
+    rows=_equal_rows,
+    processor=_auto_processor,
+)
+FAMILIES = {f.model_type: f for f in (_LLAVA, _qwen("qwen2_vl"), _qwen("qwen2_5_vl"))}
+
+
+def family_of(config) -> Family:
+    """The family of a model, by the type its configuration states."""
+    kind = config.model_type
+    if kind not in FAMILIES:
+        raise ValueError(f"model type {kind!r} is not known; vkdlib knows {', '.join(FAMILIES)}")
+    return FAMILIES[kind]
