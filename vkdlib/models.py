@@ -169,7 +169,8 @@ def visual_features(loaded: Loaded, images: dict[str, Tensor]) -> Tensor:
     Args:
         images: image inputs of the model, as `packs.collate` makes them.
     Returns:
-        (N, C): all N image tokens of all images, C channels of the LLM.
+        (N, C): all N image tokens, image after image, C channels of the LLM; within an image in the order
+        in which the projector makes them (Qwen2.5-VL: window by window), for teacher and student alike.
     """
     with caught_features(loaded) as caught:
         loaded.model.get_image_features(**images)
