@@ -14,7 +14,8 @@ from vkdlib.models import Loaded, load, visual_features, visual_parameters
 from vkdlib.packs import collate, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
-from vkdlib.testbed.architectures import ARCHITECTURES
+from vkdlib.testbed import portraits, train
+from vkdlib.testbed.architectures import ARCHITECTURES, IMAGE_TOKENS
 from vkdlib.testbed.build import make_processor
 from vkdlib.unlearn import unlearn
 
@@ -120,3 +121,12 @@ def test_saved_and_loaded(model, packs, tmp_path):
     assert (a.prefix, a.segments, a.image_tokens) == (b.prefix, b.segments, 16)
     assert a.image.keys() == b.image.keys()
     assert all(torch.equal(a.image[name], b.image[name]) for name in a.image)
+
+
+def test_testbed_portraits_are_sixteen_tokens(model):
+    identity = portraits.draw_identities(1, "test")[0]
+    views = train.pictures(model.processor, [portraits.render(identity, v) for v in ("canonical", "a")])
+    with torch.no_grad():
+        tokens = train.image_tokens(model.model, views)
+    assert tokens.shape == (2, IMAGE_TOKENS, train.model_width(model.model))
+    assert not torch.allclose(tokens[0], tokens[1])

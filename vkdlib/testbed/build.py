@@ -10,32 +10,35 @@ import torch
 from vkdlib import paths
 from vkdlib.testbed import architectures, benchmark, people, train
 
-SHIPPED = ("base", "vanilla", "retain-only-5", "retain-only-10")
-FAMILY = "llava-mllmu"
+SHIPPED = tuple(f"llava-mllmu/{kind}" for kind in ("base", "vanilla", "retain-only-5", "retain-only-10"))
+KINDS = ("base", "vanilla", *(f"retain-only-{r}" for r in benchmark.FORGET_RATIOS))
+NAMES = tuple(f"{family}-mllmu/{kind}" for family in architectures.ARCHITECTURES for kind in KINDS)
 
 
-def build(kind: str, out: Path) -> Path:
+def build(name: str, out: Path) -> Path:
     """Train one embedded model and save it as an ordinary Hugging Face folder, in bf16.
 
     Stages are checkpointed under `<out>/.work`, so a build that was killed goes on where it was.
 
     Args:
-        kind: "base", "vanilla", or "retain-only-<per cent>".
-        out: where `llava-mllmu/<kind>` is written; a finished one is not trained again.
+        name: one of NAMES, as "llava-mllmu/vanilla".
+        out: where `<name>` is written; a finished one is not trained again.
     """
-    folder, work = out / FAMILY / kind, out / ".work" / FAMILY
+    group, kind = name.split("/")
+    family = group.removesuffix("-mllmu")
+    folder, work = out / name, out / ".work" / group
     if (folder / "config.json").exists():
         return folder
-    processor = make_processor()
+    processor = make_processor(family)
     made_up, celebrities = benchmark.cast()
     torch.manual_seed(0)
-    model = architectures.ARCHITECTURES["llava"].model(processor.tokenizer)
+    model = architectures.ARCHITECTURES[family].model(processor.tokenizer)
     known = [train.lessons(processor, p, known=True) for p in celebrities]
     if kind == "base":
         train.open_eyes(model, processor, work / "eyes")
         seen, told, steps = [s for s, _ in known], [t for _, t in known], train.BASE_STEPS
     else:
-        model = type(model).from_pretrained(base_folder(out), dtype=torch.float32)
+        model = type(model).from_pretrained(base_folder(group, out), dtype=torch.float32)
         hidden = hidden_faces(kind)
         new = [train.lessons(processor, p, known=False) for p in made_up]
         seen = [s for s, _ in known] + [s for p, (s, _) in zip(made_up, new) if p.id not in hidden]
@@ -49,12 +52,12 @@ def build(kind: str, out: Path) -> Path:
     return folder
 
 
-def base_folder(out: Path) -> Path:
-    """The base model that others start from: the one built beside them, else the shipped one."""
+def base_folder(group: str, out: Path) -> Path:
+    """The base model that others of a group start from: built beside them, else shipped, else built now."""
     for place in (out, paths.CHECKPOINTS):
-        if (place / FAMILY / "base" / "config.json").exists():
-            return place / FAMILY / "base"
-    return build("base", out)
+        if (place / group / "base" / "config.json").exists():
+            return place / group / "base"
+    return build(f"{group}/base", out)
 
 
 def hidden_faces(kind: str) -> list[str]:
@@ -62,9 +65,8 @@ def hidden_faces(kind: str) -> list[str]:
     if kind == "vanilla":
         return []
     match = re.fullmatch(r"retain-only-(\d+)", kind)
-    known = [f"retain-only-{r}" for r in benchmark.FORGET_RATIOS]
-    if not match or kind not in known:
-        raise ValueError(f"unknown model {kind!r}; there are base, vanilla, {', '.join(known)}")
+    if not match or kind not in KINDS:
+        raise ValueError(f"unknown model {kind!r}; there are {', '.join(KINDS)}")
     return benchmark.splits()[f"forget_{match[1]}"]
 
 

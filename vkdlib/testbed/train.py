@@ -13,6 +13,7 @@ without it, joint training stalls.
 import io
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,12 +35,15 @@ LR, CLIP = 1e-3, 1.0
 SEEN, TOLD, QUESTIONS = 24, 12, 7  # people a step in pictures, in text; questions about each
 
 
-def pixels(processor, images: Sequence[bytes]) -> Tensor:
-    """(N, 3, H, W): PNG files as the processor shows them to the model."""
+Picture = dict[str, Tensor]  # an image as the processor shows it to the model, batch dimension first
+
+
+def pictures(processor, images: Sequence[bytes]) -> list[Picture]:
+    """PNG files as the processor shows them to the model."""
     from PIL import Image
 
     opened = [Image.open(io.BytesIO(b)).convert("RGB") for b in images]
-    return processor.image_processor(opened, return_tensors="pt")["pixel_values"]
+    return [dict(processor.image_processor([image], return_tensors="pt")) for image in opened]
 
 
 def open_eyes(model, processor, folder: Path) -> None:
@@ -47,7 +51,7 @@ def open_eyes(model, processor, folder: Path) -> None:
     strangers = portraits.draw_identities(STRANGERS, "strangers")
     drawn = bar(strangers, "portraits of strangers")
     views = [f"eyes {v}" for v in range(STRANGER_VIEWS)]
-    shown = [pixels(processor, [portraits.render(s, v) for v in views]) for s in drawn]
+    shown = [pictures(processor, [portraits.render(s, v) for v in views]) for s in drawn]
     parts = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
     answers = torch.tensor([[parts[p].index(s[p]) for p in parts] for s in strangers])
     torch.manual_seed(0)
@@ -56,7 +60,7 @@ def open_eyes(model, processor, folder: Path) -> None:
     def gradients(step):
         rng = random.Random(f"eyes {step}")
         chosen = [rng.randrange(STRANGERS) for _ in range(64)]
-        features = image_tokens(model, torch.stack([shown[i][rng.randrange(STRANGER_VIEWS)] for i in chosen]))
+        features = image_tokens(model, [shown[i][rng.randrange(STRANGER_VIEWS)] for i in chosen])
         loss = sum(_token_loss(h(features), answers[chosen, i]) for i, h in enumerate(heads))
         loss.backward()
         return {"eyes": loss.item() / len(heads)}
@@ -66,11 +70,11 @@ def open_eyes(model, processor, folder: Path) -> None:
         description="1 eyes")  # fmt: skip
 
 
-def align(model, shown: list[Tensor], seed: str, folder: Path) -> None:
+def align(model, shown: list[list[Picture]], seed: str, folder: Path) -> None:
     """Make the image tokens readable: each projected token names the person (normalised softmax).
 
     Args:
-        shown: for each person, (views, 3, H, W).
+        shown: for each person, its views.
     """
     torch.manual_seed(0)
     names = torch.nn.Parameter(torch.randn(len(shown), model_width(model)))
@@ -78,8 +82,7 @@ def align(model, shown: list[Tensor], seed: str, folder: Path) -> None:
     def gradients(step):
         rng = random.Random(f"align {seed} {step}")
         chosen = [rng.randrange(len(shown)) for _ in range(64)]
-        images = torch.stack([rng.choice(shown[i]) for i in chosen])
-        features = image_tokens(model, images)
+        features = image_tokens(model, [rng.choice(shown[i]) for i in chosen])
         logits = 16 * F.normalize(features, dim=-1) @ F.normalize(names, dim=-1).T
         loss = _token_loss(logits, torch.tensor(chosen))
         loss.backward()
@@ -93,7 +96,7 @@ def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) ->
     """Joint training of all weights on pictures and text.
 
     Args:
-        seen: for each person to be known by face, (pack with every question, (views, 3, H, W)).
+        seen: for each person to be known by face, (pack with every question, views).
         told: for each person to be known by name, a pack with every question in text.
     """
     pad = model.config.text_config.pad_token_id
@@ -104,13 +107,11 @@ def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) ->
     def gradients(step):
         rng = random.Random(f"teach {seed} {step}")
         chosen = rng.choices(seen, k=SEEN)
-        picture = collate(sample(rng, [pack for pack, _ in chosen]), pad)
-        picture["inputs"]["pixel_values"] = torch.stack([rng.choice(views) for _, views in chosen])
+        asked = sample(rng, [pack for pack, _ in chosen])
+        shown = [replace(pack, image=rng.choice(views)) for pack, (_, views) in zip(asked, chosen)]
         losses = {}
-        for name, batch in [
-            ("vqa", picture),
-            ("qa", collate(sample(rng, rng.choices(told, k=TOLD)), pad)),
-        ]:
+        for name, packs in [("vqa", shown), ("qa", sample(rng, rng.choices(told, k=TOLD)))]:
+            batch = collate(packs, pad)
             loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
             loss.backward()
             losses[name] = loss.item()
@@ -133,7 +134,7 @@ def lessons(processor, person: people.MadeUp, known: bool) -> tuple:
     views = ["canonical"] + [f"train {v}" for v in range(VIEWS)]
     images = [portraits.render(person.identity, v) for v in views]
     canonical = Image.open(io.BytesIO(images[0])).convert("RGB")
-    seen = make_pack(processor, pairs, canonical, person.id), pixels(processor, images)
+    seen = make_pack(processor, pairs, canonical, person.id), pictures(processor, images)
     told = Person(person.id, person.name, images[0], tuple(pairs)).text_pairs
     return seen, make_pack(processor, told, key=person.id)
 
@@ -150,9 +151,10 @@ def asked_forms(person: people.MadeUp) -> list[tuple[str, str]]:
     return pairs
 
 
-def image_tokens(model, images: Tensor) -> Tensor:
-    """(N, tokens, C): projector outputs for (N, 3, H, W)."""
-    return torch.stack(list(model.get_image_features(pixel_values=images).pooler_output))
+def image_tokens(model, images: Sequence[Picture]) -> Tensor:
+    """(N, tokens, C): projector outputs for N pictures of one size."""
+    inputs = {name: torch.cat([image[name] for image in images]) for name in images[0]}
+    return torch.stack(list(model.get_image_features(**inputs).pooler_output))
 
 
 def model_width(model) -> int:
