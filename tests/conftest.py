@@ -13,7 +13,9 @@ import torch
 
 from vkdlib.data import load_benchmark
 from vkdlib.families import FAMILIES
+from vkdlib.losses import answer_nll
 from vkdlib.models import Loaded
+from vkdlib.packs import collate
 from vkdlib.tasks import make_tasks
 from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor
@@ -63,3 +65,12 @@ def tasks(untrained, benchmark):
     split = replace(split, forget=split.forget[:3], retain=split.retain[:5])
     whole = make_tasks(untrained, split)
     return type(whole)(*(tuple(p.select(range(4)) for p in packs) for packs in vars(whole).values()))
+
+
+def loss_and_gradients(model, packs):
+    """Loss of a batch of packs, and the gradient of every parameter: (float, name -> tensor)."""
+    model.zero_grad()
+    batch = collate(packs)
+    loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import loss_and_gradients
 from PIL import Image
 
 from vkdlib.families import FAMILIES
-from vkdlib.losses import answer_nll
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, load, visual_features, visual_parameters
 from vkdlib.packs import collate, make_pack
@@ -42,14 +42,6 @@ def packs(model):
         pixels = torch.randint(256, (height, width, 3), generator=noise, dtype=torch.uint8)
         packs.append(make_pack(model.processor, PAIRS[:n], Image.fromarray(pixels.numpy()), str(n)))
     return packs
-
-
-def loss_and_gradients(model, packs):
-    model.zero_grad()
-    batch = collate(packs)
-    loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
-    loss.backward()
-    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
 def test_packed_equals_separate_sequences(model, packs):

@@ -2,18 +2,11 @@
 
 import pytest
 import torch
+from conftest import loss_and_gradients
 
 from vkdlib.evaluate import open_image
 from vkdlib.losses import answer_logprobs, answer_nll
 from vkdlib.packs import IGNORE, PADDING, PREFIX, block_mask, collate, make_pack, prompt
-
-
-def loss_and_gradients(model, packs):
-    model.zero_grad()
-    batch = collate(packs)
-    loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
-    loss.backward()
-    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.fixture(scope="module")
