@@ -95,6 +95,9 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int) -> N
 def enough_memory(work: str, field: str) -> Iterator[None]:
     """Within: running out of memory names the parameter to lower.
 
+    Args:
+        work: what is done, for the message.
+        field: parameter that makes it need less.
     Raises:
         MemoryError: torch could not allocate, on the GPU or on the CPU.
     """

@@ -16,7 +16,8 @@ class Architecture:
 
     Attributes:
         special: special tokens by role; unk, bos, eos, pad and image are in each.
-        template: how a conversation is written, as its real counterpart writes it.
+        template: how a conversation is written, in the manner of its real counterpart; the tokenizer puts
+            `bos` before it (the real Qwen has none).
         processor, model: tokenizer -> processor, untrained model.
     """
 
@@ -184,7 +185,7 @@ LLAVA_TEMPLATE = (
     "{% else %} ASSISTANT: {{ message['content'][0]['text'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
-# <|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>question<|im_end|>\n..., as Qwen writes it
+# <|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>question<|im_end|>\n..., after Qwen's
 QWEN_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
