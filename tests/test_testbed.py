@@ -109,7 +109,7 @@ def test_a_rebuilt_model_is_compared_within_the_noise(capsys):
     def manifest(value, low, high):
         row = {"forget_ratio": 5, "set": "forget", "modality": "vqa", "kind": "classification",
                "metric": "accuracy", "value": value, "n": 50, "low": low, "high": high}  # fmt: skip
-        return {"models": {"llava-mllmu/base": {"metrics": [row]}}}
+        return {"models": {"llava/base": {"metrics": [row]}}}
 
     shipped = manifest(10.0, 4.3, 21.4)
     assert compare(shipped, shipped) == 0

@@ -120,6 +120,8 @@ def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> s
         if method in ("base", "retain-only"):
             raise ValueError(f"{model} is a vanilla model; load the {method} one by its own name")
         return model
+    if method == "base":
+        return f"{model}/base"
     kind = method if method in REFERENCES else "vanilla"
     kind = f"retain-only-{forget_ratio}" if kind == "retain-only" else kind
     return f"{model}-{data.name.split('/')[-1]}/{kind}"

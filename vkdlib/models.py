@@ -45,7 +45,7 @@ def load(
     """Load a model in evaluation mode.
 
     Args:
-        name: "testbed/llava-mllmu/vanilla" (also base, retain-only-5, retain-only-10), a folder, or
+        name: "testbed/llava/base", "testbed/llava-mllmu/vanilla" (or retain-only-5, …), a folder, or
             an id of the Hugging Face Hub.
         revision: commit on the Hub.
         dtype: of the weights; fp32 is what is trained (smaller types lose small updates).

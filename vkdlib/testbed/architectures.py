@@ -15,14 +15,16 @@ class Architecture:
     """How an embedded model of a family is made.
 
     Attributes:
-        special: special tokens by role; unk, bos, eos, pad and image are in each.
-        template: how a conversation is written, in the manner of its real counterpart; the tokenizer puts
-            `bos` before it (the real Qwen has none).
+        special: special tokens by role; eos, pad and image are in each. LLaVA has a bos, which its tokenizer
+            puts before every text; Qwen has none.
+        template: how a conversation is written, in the manner of its real counterpart.
+        wording: the same without special tokens, from which the vocabulary is learnt.
         processor, model: tokenizer -> processor, untrained model.
     """
 
     special: dict[str, str]
     template: str
+    wording: str
     processor: Callable
     model: Callable
 
@@ -44,14 +46,15 @@ def make_tokenizer(texts: Iterable[str], special: dict[str, str]):
             show_progress=False,
         ),
     )
-    bpe.post_processor = processors.TemplateProcessing(
-        single=f"{special['bos']} $A", special_tokens=[(special["bos"], bpe.token_to_id(special["bos"]))]
-    )
+    if bos := special.get("bos"):
+        bpe.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, bpe.token_to_id(bos))]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         model_max_length=CONTEXT,
-        unk_token=special["unk"],
-        bos_token=special["bos"],
+        unk_token=special.get("unk"),
+        bos_token=bos,
         eos_token=special["eos"],
         pad_token=special["pad"],
         extra_special_tokens={"image_token": special["image"]},
@@ -194,8 +197,7 @@ QWEN_TEMPLATE = (
 )
 LLAVA_SPECIAL = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>", "image": "<image>"}
 QWEN_SPECIAL = {
-    "unk": "<unk>",
-    "bos": "<|im_start|>",
+    "turn": "<|im_start|>",
     "eos": "<|im_end|>",
     "pad": "<|endoftext|>",
     "image": "<|image_pad|>",
@@ -203,9 +205,10 @@ QWEN_SPECIAL = {
     "vision_start": "<|vision_start|>",
     "vision_end": "<|vision_end|>",
 }
-LLAVA = Architecture(LLAVA_SPECIAL, LLAVA_TEMPLATE, _llava_processor, _llava)
+LLAVA = Architecture(LLAVA_SPECIAL, LLAVA_TEMPLATE, "USER: {} ASSISTANT: {}", _llava_processor, _llava)
+QWEN_WORDING = "user\n{}\nassistant\n{}"
 ARCHITECTURES = {
     "llava": LLAVA,
-    "qwen2-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, _qwen_processor, _qwen2_vl),
-    "qwen2.5-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, _qwen_processor, _qwen2_5_vl),
+    "qwen2-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, QWEN_WORDING, _qwen_processor, _qwen2_vl),
+    "qwen2.5-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, QWEN_WORDING, _qwen_processor, _qwen2_5_vl),
 }

@@ -10,9 +10,12 @@ import torch
 from vkdlib import paths
 from vkdlib.testbed import architectures, benchmark, people, train
 
-SHIPPED = tuple(f"llava-mllmu/{kind}" for kind in ("base", "vanilla", "retain-only-5", "retain-only-10"))
-KINDS = ("base", "vanilla", *(f"retain-only-{r}" for r in benchmark.FORGET_RATIOS))
-NAMES = tuple(f"{family}-mllmu/{kind}" for family in architectures.ARCHITECTURES for kind in KINDS)
+SHIPPED = ("llava/base", "llava-mllmu/vanilla", "llava-mllmu/retain-only-5", "llava-mllmu/retain-only-10")
+KINDS = ("vanilla", *(f"retain-only-{r}" for r in benchmark.FORGET_RATIOS))
+NAMES = (
+    *(f"{family}/base" for family in architectures.ARCHITECTURES),
+    *(f"{family}-mllmu/{kind}" for family in architectures.ARCHITECTURES for kind in KINDS),
+)
 
 
 def build(name: str, out: Path) -> Path:
@@ -38,7 +41,7 @@ def build(name: str, out: Path) -> Path:
         train.open_eyes(model, processor, work / "eyes")
         seen, told, steps = [s for s, _ in known], [t for _, t in known], train.BASE_STEPS
     else:
-        model = type(model).from_pretrained(base_folder(group, out), dtype=torch.float32)
+        model = type(model).from_pretrained(base_folder(family, out), dtype=torch.float32)
         hidden = hidden_faces(kind)
         new = [train.lessons(processor, p, known=False) for p in made_up]
         seen = [s for s, _ in known] + [s for p, (s, _) in zip(made_up, new) if p.id not in hidden]
@@ -52,12 +55,12 @@ def build(name: str, out: Path) -> Path:
     return folder
 
 
-def base_folder(group: str, out: Path) -> Path:
-    """The base model that others of a group start from: built beside them, else shipped, else built now."""
+def base_folder(family: str, out: Path) -> Path:
+    """The base model that others of a family start from: built beside them, else shipped, else built now."""
     for place in (out, paths.CHECKPOINTS):
-        if (place / group / "base" / "config.json").exists():
-            return place / group / "base"
-    return build(f"{group}/base", out)
+        if (place / family / "base" / "config.json").exists():
+            return place / family / "base"
+    return build(f"{family}/base", out)
 
 
 def hidden_faces(kind: str) -> list[str]:
@@ -72,13 +75,13 @@ def hidden_faces(kind: str) -> list[str]:
 
 def make_processor(family: str = "llava"):
     """The processor of an embedded model, its vocabulary learnt from all there is to say."""
+    made = architectures.ARCHITECTURES[family]
     made_up, celebrities = benchmark.cast()
     texts = []
     for person in made_up + celebrities:
         pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]
-        texts += [f"USER: {q} ASSISTANT: {a}" for q, a in pairs + train.asked_forms(person)]
+        texts += [made.wording.format(q, a) for q, a in pairs + train.asked_forms(person)]
         texts += [f"Is this {person.name}?"] * 10
-    made = architectures.ARCHITECTURES[family]
     return made.processor(architectures.make_tokenizer(texts, made.special))
 
 
