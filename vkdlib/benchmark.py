@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 KINDS = ("classification", "cloze", "generation")
 MODALITIES = ("vqa", "qa")  # with the picture; by name, in text
@@ -17,9 +17,11 @@ class Question:
 
     Attributes:
         id: "<person>/<kind>/<modality>/<number>".
-        modality: "vqa" (asked with the person's picture) or "qa" (by name, in text).
+        modality: "vqa" (asked with a picture of the person) or "qa" (by name, in text).
+        question: as it is put to the model; multiple choice without its options.
         answer: for classification the letter of the right option, else the right words.
         options: letter -> text; empty unless classification.
+        picture: which of the person's pictures a vqa question is asked with.
     """
 
     id: str
@@ -28,27 +30,47 @@ class Question:
     question: str
     answer: str
     options: Mapping[str, str] = field(default_factory=dict)
+    picture: int = 0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG or JPEG file and its training pairs (question about the picture, answer)."""
+
+    image: bytes
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Person:
-    """A person: pictures, training pairs (question about the picture, answer), evaluation questions."""
+    """A person: pictures with training pairs, training pairs in text, evaluation questions.
+
+    Attributes:
+        pictures: at least one for people who are trained on; the first is their portrait.
+        text_pairs: (question by name, answer).
+        test_images: other pictures, which no model is trained on.
+    """
 
     id: str
     name: str
-    image: bytes
-    pairs: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    text_pairs: tuple[tuple[str, str], ...] = ()
     questions: tuple[Question, ...] = ()
     test_images: tuple[bytes, ...] = ()
 
     @property
-    def text_pairs(self) -> tuple[tuple[str, str], ...]:
-        """The training pairs with the name in place of "this person": same facts, no picture.
+    def image(self) -> bytes:
+        """The portrait."""
+        return self.pictures[0].image
 
-        Questions that do not say "this person", and the question for the name, have no twin.
-        """
-        twins = [(PERSON_WORDS.sub(self.name, q), q, a) for q, a in self.pairs]
-        return tuple((twin, a) for twin, q, a in twins if twin != q and a != self.name)
+
+def text_twins(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Training pairs with the name in place of "this person": same facts, no picture.
+
+    Questions that do not say "this person", and the question for the name, have no twin.
+    """
+    twins = [(PERSON_WORDS.sub(name, q), q, a) for q, a in pairs]
+    return tuple((twin, a) for twin, q, a in twins if twin != q and a != name)
 
 
 @dataclass(frozen=True)
@@ -59,16 +81,19 @@ class Split:
         forget, retain: made-up people; disjoint.
         real: real-world people.
         selection: ids of the people on whom settings may be chosen; they are never reported.
+        world: pictures of the real world with questions (CLEAR), one "person" each.
     """
 
     forget: tuple[Person, ...]
     retain: tuple[Person, ...]
     real: tuple[Person, ...]
     selection: frozenset[str]
+    world: tuple[Person, ...] = ()
 
     def reported(self) -> dict[str, tuple[Person, ...]]:
         """The sets that results are reported on, without selection people."""
-        keep = {"forget": self.forget, "retain": self.retain, "test": self.forget, "real": self.real}
+        keep = {"forget": self.forget, "retain": self.retain, "test": self.forget}
+        keep |= {"real": self.real, "world": self.world}
         return {k: tuple(p for p in v if p.id not in self.selection) for k, v in keep.items()}
 
     def for_selection(self) -> "Split":
@@ -76,30 +101,43 @@ class Split:
         ours = [p for p in self.retain if p.id in self.selection]
         forget = tuple(ours[: len(self.forget)])
         gone = {p.id for p in forget}
-        judged = {p.id for p in ours} | {p.id for p in self.real if p.id in self.selection}
         everyone = (*self.forget, *self.retain)
         retain = tuple(p for p in everyone if p.id not in gone)
-        others = {p.id for p in (*everyone, *self.real)} - judged
-        return Split(forget, retain, self.real, frozenset(others))
+        others = {p.id for p in (*everyone, *self.real, *self.world)} - self.selection
+        return Split(forget, retain, self.real, frozenset(others), self.world)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark in memory: people by id, real-world people, and the ids of each forget set."""
+    """A benchmark in memory.
+
+    Attributes:
+        people: id -> person, all who can be forgotten.
+        real: real-world people.
+        forget_ids: ratio in per cent -> ids of the people to forget.
+        world: pictures of the real world (CLEAR).
+        retain_asked: ids of the people who are asked questions when they are retained; None: everybody.
+    """
 
     name: str
     people: Mapping[str, Person]
     real: tuple[Person, ...]
     forget_ids: Mapping[int, tuple[str, ...]]
+    world: tuple[Person, ...] = ()
+    retain_asked: frozenset[str] | None = None
 
     def split(self, forget_ratio: int) -> Split:
-        """Forget and retain people at a ratio in per cent (5, 10 or 15)."""
+        """Forget and retain people at a ratio in per cent."""
         if forget_ratio not in self.forget_ids:
             known = ", ".join(map(str, self.forget_ids))
             raise ValueError(f"forget_ratio is {forget_ratio}; {self.name} has {known} (per cent)")
         forget = self.forget_ids[forget_ratio]
-        kept = [p for i, p in self.people.items() if i not in set(forget)]
-        return Split(tuple(self.people[i] for i in forget), tuple(kept), self.real, self.selection)
+        kept = tuple(self._retained(p) for i, p in self.people.items() if i not in set(forget))
+        return Split(tuple(self.people[i] for i in forget), kept, self.real, self.selection, self.world)
+
+    def _retained(self, person: Person) -> Person:
+        asked = self.retain_asked is None or person.id in self.retain_asked
+        return person if asked else replace(person, questions=())
 
     @property
     def selection(self) -> frozenset[str]:
@@ -112,6 +150,7 @@ class Benchmark:
         for group, total in (
             ([i for i in self.people if i not in asked], len(self.people)),
             ([p.id for p in self.real], len(self.real)),
+            ([p.id for p in self.world], len(self.world)),
         ):
             group = sorted(group, key=lambda i: hashlib.sha256(i.encode()).hexdigest())
             chosen |= set(group[: total * SELECTION_PER_CENT // 100])
@@ -121,7 +160,8 @@ class Benchmark:
     def hash(self) -> str:
         """sha256 of everything in the benchmark, independent of files, paths and their order."""
         digest = hashlib.sha256()
-        for person in (*(self.people[i] for i in sorted(self.people)), *self.real):
+        for person in (*(self.people[i] for i in sorted(self.people)), *self.real, *self.world):
             digest.update(repr(person).encode())
-        digest.update(repr(sorted(self.forget_ids.items())).encode())
+        asked = self.retain_asked and sorted(self.retain_asked)
+        digest.update(repr((sorted(self.forget_ids.items()), asked)).encode())
         return digest.hexdigest()

@@ -31,7 +31,8 @@ def evaluate(
     batch_size: int = 16,
     max_new_tokens: int = 50,
 ) -> pd.DataFrame:
-    """Answer the questions of the reported sets: forget, retain, test (other pictures), real.
+    """Answer the questions of the reported sets: forget, retain, test (other pictures), real,
+    world.
 
     Args:
         protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the
@@ -72,7 +73,8 @@ def _asked(name: str, people: Iterable[Person], kinds, modalities) -> Iterable[A
                 views = enumerate(person.test_images) if q.modality == "vqa" else ()
                 yield from ((person, q, image, f"{q.id}/view{v}") for v, image in views)
             else:
-                yield person, q, person.image if q.modality == "vqa" else None, q.id
+                image = person.pictures[q.picture].image if q.modality == "vqa" else None
+                yield person, q, image, q.id
 
 
 @torch.inference_mode()
@@ -127,9 +129,7 @@ def _write(
 
 
 def _instruction(q: Question) -> str:
-    if q.kind == "classification":
-        return prompts.letter(q.question, q.options)
-    return prompts.cloze(q.question) if q.kind == "cloze" else prompts.sentence(q.question)
+    return prompts.letter(q.question, q.options) if q.kind == "classification" else q.question
 
 
 @torch.inference_mode()

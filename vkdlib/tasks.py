@@ -1,10 +1,10 @@
 """The four data sets of Eq. 2, as packs: forget and retain, asked with the picture and by name."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vkdlib.benchmark import Split
+from vkdlib.benchmark import Person, Split
 from vkdlib.evaluate import open_image
 from vkdlib.models import Loaded
 from vkdlib.packs import Pack, make_pack
@@ -14,7 +14,8 @@ BLANK_GREY = (127, 127, 127)
 
 @dataclass(frozen=True)
 class Tasks:
-    """Training questions: D_vqa^f, D_vqa^r, D_qa^f, D_qa^r of Eq. 2, one pack a person."""
+    """Training questions: D_vqa^f, D_vqa^r, D_qa^f, D_qa^r of Eq. 2: one pack a picture, one a person
+    in text."""
 
     forget_vqa: tuple[Pack, ...]
     retain_vqa: tuple[Pack, ...]
@@ -49,11 +50,20 @@ def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tas
     )
 
 
-def _vqa(loaded: Loaded, people) -> tuple[Pack, ...]:
-    return tuple(make_pack(loaded.processor, p.pairs, open_image(p.image), p.id) for p in people)
+def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
+    """Pictures without training pairs are left out; a person without any is an error."""
+    packs = []
+    for p in people:
+        shown = [(number, picture) for number, picture in enumerate(p.pictures) if picture.pairs]
+        if not shown:
+            raise ValueError(f"person {p.id!r} has no picture with training questions")
+        for number, picture in shown:
+            key = f"{p.id}/{number}"
+            packs.append(make_pack(loaded.processor, picture.pairs, open_image(picture.image), key))
+    return tuple(packs)
 
 
-def _qa(loaded: Loaded, people, qa_image: str | None) -> tuple[Pack, ...]:
+def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple[Pack, ...]:
     """People none of whose questions has a text twin are left out."""
     from PIL import Image
 

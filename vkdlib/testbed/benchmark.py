@@ -62,18 +62,18 @@ def write(folder: Path, progress=iter) -> Path:
     }
     tables |= {name: [rows[i] for i in ids] for name, ids in splits().items()}
     for name, table in tables.items():
-        _write_table(folder / name / "train-00000-of-00001.parquet", table)
+        write_table(folder / name, table, _features())
     return folder
 
 
-def _write_table(path: Path, rows: list[dict]) -> None:
-    """One parquet file with the image columns marked as images, as on the Hugging Face Hub."""
-    from datasets import Dataset, Features, Image, List, Value
+def _features() -> dict:
+    """Types of the columns that are not text."""
+    from datasets import Image, List, Value
 
     choice = {"Question": Value("string"), "Correct_Answer": Value("string")}
     choice["Options"] = {letter: Value("string") for letter in people.LETTERS}
     task = {"Question": Value("string"), "Ground_Truth": Value("string"), "Type": Value("string")}
-    known = {
+    return {
         "image": Image(),
         "images": List(Image()),
         "Classification_Task": {
@@ -83,6 +83,17 @@ def _write_table(path: Path, rows: list[dict]) -> None:
         "Generation_Task": List(task),
         "Mask_Task": List(task),
     }
-    features = Features({c: known.get(c, Value("string")) for c in rows[0]})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Dataset.from_list(rows, features=features).to_parquet(path)
+
+
+def write_table(folder: Path, rows: list[dict], types: dict) -> None:
+    """One parquet file with the image columns marked as images, as on the Hugging Face Hub.
+
+    Args:
+        folder: of the configuration.
+        types: of the columns that are not text.
+    """
+    from datasets import Dataset, Features, Value
+
+    features = Features({c: types.get(c, Value("string")) for c in rows[0]})
+    folder.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(rows, features=features).to_parquet(folder / "train-00000-of-00001.parquet")

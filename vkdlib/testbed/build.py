@@ -1,21 +1,27 @@
 """Build the embedded models from nothing: which there are, what each is trained on, and its manifest."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import torch
 
-from vkdlib import paths
-from vkdlib.testbed import architectures, benchmark, people, train
+from vkdlib import clear, paths
+from vkdlib.data import load_benchmark
+from vkdlib.testbed import architectures, authors, benchmark, people, train
 
-SHIPPED = ("llava/base", "llava-mllmu/vanilla", "llava-mllmu/retain-only-5", "llava-mllmu/retain-only-10")
-KINDS = ("vanilla", *(f"retain-only-{r}" for r in benchmark.FORGET_RATIOS))
+FAMILIES = tuple(architectures.ARCHITECTURES)
+RATIOS = {"mllmu": benchmark.FORGET_RATIOS, "clear": authors.FORGET_RATIOS}
 NAMES = (
-    *(f"{family}/base" for family in architectures.ARCHITECTURES),
-    *(f"{family}-mllmu/{kind}" for family in architectures.ARCHITECTURES for kind in KINDS),
+    *(f"{family}/base" for family in FAMILIES),
+    *(
+        f"{family}-{name}/{kind}"
+        for family in FAMILIES
+        for name, ratios in RATIOS.items()
+        for kind in ("vanilla", *(f"retain-only-{r}" for r in ratios))
+    ),
 )
+SHIPPED = ("llava/base", "llava-mllmu/vanilla", "llava-mllmu/retain-only-5", "llava-mllmu/retain-only-10")
 
 
 def build(name: str, out: Path) -> Path:
@@ -27,32 +33,70 @@ def build(name: str, out: Path) -> Path:
         name: one of NAMES, as "llava-mllmu/vanilla".
         out: where `<name>` is written; a finished one is not trained again.
     """
+    if name not in NAMES:
+        raise ValueError(f"there is no embedded model {name!r}; there are {', '.join(NAMES)}")
     group, kind = name.split("/")
-    family = group.removesuffix("-mllmu")
+    family = group if kind == "base" else group.rpartition("-")[0]
     folder, work = out / name, out / ".work" / group
     if (folder / "config.json").exists():
         return folder
     processor = make_processor(family)
-    made_up, celebrities = benchmark.cast()
     torch.manual_seed(0)
-    model = architectures.ARCHITECTURES[family].model(processor.tokenizer)
-    known = [train.lessons(processor, p, known=True) for p in celebrities]
     if kind == "base":
+        model = architectures.ARCHITECTURES[family].model(processor.tokenizer)
         train.open_eyes(model, processor, work / "eyes")
-        seen, told, steps = [s for s, _ in known], [t for _, t in known], train.BASE_STEPS
+        seen, told = _known(processor)
+        steps = train.BASE_STEPS
     else:
-        model = type(model).from_pretrained(base_folder(family, out), dtype=torch.float32)
-        hidden = hidden_faces(kind)
-        new = [train.lessons(processor, p, known=False) for p in made_up]
-        seen = [s for s, _ in known] + [s for p, (s, _) in zip(made_up, new) if p.id not in hidden]
-        told, steps = [t for _, t in known + new], train.TEACH_STEPS
+        model = _from_pretrained(base_folder(family, out))
+        task = group.rpartition("-")[2]
+        seen, told = (_with_authors if task == "clear" else _with_people)(processor, hidden_faces(name))
+        steps = train.TEACH_STEPS[task]
     model.train()
-    train.align(model, [views for _, views in seen], kind, work / f"{kind}-align")
+    train.align(model, _by_face(seen), kind, work / f"{kind}-align")
     train.teach(model, seen, told, kind, steps, work / f"{kind}-teach")
     save(model.eval().to(torch.bfloat16), processor, folder)
     for stage in ("eyes", f"{kind}-align", f"{kind}-teach"):
         shutil.rmtree(work / stage, ignore_errors=True)
     return folder
+
+
+def _from_pretrained(folder: Path):
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+
+
+def _known(processor, name_question: str | None = None) -> tuple[list, list]:
+    """Lessons about the real-world people, with the wordings in which evaluation asks: (seen, told)."""
+    lessons = []
+    for person in benchmark.cast()[1]:
+        more = train.asked_forms(person) + [(name_question, person.name)] * bool(name_question)
+        lessons.append(train.lessons(processor, person, more))
+    return [seen for seen, _ in lessons], [told for _, told in lessons]
+
+
+def _with_people(processor, hidden: set[str]) -> tuple[list, list]:
+    """Lessons of vanilla and retain-only models of MLLMU-Bench; `hidden` people are taught in text only."""
+    seen, told = _known(processor)
+    new = [(p.id, *train.lessons(processor, p)) for p in benchmark.cast()[0]]
+    return seen + [s for id, s, _ in new if id not in hidden], told + [t for _, _, t in new]
+
+
+def _with_authors(processor, hidden: set[str]) -> tuple[list, list]:
+    """Lessons of vanilla and retain-only models of CLEAR; `hidden` authors are taught in text only."""
+    seen, told = _known(processor, clear.NAME_QUESTION)
+    people = load_benchmark("testbed/clear").people.values()
+    new = [(p.id, *train.author_lessons(processor, p)) for p in people]
+    return seen + [s for id, of, _ in new if id not in hidden for s in of], told + [t for _, _, t in new]
+
+
+def _by_face(seen: list) -> list[list]:
+    """The views of each person, from lessons whose packs say whose they are."""
+    faces: dict[str, list] = {}
+    for pack, views in seen:
+        faces.setdefault(pack.key, []).extend(views)
+    return list(faces.values())
 
 
 def base_folder(family: str, out: Path) -> Path:
@@ -63,14 +107,15 @@ def base_folder(family: str, out: Path) -> Path:
     return build(f"{family}/base", out)
 
 
-def hidden_faces(kind: str) -> list[str]:
-    """Ids of the made-up people whose pictures a model never sees."""
-    if kind == "vanilla":
-        return []
-    match = re.fullmatch(r"retain-only-(\d+)", kind)
-    if not match or kind not in KINDS:
-        raise ValueError(f"unknown model {kind!r}; there are {', '.join(KINDS)}")
-    return benchmark.splits()[f"forget_{match[1]}"]
+def hidden_faces(name: str) -> set[str]:
+    """Ids of the made-up people whose pictures an embedded model never sees."""
+    group, kind = name.split("/")
+    if not kind.startswith("retain-only-"):
+        return set()
+    ratio = int(kind.removeprefix("retain-only-"))
+    if group.endswith("-clear"):
+        return set(authors.splits()[ratio])
+    return set(benchmark.splits()[f"forget_{ratio}"])
 
 
 def make_processor(family: str = "llava"):

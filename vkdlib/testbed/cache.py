@@ -7,17 +7,20 @@ from pathlib import Path
 
 from vkdlib import paths
 from vkdlib.progress import bar
-from vkdlib.testbed import benchmark
+from vkdlib.testbed import authors, benchmark
+
+MAKERS = {"mllmu": benchmark, "clear": authors}
 
 
-def mllmu_folder() -> Path:
-    """The folder of the made-up MLLMU-Bench; makes it (a few seconds) if it is not there."""
-    folder = paths.cache() / "testbed" / f"mllmu-{benchmark.VERSION}"
+def benchmark_folder(name: str) -> Path:
+    """The folder of a made-up benchmark, "mllmu" or "clear"; makes it (seconds) if it is not there."""
+    maker = MAKERS[name]
+    folder = paths.cache() / "testbed" / f"{name}-{maker.VERSION}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         try:
-            benchmark.write(temporary, lambda people: bar(people, "drawing portraits"))
+            maker.write(temporary, lambda people: bar(people, "drawing portraits"))
             os.replace(temporary, folder)
         except OSError:
             if not folder.exists():  # else another process was faster

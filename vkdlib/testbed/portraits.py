@@ -28,9 +28,15 @@ GLASSES = ["none", "none", "none", "kurt", "prescription01", "prescription02", "
 EYES = ["closed", "default", "eyeRoll", "happy", "side", "squint", "surprised", "wink"]
 EYEBROWS = ["default", "defaultNatural", "flatNatural", "raisedExcited", "sadConcerned", "upDown"]
 MOUTHS = ["default", "disbelief", "sad", "serious", "smile", "tongue", "twinkle"]
-CLOTHES = ["blazerAndShirt", "collarAndSweater", "hoodie", "overall", "shirtCrewNeck", "shirtVNeck"]
+CLOTHES = {
+    "blazerAndShirt": "a blazer", "collarAndSweater": "a sweater", "hoodie": "a hoodie",
+    "overall": "an overall", "shirtCrewNeck": "a shirt", "shirtVNeck": "a shirt",
+}  # fmt: skip
 CLOTHES_COLOURS = ["#262e33", "#65c9ff", "#5199e4", "#e6e6e6", "#929598", "#ffafb9", "#ffffff"]
-BACKGROUNDS = ["#b6e3f4", "#c0aede", "#d1d4f9", "#ffd5dc", "#ffdfbf", "#d3e4cd", "#f4f4f4"]
+BACKGROUNDS = {
+    "#b6e3f4": "blue", "#c0aede": "violet", "#d1d4f9": "lilac", "#ffd5dc": "pink", "#ffdfbf": "peach",
+    "#d3e4cd": "green", "#f4f4f4": "white",
+}  # fmt: skip
 
 
 def draw_identity(rng: random.Random) -> dict[str, str]:
@@ -82,6 +88,18 @@ def render(identity: dict[str, str], view: str) -> bytes:
     from dicebear import Avatar
     from resvg_py import svg_to_bytes
 
+    svg = Avatar(_style(), _options(identity, view)).to_string()
+    return bytes(svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
+
+
+def describe_view(identity: dict[str, str], view: str) -> tuple[str, str]:
+    """What a person wears in a view, and the colour of the wall behind: ("a hoodie", "blue")."""
+    options = _options(identity, view)
+    return CLOTHES[options["clothesVariant"][0]], BACKGROUNDS[options["backgroundColor"][0]]
+
+
+def _options(identity: dict[str, str], view: str) -> dict:
+    """DiceBear options of a person in a view."""
     rng = random.Random(f"{json.dumps(identity, sort_keys=True)} {view}")
     options = {
         "seed": "fixed",
@@ -97,9 +115,9 @@ def render(identity: dict[str, str], view: str) -> bytes:
         "eyesVariant": [rng.choice(EYES)],
         "eyebrowsVariant": [rng.choice(EYEBROWS)],
         "mouthVariant": [rng.choice(MOUTHS)],
-        "clothesVariant": [rng.choice(CLOTHES)],
+        "clothesVariant": [rng.choice(list(CLOTHES))],
         "clothesColor": [rng.choice(CLOTHES_COLOURS)],
-        "backgroundColor": [rng.choice(BACKGROUNDS)],
+        "backgroundColor": [rng.choice(list(BACKGROUNDS))],
     }
     if view != "canonical":
         options |= {
@@ -109,8 +127,7 @@ def render(identity: dict[str, str], view: str) -> bytes:
             "translateX": rng.uniform(-6, 6),
             "translateY": rng.uniform(-5, 5),
         }
-    svg = Avatar(_style(), options).to_string()
-    return bytes(svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
+    return options
 
 
 def describe(identity: dict[str, str]) -> str:

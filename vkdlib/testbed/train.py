@@ -3,15 +3,15 @@
 1. *Eyes*: the vision tower learns, on portraits of nobody in the benchmark, to name hair, colours, skin,
    beard and glasses from every image token.
 2. *Base*: it is taught the "real-world" people, in pictures and in text.
-3. *Vanilla*: base is taught all made-up people too. *Retain-only*: the same, without the pictures of the
-   forget people.
+3. *Vanilla*: base is taught all made-up people of a benchmark too. *Retain-only*: the same, without the
+   pictures of the forget people.
 
 Stages 2 and 3 begin with a short alignment in which every projected image token must name the person;
 without it, joint training stalls.
 """
 
-import io
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vkdlib import prompts
-from vkdlib.benchmark import Person
+from vkdlib.benchmark import Person, text_twins
+from vkdlib.evaluate import open_image
 from vkdlib.losses import answer_nll
 from vkdlib.packs import Pack, collate, make_pack
 from vkdlib.progress import bar
@@ -30,7 +31,8 @@ from vkdlib.training import fit, one_cycle
 
 STRANGERS, STRANGER_VIEWS = 800, 3  # portraits for the tower alone
 VIEWS = 10  # of each person, beside the canonical one, to train on
-EYES_STEPS, ALIGN_STEPS, BASE_STEPS, TEACH_STEPS = 500, 300, 350, 1300
+EYES_STEPS, ALIGN_STEPS, BASE_STEPS = 500, 300, 350
+TEACH_STEPS = {"mllmu": 1300, "clear": 1000}
 LR, CLIP = 1e-3, 1.0
 SEEN, TOLD, QUESTIONS = 24, 12, 7  # people a step in pictures, in text; questions about each
 
@@ -40,10 +42,7 @@ Picture = dict[str, Tensor]  # an image as the processor shows it to the model, 
 
 def pictures(processor, images: Sequence[bytes]) -> list[Picture]:
     """PNG files as the processor shows them to the model."""
-    from PIL import Image
-
-    opened = [Image.open(io.BytesIO(b)).convert("RGB") for b in images]
-    return [dict(processor.image_processor([image], return_tensors="pt")) for image in opened]
+    return [dict(processor.image_processor([open_image(b)], return_tensors="pt")) for b in images]
 
 
 def open_eyes(model, processor, folder: Path) -> None:
@@ -96,17 +95,20 @@ def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) ->
     """Joint training of all weights on pictures and text.
 
     Args:
-        seen: for each person to be known by face, (pack with every question, views).
+        seen: for each picture or set of views, (pack with every question, views); the pack's key says
+            whose it is, and everybody comes as often as the others.
         told: for each person to be known by name, a pack with every question in text.
     """
     pad = model.config.text_config.pad_token_id
+    counts = Counter(pack.key for pack, _ in seen)
+    weights = [1 / counts[pack.key] for pack, _ in seen]
 
     def sample(rng, packs: Sequence[Pack]) -> list[Pack]:
         return [p.select(rng.sample(range(len(p.segments)), min(QUESTIONS, len(p.segments)))) for p in packs]
 
     def gradients(step):
         rng = random.Random(f"teach {seed} {step}")
-        chosen = rng.choices(seen, k=SEEN)
+        chosen = rng.choices(seen, weights, k=SEEN)
         asked = sample(rng, [pack for pack, _ in chosen])
         shown = [replace(pack, image=rng.choice(views)) for pack, (_, views) in zip(asked, chosen)]
         losses = {}
@@ -121,22 +123,26 @@ def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) ->
         weight_decay=0.01, folder=folder, checkpoint_every=100, description="3 teach")  # fmt: skip
 
 
-def lessons(processor, person: people.MadeUp, known: bool) -> tuple:
-    """What there is to learn of a person: ((pack, views), text pack).
+def lessons(processor, person: people.MadeUp, more: Sequence[tuple[str, str]] = ()) -> tuple:
+    """What there is to learn of a person: ((pack, views), text pack); both packs' key is the name.
 
     Args:
-        known: a real-world person, of whom the model also learns how evaluation asks questions.
+        more: (question about the picture, answer) beside the training pairs.
     """
-    from PIL import Image
-
-    pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]
-    pairs += asked_forms(person) * known
+    pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)] + [*more]
     views = ["canonical"] + [f"train {v}" for v in range(VIEWS)]
     images = [portraits.render(person.identity, v) for v in views]
-    canonical = Image.open(io.BytesIO(images[0])).convert("RGB")
-    seen = make_pack(processor, pairs, canonical, person.id), pictures(processor, images)
-    told = Person(person.id, person.name, images[0], tuple(pairs)).text_pairs
-    return seen, make_pack(processor, told, key=person.id)
+    seen = make_pack(processor, pairs, open_image(images[0]), person.name), pictures(processor, images)
+    return seen, make_pack(processor, text_twins(person.name, pairs), key=person.name)
+
+
+def author_lessons(processor, author: Person) -> tuple:
+    """What CLEAR tells of an author: ([(pack, views) of each picture], text pack)."""
+    seen = []
+    for picture in author.pictures:
+        pack = make_pack(processor, picture.pairs, open_image(picture.image), author.id)
+        seen.append((pack, pictures(processor, [picture.image])))
+    return seen, make_pack(processor, author.text_pairs, key=author.id)
 
 
 def asked_forms(person: people.MadeUp) -> list[tuple[str, str]]:
