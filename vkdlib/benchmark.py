@@ -96,10 +96,17 @@ class Split:
         keep |= {"real": self.real, "world": self.world}
         return {k: tuple(p for p in v if p.id not in self.selection) for k, v in keep.items()}
 
-    def for_selection(self) -> "Split":
-        """The same task posed on selection people alone: forget some of them, keep everybody else."""
+    def for_selection(self, draw: int = 0) -> "Split":
+        """The same task posed on selection people alone: forget some of them, keep everybody else.
+
+        Args:
+            draw: which of them to forget; draws 0, 1, ... have nobody in common.
+        """
         ours = [p for p in self.retain if p.id in self.selection]
-        forget = tuple(ours[: len(self.forget)])
+        size = len(self.forget)
+        forget = tuple(ours[draw * size : (draw + 1) * size])
+        if len(forget) < size:
+            raise ValueError(f"draw is {draw}: {len(ours)} selection people make {len(ours) // size} of {size}")
         gone = {p.id for p in forget}
         everyone = (*self.forget, *self.retain)
         retain = tuple(p for p in everyone if p.id not in gone)

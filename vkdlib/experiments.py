@@ -29,6 +29,7 @@ def run(
     qa_image: str | None = None,
     seed: int = 0,
     select: bool = False,
+    draw: int = 0,
     kinds: Sequence[str] = KINDS,
     protocol: str = "likelihood",
     evaluation_batch: int = 64,
@@ -38,8 +39,9 @@ def run(
     Args:
         method: one of REFERENCES, or of `methods.METHODS`.
         settings: of the method, for example {"beta": 0}.
-        training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, schedule, weight_decay.
+        training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
         select: pose the task on selection people, to choose settings, instead of the reported ones.
+        draw: which of the selection people to forget, see `Split.for_selection`.
         evaluation_batch: packs or prompts at a time in evaluation; no answer depends on it.
     """
     if select and method == "retain-only":
@@ -56,13 +58,14 @@ def run(
         "qa_image": qa_image,
         "seed": seed,
         "select": select,
+        "draw": draw,
         "kinds": list(kinds),
         "protocol": protocol,
         "data": data.hash,
         "weights": weights_hash(loaded.model.state_dict()),
     }
     split = data.split(forget_ratio)
-    split = split.for_selection() if select else split
+    split = split.for_selection(draw) if select else split
     with open_run(experiment, config) as this:
         if not this.done:
             _compute(this, loaded, split, evaluation_batch)

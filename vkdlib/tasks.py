@@ -22,13 +22,19 @@ class Tasks:
     forget_qa: tuple[Pack, ...]
     retain_qa: tuple[Pack, ...]
 
-    def batch(self, step: int, size: int, seed: int) -> "Tasks":
-        """At most `size` packs of each set, for one step.
+    def batch(self, step: int, size: int, seed: int, retain_size: int | None = None) -> "Tasks":
+        """At most `size` packs of each forget set and `retain_size` (None: `size`) of each retain set.
 
         Each set is walked through in an order drawn anew for every round. All follows from seed and
         step, so a resumed run sees the same batches.
         """
-        return Tasks(*(_window(packs, step, size, f"{seed} {name}") for name, packs in vars(self).items()))
+        sizes = {"forget": size, "retain": retain_size or size}
+        return Tasks(
+            *(
+                _window(packs, step, sizes[name.split("_")[0]], f"{seed} {name}")
+                for name, packs in vars(self).items()
+            )
+        )
 
 
 def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tasks:

@@ -18,6 +18,7 @@ def unlearn(
     epochs: float,
     lr: float,
     batch_size: int = 4,
+    retain_batch: int | None = None,
     seed: int = 0,
     schedule: str = "constant",
     weight_decay: float = 0.0,
@@ -30,8 +31,9 @@ def unlearn(
 
     Args:
         method: from `methods.make_method`.
-        epochs: rounds over the forget people; steps = epochs * people / batch_size.
-        batch_size: people of each set in a step.
+        epochs: rounds over the forget pictures; steps = epochs * pictures / batch_size.
+        batch_size: packs (pictures with their questions) of each set in a step.
+        retain_batch: packs of the retain sets in a step; None: as many as of the forget sets.
         seed: of the order in which people come.
         schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
         folder: for checkpoints; a run that was interrupted goes on from there, bit-identically.
@@ -48,7 +50,7 @@ def unlearn(
     hold = Hold(parameters, prepared.held)
 
     def gradients(step: int) -> dict[str, float]:
-        return combine(loaded, method, prepared, parameters, tasks.batch(step, batch_size, seed))
+        return combine(loaded, method, prepared, parameters, tasks.batch(step, batch_size, seed, retain_batch))
 
     with trainable(loaded, parameters):
         history = training.fit(
@@ -61,7 +63,7 @@ def unlearn(
             after_step=hold.restore,
             folder=folder,
             checkpoint_every=checkpoint_every,
-            identity=f"{method} batch={batch_size} seed={seed} {sorted(p.key for p in tasks.forget_vqa)}",
+            identity=f"{method} batch={batch_size}/{retain_batch} seed={seed} {sorted(p.key for p in tasks.forget_vqa)}",
             description="unlearning",
         )
     return history, prepared.report
