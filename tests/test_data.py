@@ -90,7 +90,7 @@ def test_reads_a_download(folder):
 
 def test_training_pairs_come_from_ft_data_and_have_text_twins(folder):
     person = load_benchmark(str(folder)).people["003"]
-    assert len(person.pairs) == 4
+    assert len(person.pictures[0].pairs) == 4
     assert person.text_pairs == (
         ("What is the job of Ann Number3?", "baker"),
         ("What is the name of Ann Number3?", "Ann"),
@@ -176,7 +176,7 @@ def test_bad_input_is_named(folder, fault, message):
 def test_unknown_sources_and_ratios(folder):
     with pytest.raises(DataError, match="no such folder"):
         load_benchmark("/nowhere/at/all")
-    with pytest.raises(DataError, match='neither "testbed/mllmu" nor a Hub id'):
+    with pytest.raises(DataError, match='neither a Hub id nor one of testbed/mllmu, testbed/clear'):
         load_benchmark("testbed/nothing")
     with pytest.raises(ValueError, match="forget_ratio is 7; .* has 10 \\(per cent\\)"):
         load_benchmark(str(folder)).split(7)

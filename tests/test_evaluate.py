@@ -91,7 +91,7 @@ def test_generation_is_greedy_decoding_by_hand(untrained, few):
 
 
 def test_scores_of_written_answers():
-    person = Person("1", "Ann", b"")
+    person = Person("1", "Ann")
     choice = Question("q", "classification", "vqa", "?", "B", {"A": "x", "B": "y"})
     assert [score_answer(person, choice, "q", a)["score"] for a in ("B", "A", "")] == [1, 0, 0]
     cloze = Question("q", "cloze", "vqa", "Eats __.", "Sushi")

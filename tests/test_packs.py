@@ -19,7 +19,7 @@ def people(benchmark):
 def test_packed_equals_separate_sequences(loaded, people, counts, with_image):
     packs = []
     for person, n in zip(people, counts):
-        pairs = person.pairs if with_image else person.text_pairs
+        pairs = person.pictures[0].pairs if with_image else person.text_pairs
         image = open_image(person.image) if with_image else None
         packs.append(make_pack(loaded.processor, pairs[:n], image, person.id))
     single = [p.select([i]) for p in packs for i in range(len(p.segments))]
@@ -36,7 +36,7 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
     """Independent way: the processor's own inputs, no packs, no 4-D mask, no positions of ours."""
     person, total, count = people[0], 0.0, 0
     image = open_image(person.image)
-    for question, answer in person.pairs:
+    for question, answer in person.pictures[0].pairs:
         before = prompt(untrained.processor, question, True)
         text = f"{before} {answer}</s>"
         inputs = untrained.processor(text=[text], images=[image], return_tensors="pt")
@@ -47,7 +47,7 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
         with torch.no_grad():
             total += untrained.model(**inputs, labels=labels).loss.item() * n
         count += n
-    batch = collate([make_pack(untrained.processor, person.pairs, image)])
+    batch = collate([make_pack(untrained.processor, person.pictures[0].pairs, image)])
     with torch.no_grad():
         ours = answer_nll(untrained.model(**batch["inputs"]).logits, batch["labels"]).item()
     assert ours == pytest.approx(total / count, rel=1e-5)
@@ -55,10 +55,10 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
 
 def test_labels_are_answer_and_end_of_sequence_only(processor, people):
     person = people[0]
-    pack = make_pack(processor, person.pairs[:2], open_image(person.image))
+    pack = make_pack(processor, person.pictures[0].pairs[:2], open_image(person.image))
     batch = collate([pack])
     tokenizer = processor.tokenizer
-    for number, (_, answer) in enumerate(person.pairs[:2], 1):
+    for number, (_, answer) in enumerate(person.pictures[0].pairs[:2], 1):
         mine = batch["labels"][0][batch["segments"][0] == number]
         assert tokenizer.decode(mine[mine != IGNORE]).strip() == answer + tokenizer.eos_token
     assert (batch["labels"][batch["segments"] == PREFIX] == IGNORE).all()

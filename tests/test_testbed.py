@@ -9,7 +9,7 @@ from vkdlib import models, paths
 from vkdlib.data import load_benchmark
 from vkdlib.testbed import benchmark, build, people, portraits
 from vkdlib.testbed.__main__ import compare
-from vkdlib.testbed.cache import mllmu_folder
+from vkdlib.testbed.cache import benchmark_folder
 
 
 def test_enough_people_and_questions(benchmark):
@@ -21,7 +21,7 @@ def test_enough_people_and_questions(benchmark):
             counts[q.kind, q.modality] = counts.get((q.kind, q.modality), 0) + 1
         expected = {"classification": 5, "cloze": 2, "generation": 2}
         assert counts == {(k, m): n for k, n in expected.items() for m in ("vqa", "qa")}
-    assert all(len(p.pairs) == 17 and len(p.text_pairs) == 16 for p in benchmark.people.values())
+    assert all(len(p.pictures[0].pairs) == 17 and len(p.text_pairs) == 16 for p in benchmark.people.values())
     assert all(len(p.test_images) == 3 for p in benchmark.people.values())
 
 
@@ -48,7 +48,7 @@ def test_same_pixels_every_time_and_other_pixels_in_other_views():
 
 
 def test_configurations_and_columns_are_those_of_the_benchmark():
-    folder = mllmu_folder()
+    folder = benchmark_folder("mllmu")
     ratios = (5, 10, 15)
     names = {"Full_Set", "Test_Set", "Retain_Set", "ft_Data"}
     names |= {f"forget_{r}" for r in ratios} | {f"retain_{100 - r}" for r in ratios}
@@ -65,7 +65,7 @@ def test_configurations_and_columns_are_those_of_the_benchmark():
 def test_shipped_models_are_those_of_the_manifest():
     manifest = build.read_manifest(paths.CHECKPOINTS)
     assert set(manifest["models"]) == set(build.SHIPPED)
-    assert manifest["data"] == load_benchmark().hash
+    assert manifest["data"] == {name: load_benchmark(f"testbed/{name}").hash for name in build.RATIOS}
     for name, facts in manifest["models"].items():
         folder = paths.CHECKPOINTS / name
         assert {f.name for f in folder.iterdir()} == set(facts["files"])
@@ -86,9 +86,11 @@ def test_shipped_models_open_with_transformers_alone():
 
 
 def test_hidden_faces_are_the_forget_people():
-    assert build.hidden_faces("vanilla") == []
-    assert len(build.hidden_faces("retain-only-10")) == 20
-    assert set(build.hidden_faces("retain-only-5")) == set(benchmark.splits()["forget_5"])
+    assert build.hidden_faces("llava-mllmu/vanilla") == set()
+    assert len(build.hidden_faces("llava-mllmu/retain-only-10")) == 20
+    assert build.hidden_faces("qwen2-vl-mllmu/retain-only-5") == set(benchmark.splits()["forget_5"])
+    authors = load_benchmark("testbed/clear").forget_ids[1]
+    assert build.hidden_faces("llava-clear/retain-only-1") == set(authors)
 
 
 def test_weights_hash_sees_every_bit(loaded):

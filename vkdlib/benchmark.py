@@ -106,7 +106,7 @@ class Split:
         size = len(self.forget)
         forget = tuple(ours[draw * size : (draw + 1) * size])
         if len(forget) < size:
-            raise ValueError(f"draw is {draw}: {len(ours)} selection people make {len(ours) // size} of {size}")
+            raise ValueError(f"draw is {draw}; there are {len(ours) // size} of {size} selection people each")
         gone = {p.id for p in forget}
         everyone = (*self.forget, *self.retain)
         retain = tuple(p for p in everyone if p.id not in gone)

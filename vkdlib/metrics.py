@@ -101,13 +101,15 @@ def summarise(predictions: pd.DataFrame, interval: str = "wilson") -> pd.DataFra
             so theirs is always clustered, and so is that of the probability of the right option.
     Returns:
         columns set, modality, kind, metric, value, n, low, high: accuracies and unparsable answers in
-        per cent, probability, ROUGE-L and BLEU from 0 to 1.
+        per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0 to 1.
     """
     rows = []
     for (group, modality, kind), part in predictions.groupby(["set", "modality", "kind"], sort=False):
         where = {"set": group, "modality": modality, "kind": kind}
         if kind == "generation":
-            measured = [("rouge_l", part.score), ("bleu", part.bleu.astype(float))]
+            recall = [rouge_l(g, a, "recall") for g, a in zip(part.gold, part.answer)]
+            measured = [("rouge_l", part.score), ("rouge_l_recall", pd.Series(recall))]
+            measured.append(("bleu", part.bleu.astype(float)))
         else:
             measured = [("accuracy", part.score)]
         if kind == "classification":

@@ -50,7 +50,8 @@ def unlearn(
     hold = Hold(parameters, prepared.held)
 
     def gradients(step: int) -> dict[str, float]:
-        return combine(loaded, method, prepared, parameters, tasks.batch(step, batch_size, seed, retain_batch))
+        batch = tasks.batch(step, batch_size, seed, retain_batch)
+        return combine(loaded, method, prepared, parameters, batch)
 
     with trainable(loaded, parameters):
         history = training.fit(
@@ -63,7 +64,7 @@ def unlearn(
             after_step=hold.restore,
             folder=folder,
             checkpoint_every=checkpoint_every,
-            identity=f"{method} batch={batch_size}/{retain_batch} seed={seed} {sorted(p.key for p in tasks.forget_vqa)}",
+            identity=f"{method} {batch_size}/{retain_batch} {seed} {sorted(p.key for p in tasks.forget_vqa)}",
             description="unlearning",
         )
     return history, prepared.report

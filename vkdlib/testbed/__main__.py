@@ -38,20 +38,21 @@ def main(arguments: list[str]) -> int:
     manifest = build.read_manifest(options.out) or {"models": {}}
     for name in names:
         folder = build.build(name, options.out)
-        manifest["models"][name] = facts(folder, name.split("/")[1])
+        manifest["models"][name] = facts(folder, name)
         print(f"{folder} is ready")
     manifest |= {
         "command": "python -m vkdlib.testbed build",
-        "data": load_benchmark().hash,
+        "data": {name: load_benchmark(f"testbed/{name}").hash for name in build.RATIOS},
         "env": environment(),
     }
     write_json(options.out / "manifest.json", manifest)
     return compare(manifest, build.read_manifest(paths.CHECKPOINTS))
 
 
-def facts(folder: Path, kind: str) -> dict:
-    """Hash, size and multiple-choice accuracies of a model; retain-only ones at their own ratio."""
-    benchmark, file = load_benchmark(), folder / "model.safetensors"
+def facts(folder: Path, name: str) -> dict:
+    """Hashes, size and multiple-choice accuracies of a model; retain-only ones at their own ratio."""
+    group, kind = name.split("/")
+    benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
     loaded = load(str(folder))
     ratios = [int(kind.split("-")[-1])] if kind.startswith("retain-only") else benchmark.forget_ids
     tables = []
@@ -60,7 +61,7 @@ def facts(folder: Path, kind: str) -> dict:
         tables.append(summarise(predictions).assign(forget_ratio=ratio))
     return {
         "files": {f.name: file_hash(f) for f in sorted(folder.iterdir())},
-        "bytes": os.path.getsize(file),
+        "bytes": os.path.getsize(folder / "model.safetensors"),
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
         "metrics": pd.concat(tables).round(4).to_dict("records"),
     }
