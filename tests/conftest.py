@@ -71,6 +71,6 @@ def loss_and_gradients(model, packs):
     """Loss of a batch of packs, and the gradient of every parameter: (float, name -> tensor)."""
     model.zero_grad()
     batch = collate(packs)
-    loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
+    loss = answer_nll(model(**batch["inputs"]).logits, batch["targets"])
     loss.backward()
     return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}

@@ -5,15 +5,17 @@ import math
 import pytest
 import torch
 
-from vkdlib.losses import answer_nll, output_loss, total_loss, vkd_loss
+from vkdlib.losses import answer_logprobs, answer_nll, output_loss, total_loss, vkd_loss
 from vkdlib.packs import IGNORE
 
 
 def test_answer_nll_by_hand():
-    # Two classes. The answer is the last token, predicted from the one before it with odds 3 to 1.
+    # Two classes; the one answer token is predicted with odds 3 to 1.
     logits = torch.tensor([[[9.0, -9.0], [math.log(3.0), 0.0], [5.0, 5.0]]])
-    labels = torch.tensor([[IGNORE, IGNORE, 0]])
-    assert answer_nll(logits, labels).item() == pytest.approx(-math.log(3 / 4))
+    targets = torch.tensor([[IGNORE, 0, IGNORE]])
+    assert answer_nll(logits, targets).item() == pytest.approx(-math.log(3 / 4))
+    expected = torch.tensor([[0.0, math.log(3 / 4), 0.0]])
+    assert torch.allclose(answer_logprobs(logits, targets), expected)
 
 
 def test_vkd_is_zero_at_the_teacher_and_counts_channels():

@@ -14,8 +14,7 @@ def token_sum_gradient(loaded, packs, parameters):
     batch = collate(packs)
     for p in parameters.values():
         p.requires_grad_(True)
-    logits = loaded.model(**batch["inputs"]).logits[:, :-1]
-    targets = batch["labels"][:, 1:]
+    logits, targets = loaded.model(**batch["inputs"]).logits, batch["targets"]
     chosen = targets != -100
     logp = F.log_softmax(logits, -1)[chosen].gather(1, targets[chosen][:, None])
     grads = torch.autograd.grad(-logp.sum(), list(parameters.values()))

@@ -49,30 +49,47 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
         count += n
     batch = collate([make_pack(untrained.processor, person.pictures[0].pairs, image)])
     with torch.no_grad():
-        ours = answer_nll(untrained.model(**batch["inputs"]).logits, batch["labels"]).item()
+        ours = answer_nll(untrained.model(**batch["inputs"]).logits, batch["targets"]).item()
     assert ours == pytest.approx(total / count, rel=1e-5)
 
 
 def test_labels_are_answer_and_end_of_sequence_only(processor, people):
     person = people[0]
     pack = make_pack(processor, person.pictures[0].pairs[:2], open_image(person.image))
-    batch = collate([pack])
+    image = open_image(person.image)
+    other = make_pack(processor, [("Who is this?", "a much longer answer than that")], image)
+    batch = collate([pack, other])
     tokenizer = processor.tokenizer
     for number, (_, answer) in enumerate(person.pictures[0].pairs[:2], 1):
-        mine = batch["labels"][0][batch["segments"][0] == number]
+        mine = batch["targets"][0][batch["segments"][0] == number]
         assert tokenizer.decode(mine[mine != IGNORE]).strip() == answer + tokenizer.eos_token
-    assert (batch["labels"][batch["segments"] == PREFIX] == IGNORE).all()
+    answered = (batch["targets"] != IGNORE).sum(1).tolist()
+    assert answered == [sum(len(s.ids) - s.answer for s in p.segments) for p in (pack, other)]
+
+
+def test_logits_are_kept_where_an_answer_token_is_predicted(untrained, people):
+    """The same as all logits, shifted by one, where any row of the batch has an answer token."""
+    batch = collate([make_pack(untrained.processor, p.text_pairs[:n]) for n, p in enumerate(people, 2)])
+    whole = {k: v for k, v in batch["inputs"].items() if k != "logits_to_keep"}
+    kept = batch["inputs"]["logits_to_keep"]
+    with torch.no_grad():
+        some, every = untrained.model(**batch["inputs"]).logits, untrained.model(**whole).logits
+    assert torch.allclose(some, every[:, kept], atol=1e-6)
+    answered = batch["targets"] != IGNORE
+    assert answered.any(0).all() and len(kept) < batch["inputs"]["input_ids"].shape[1]
+    following = batch["inputs"]["input_ids"][:, kept + 1]
+    assert torch.equal(batch["targets"][answered], following[answered])
 
 
 def test_logprobs_sum_to_the_loss(untrained, people):
     batch = collate([make_pack(untrained.processor, people[0].text_pairs)])
     with torch.no_grad():
         logits = untrained.model(**batch["inputs"]).logits
-    tokens = answer_logprobs(logits, batch["labels"])
-    answered = batch["labels"] != IGNORE
+    tokens = answer_logprobs(logits, batch["targets"])
+    answered = batch["targets"] != IGNORE
     assert (tokens[~answered] == 0).all()
     mean = -tokens[answered].mean().item()
-    assert mean == pytest.approx(answer_nll(logits, batch["labels"]).item(), rel=1e-5)
+    assert mean == pytest.approx(answer_nll(logits, batch["targets"]).item(), rel=1e-5)
 
 
 def test_block_mask_by_hand():
@@ -94,9 +111,11 @@ def test_block_mask_by_hand():
 def test_a_batch_mate_changes_nothing(untrained, people):
     packs = [make_pack(untrained.processor, p.text_pairs) for p in people]
     with torch.no_grad():
-        alone = untrained.model(**collate(packs[:1])["inputs"]).logits[0]
-        together = untrained.model(**collate(packs)["inputs"]).logits[0, : len(alone)]
-    assert torch.allclose(alone, together, atol=1e-5)
+        alone, together = (
+            answer_logprobs(untrained.model(**batch["inputs"]).logits, batch["targets"])[0]
+            for batch in (collate(packs[:1]), collate(packs))
+        )
+    assert torch.allclose(alone[alone != 0], together[together != 0], atol=1e-5)
 
 
 def test_clear_errors(processor, people):

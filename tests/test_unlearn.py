@@ -56,8 +56,8 @@ def test_one_step_is_the_combined_gradient(loaded, tasks, monkeypatch):
 
     def nll(packs):
         b = collate(packs)
-        logits = twin.model(**b["inputs"]).logits[:, :-1].flatten(0, 1)
-        return F.nll_loss(F.log_softmax(logits, -1), b["labels"][:, 1:].flatten(), ignore_index=-100)
+        logits = twin.model(**b["inputs"]).logits.flatten(0, 1)
+        return F.nll_loss(F.log_softmax(logits, -1), b["targets"].flatten(), ignore_index=-100)
 
     # At the teacher itself the distillation has no gradient: let it stand a little aside.
     aside = {k: t + 0.1 * t.sign() for k, t in teacher_features(loaded, tasks.retain_vqa).items()}

@@ -106,7 +106,7 @@ def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> I
 def segment_logprobs(loaded: Loaded, packs: Sequence) -> list[list[float]]:
     """For each pack, the summed log-probability of each question's answer."""
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["labels"])
+    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])
     sums = []
     for row, pack in enumerate(packs):
         of = batch["segments"][row]

@@ -7,36 +7,27 @@ question comes with the person's image or with the name in text.
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdlib.packs import IGNORE, shifted
+from vkdlib.packs import IGNORE
 
 
-def answer_nll(logits: Tensor, labels: Tensor) -> Tensor:
+def answer_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """L in Eq. 1, 2 and 5: mean negative log-likelihood of the answer tokens of a batch.
 
     Args:
-        logits: (B, T, V).
-        labels: (B, T) token ids, IGNORE outside answers.
+        logits: (B, K, V), of the K positions that `packs.collate` keeps.
+        targets: (B, K) the answer tokens they are to predict, IGNORE where there is none.
     Returns:
         scalar, in nats per answer token.
     """
-    logits, labels = shifted(logits, labels)
-    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE)
 
 
-def answer_logprobs(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-probability of each answer token.
-
-    Args:
-        logits: (B, T, V).
-        labels: (B, T) token ids, IGNORE outside answers.
-    Returns:
-        (B, T): log p(token t | what is before it), 0 outside answers.
-    """
-    ahead, targets = shifted(logits, labels)
+def answer_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each answer token: (B, K), 0 where there is none. Arguments as `answer_nll`."""
     tokens = F.cross_entropy(
-        ahead.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
     )
-    return F.pad(-tokens.view_as(targets), (1, 0))
+    return -tokens.view_as(targets)
 
 
 def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:

@@ -53,7 +53,7 @@ def loss_gradient(loaded: Loaded, packs: Sequence[Pack], parameters: dict) -> We
     """Gradient of `answer_nll` on one batch of packs: name -> fp32 tensor of the parameter's shape."""
     with trainable(loaded, parameters):
         batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-        loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["labels"])
+        loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])
         grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {n: g.float() for n, g in zip(parameters, grads) if g is not None}
 

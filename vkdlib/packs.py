@@ -123,9 +123,11 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
 
     Returns:
         "inputs": what the model takes: input_ids (B, T), position_ids (B, T) or, for M-RoPE, (3, B, T),
-            attention_mask (B, 1, T, T) additive in `dtype`, and the image inputs;
-        "labels": (B, T) answer tokens, IGNORE elsewhere;
-        "segments": (B, T) number of the question (from 1), PREFIX or PADDING.
+            attention_mask (B, 1, T, T) additive in `dtype`, the image inputs, and logits_to_keep (K,):
+            the columns that predict an answer token in any row. Logits of all columns would not fit
+            beside a real model: (B, K, V) come out instead of (B, T, V).
+        "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
+        "segments": (B, K) number of the question (from 1) that the target is in, PREFIX or PADDING.
     """
     length = max(len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in packs)
     ids = torch.full((len(packs), length), pad)
@@ -154,9 +156,13 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "attention_mask": block_mask(segments, dtype),
         **_stack_images(packs),
     }
+    # The first answer token is predicted from its own segment's last question token, so a shift by one
+    # never crosses segments.
+    ahead = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
+    inputs["logits_to_keep"] = ahead
     if "image_grid_thw" in inputs:  # without it Qwen2.5-VL silently falls back to other positions
         inputs["mm_token_type_ids"] = of_image
-    return {"inputs": inputs, "labels": labels, "segments": segments}
+    return {"inputs": inputs, "targets": labels[:, ahead + 1], "segments": segments[:, ahead + 1]}
 
 
 def prefix_positions(pack: Pack) -> Tensor:
@@ -177,7 +183,8 @@ def prefix_positions(pack: Pack) -> Tensor:
 def to_device(batch: dict, device: torch.device) -> dict:
     """Move a collated batch."""
     inputs = {name: t.to(device) for name, t in batch["inputs"].items()}
-    return {"inputs": inputs, "labels": batch["labels"].to(device), "segments": batch["segments"].to(device)}
+    of_answers = {name: batch[name].to(device) for name in ("targets", "segments")}
+    return {"inputs": inputs, **of_answers}
 
 
 def block_mask(segments: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -194,15 +201,6 @@ def block_mask(segments: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     seen &= torch.ones_like(seen[0]).tril()
     mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
     return mask[:, None]
-
-
-def shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Put each label beside the logits that predict it: (B, T-1, V) and (B, T-1).
-
-    The first answer token is predicted from its own segment's last question token, so a shift by one
-    never crosses segments.
-    """
-    return logits[:, :-1], labels[:, 1:]
 
 
 def batches(packs: Sequence[Pack], size: int) -> Iterator[list[Pack]]:

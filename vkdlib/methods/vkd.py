@@ -140,7 +140,7 @@ class VKD:
 def loss(loaded: Loaded, packs: Sequence[Pack]) -> Tensor:
     """`answer_nll` of a batch of packs."""
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["labels"])
+    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])
 
 
 def with_image(packs: Sequence[Pack]) -> list[Pack]:

@@ -114,7 +114,7 @@ def teach(model, seen: list, told: list, seed: str, steps: int, folder: Path) ->
         losses = {}
         for name, packs in [("vqa", shown), ("qa", sample(rng, rng.choices(told, k=TOLD)))]:
             batch = collate(packs, pad)
-            loss = answer_nll(model(**batch["inputs"]).logits, batch["labels"])
+            loss = answer_nll(model(**batch["inputs"]).logits, batch["targets"])
             loss.backward()
             losses[name] = loss.item()
         return losses
