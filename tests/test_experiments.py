@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vkdlib import experiments, models, runs
+from vkdlib import experiments, loading, runs
 
 RUN = """
 import sys
@@ -62,7 +62,7 @@ def found(whole, monkeypatch):
 def test_a_finished_run_is_found_and_its_model_loads(whole, monkeypatch):
     run = found(whole, monkeypatch)
     assert run.folder == whole
-    unlearned, vanilla = experiments.load_unlearned(run), models.load("testbed/llava-mllmu/vanilla")
+    unlearned, vanilla = experiments.load_unlearned(run), loading.load("testbed/llava-mllmu/vanilla")
     changed = runs.changed_weights(unlearned, dict(vanilla.model.named_parameters()))
     delta = load_file(whole / "delta.safetensors")
     assert changed.keys() == delta.keys()

@@ -9,8 +9,9 @@ from conftest import loss_and_gradients
 from PIL import Image
 
 from vkdlib.families import FAMILIES
+from vkdlib.loading import load
 from vkdlib.methods import make_method
-from vkdlib.models import Loaded, load, visual_features, visual_parameters
+from vkdlib.models import Loaded, visual_features, visual_parameters
 from vkdlib.packs import collate, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks

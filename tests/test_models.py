@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from vkdlib import models, paths
+from vkdlib import loading, models, paths
 
 VANILLA = paths.CHECKPOINTS / "llava-mllmu" / "vanilla"
 
@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_loads_like_the_embedded_name(folder):
-    a, b = models.load(str(folder)), models.load("testbed/llava-mllmu/vanilla")
+    a, b = loading.load(str(folder)), loading.load("testbed/llava-mllmu/vanilla")
     assert models.weights_hash(a.model.state_dict()) == models.weights_hash(b.model.state_dict())
     assert a.dtype == torch.float32 and not a.model.training
     assert type(a.processor.image_processor).__name__ == "CLIPImageProcessorPil"
@@ -33,7 +33,7 @@ def test_tampered_shipped_files_are_refused(monkeypatch, tmp_path, name):
     file.write_bytes(content)
     monkeypatch.setattr(paths, "CHECKPOINTS", tmp_path / "shipped")
     with pytest.raises(ValueError, match=f"{name} is not the file of .*manifest.json"):
-        models.load("testbed/llava-mllmu/vanilla")
+        loading.load("testbed/llava-mllmu/vanilla")
 
 
 def test_remote_code_is_not_run(folder):
@@ -43,35 +43,35 @@ def test_remote_code_is_not_run(folder):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text("raise SystemExit('remote code was run')")
     with pytest.raises(ValueError, match="trust_remote_code|model type `evil`"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_the_context_limit_is_the_models(folder):
     file = folder / "tokenizer_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps(config | {"model_max_length": int(1e30)}))
-    assert models.load(str(folder)).processor.tokenizer.model_max_length == 256
+    assert loading.load(str(folder)).processor.tokenizer.model_max_length == 256
 
 
 def test_truncated_weights_are_named(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="copy: its weights are damaged"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_pickled_weights_are_refused(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match="copy: .*safetensors"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_unknown_family(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "blip"}))
     with pytest.raises(ValueError, match="model type 'blip' is not known; vkdlib knows llava, qwen2_vl"):
-        models.load(str(folder))
+        loading.load(str(folder))
 
 
 def test_live_blocks_follow_the_configuration(loaded):

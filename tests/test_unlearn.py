@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vkdlib.loading import load
 from vkdlib.methods import make_method, vkd
 from vkdlib.methods.vkd import teacher_features
-from vkdlib.models import caught_features, live_blocks, load, mlp_output, visual_parameters
+from vkdlib.models import caught_features, live_blocks, mlp_output, visual_parameters
 from vkdlib.packs import Pack, collate
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.unlearn import unlearn

@@ -8,8 +8,9 @@ import torch
 from vkdlib.benchmark import KINDS, Benchmark, Split
 from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
+from vkdlib.loading import load
 from vkdlib.methods import make_method
-from vkdlib.models import Loaded, load, weights_hash
+from vkdlib.models import Loaded, weights_hash
 from vkdlib.runs import Run, apply_delta, changed_weights, open_run
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn

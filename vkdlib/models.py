@@ -1,8 +1,7 @@
-"""Load models, and reach into their visual module."""
+"""A loaded model, and how to reach into its visual module."""
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vkdlib import paths
-from vkdlib.families import Family, family_of
+from vkdlib.families import Family
 
 
 @dataclass(frozen=True)
@@ -34,80 +32,6 @@ class Loaded:
     @property
     def pad(self) -> int:
         return self.processor.tokenizer.pad_token_id or 0
-
-
-def load(
-    name: str,
-    revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: str | None = None,
-) -> Loaded:
-    """Load a model in evaluation mode.
-
-    Args:
-        name: "testbed/llava/base", "testbed/llava-mllmu/vanilla" (or retain-only-5, …), a folder, or
-            an id of the Hugging Face Hub.
-        revision: commit on the Hub.
-        dtype: of the weights; fp32 is what is trained (smaller types lose small updates).
-        device: where to; None takes a GPU if there is one.
-    Raises:
-        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file.
-    """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    folder = _folder(name)
-    _check_shipped(name, folder)
-    try:
-        common = {"revision": revision, "trust_remote_code": False}
-        family = family_of(AutoConfig.from_pretrained(folder, **common))
-        processor = family.processor(folder, **common)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, **common
-        )
-    except OSError as error:
-        raise FileNotFoundError(f"model {name}: {error}") from error
-    except Exception as error:
-        if "safetensor" not in type(error).__name__.lower():
-            raise
-        raise ValueError(f"model {name}: its weights are damaged ({error})") from error
-    # Many tokenizers do not know how long a text the model takes.
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context:
-        tokenizer = processor.tokenizer
-        tokenizer.model_max_length = min(tokenizer.model_max_length, context)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Loaded(model.eval().to(device), processor, family, name)
-
-
-def _folder(name: str) -> str:
-    """Path of an embedded model, or the name itself (a folder or a Hub id)."""
-    if not name.startswith("testbed/"):
-        return name
-    folder = paths.CHECKPOINTS / name.removeprefix("testbed/")
-    cached = paths.cached_models() / name.removeprefix("testbed/")
-    for place in (folder, cached):
-        if (place / "config.json").exists():
-            return str(place)
-    shipped = sorted(str(p.parent.relative_to(paths.CHECKPOINTS)) for p in
-                     paths.CHECKPOINTS.glob("*/*/config.json"))  # fmt: skip
-    raise FileNotFoundError(
-        f"{name}: not shipped and not trained yet. Shipped: {', '.join(shipped)}; train it with "
-        f"`python -m vkdlib.testbed build --only {name.removeprefix('testbed/')}`"
-    )
-
-
-def _check_shipped(name: str, folder: str) -> None:
-    """Raise ValueError if a file of an embedded model is not that of the manifest beside it."""
-    manifest = Path(folder).parent.parent / "manifest.json"
-    if not name.startswith("testbed/") or not manifest.exists():
-        return
-    facts = json.loads(manifest.read_text())["models"].get(name.removeprefix("testbed/"), {})
-    for file, expected in facts.get("files", {}).items():
-        if not Path(folder, file).exists() or file_hash(Path(folder, file)) != expected:
-            raise ValueError(
-                f"model {name}: {folder}/{file} is not the file of {manifest}; restore it, or train the "
-                f"model again with `python -m vkdlib.testbed build`"
-            )
 
 
 def live_blocks(loaded: Loaded) -> list[nn.Module]:

@@ -14,8 +14,9 @@ import pandas as pd
 from vkdlib import paths
 from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
+from vkdlib.loading import load
 from vkdlib.metrics import summarise
-from vkdlib.models import file_hash, load
+from vkdlib.models import file_hash
 from vkdlib.runs import environment, write_json
 from vkdlib.testbed import build
 
