@@ -4,6 +4,7 @@ import contextlib
 import copy
 import os
 import resource
+from dataclasses import replace
 
 os.environ["VKDLIB_PROGRESS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,7 +17,7 @@ from vkdlib.families import FAMILIES
 from vkdlib.losses import answer_nll
 from vkdlib.models import Loaded
 from vkdlib.packs import collate
-from vkdlib.tasks import make_tasks
+from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor
 
@@ -32,17 +33,30 @@ def full_disk(size: int = 1000):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.fixture(scope="session")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="session")
-def untrained(processor):
-    """A LLaVA with random weights. Tests that change it take `loaded` instead."""
+def random_llava() -> Loaded:
+    """A LLaVA with random weights, the same every time."""
+    processor = make_processor()
     torch.manual_seed(0)
     model = ARCHITECTURES["llava"].model(processor.tokenizer).eval()
     return Loaded(model, processor, FAMILIES["llava"], "untrained")
+
+
+def few_tasks(loaded: Loaded) -> Tasks:
+    """A few people with a few questions each: 3 to forget, 5 to retain."""
+    split = load_benchmark("testbed/mllmu").split(5)
+    whole = make_tasks(loaded, replace(split, forget=split.forget[:3], retain=split.retain[:5]))
+    return Tasks(*(tuple(p.select(range(4)) for p in packs) for packs in vars(whole).values()))
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """A LLaVA with random weights. Tests that change it take `loaded` instead."""
+    return random_llava()
+
+
+@pytest.fixture(scope="session")
+def processor(untrained):
+    return untrained.processor
 
 
 @pytest.fixture
@@ -57,14 +71,8 @@ def benchmark():
 
 
 @pytest.fixture(scope="session")
-def tasks(untrained, benchmark):
-    """A few people with a few questions each: 3 to forget, 5 to retain."""
-    from dataclasses import replace
-
-    split = benchmark.split(5)
-    split = replace(split, forget=split.forget[:3], retain=split.retain[:5])
-    whole = make_tasks(untrained, split)
-    return type(whole)(*(tuple(p.select(range(4)) for p in packs) for packs in vars(whole).values()))
+def tasks(untrained):
+    return few_tasks(untrained)
 
 
 def loss_and_gradients(model, packs):

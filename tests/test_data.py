@@ -176,7 +176,7 @@ def test_bad_input_is_named(folder, fault, message):
 def test_unknown_sources_and_ratios(folder):
     with pytest.raises(DataError, match="no such folder"):
         load_benchmark("/nowhere/at/all")
-    with pytest.raises(DataError, match='neither a Hub id nor one of testbed/mllmu, testbed/clear'):
+    with pytest.raises(DataError, match="neither a Hub id nor one of testbed/mllmu, testbed/clear"):
         load_benchmark("testbed/nothing")
     with pytest.raises(ValueError, match="forget_ratio is 7; .* has 10 \\(per cent\\)"):
         load_benchmark(str(folder)).split(7)

@@ -10,9 +10,10 @@ import vkdlib
 PACKAGE = Path(vkdlib.__file__).parent
 # A module may import only from those before it. testbed's makers come first, its trainers last.
 ORDER = """
-    progress paths testbed.portraits testbed.people testbed.benchmark testbed.authors testbed.cache prompts
-    benchmark parquet mllmu clear data packs losses qwen families models loading training pruning masking
-    metrics evaluate tasks methods.vkd methods presets unlearn runs experiments sweep tables plots
+    progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
+    testbed.cache prompts benchmark parquet mllmu clear data packs losses qwen families models loading
+    training pruning masking metrics evaluate tasks methods.vkd methods presets unlearn runs experiments
+    sweep tables plots
     testbed.architectures testbed.train testbed.build testbed.__main__
 """.split()
 

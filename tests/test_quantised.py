@@ -1,6 +1,5 @@
 """Half precision and quantisation: the language model only; VKD still trains and text still stays."""
 
-
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt

@@ -36,9 +36,7 @@ def _folder(source: str, revision: str | None) -> Path:
         raise DataError(f"{source}: no such folder, and neither a Hub id nor one of {known}")
     from huggingface_hub import snapshot_download
 
-    return Path(
-        snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns="*.parquet")
-    )
+    return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns="*.parquet"))
 
 
 def _read(folder: Path, source: str) -> Benchmark:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vkdlib.losses import answer_nll
 from vkdlib.models import Loaded, trainable
-from vkdlib.packs import Pack, batches, collate, to_device
+from vkdlib.packs import Pack, answer_tokens, batches, collate, to_device
 
 Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
 FISHERS = ("summed", "batch", "sample")
@@ -38,12 +38,12 @@ def fisher(
         if kind == "sample":
             packs = [p.select([i]) for p in packs for i in range(len(p.segments))]
         groups = list(batches(packs, 1 if kind == "sample" else batch_size))
-        answers = sum(answer_tokens(p) for p in packs)
+        answers = answer_tokens(packs)
         for group in groups:
             gradient = loss_gradient(loaded, group, parameters)
             for name, g in gradient.items():
                 if kind == "summed":  # the dataset's mean over answer tokens, batch by batch
-                    total[name] += g * (sum(answer_tokens(p) for p in group) / answers)
+                    total[name] += g * (answer_tokens(group) / answers)
                 else:
                     total[name] += g.square() / len(groups)
     return {name: t.square() for name, t in total.items()} if kind == "summed" else total
@@ -56,11 +56,6 @@ def loss_gradient(loaded: Loaded, packs: Sequence[Pack], parameters: dict) -> We
         loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])
         grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {n: g.float() for n, g in zip(parameters, grads) if g is not None}
-
-
-def answer_tokens(pack: Pack) -> int:
-    """Number of tokens of a pack that count in its loss."""
-    return sum(len(s.ids) - s.answer for s in pack.segments)
 
 
 def saliency_ratio(forget_vqa: Weights, retained: Weights) -> Weights:

@@ -203,6 +203,11 @@ def block_mask(segments: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return mask[:, None]
 
 
+def answer_tokens(packs: Sequence[Pack]) -> int:
+    """Number of tokens of some packs that count in their loss."""
+    return sum(len(s.ids) - s.answer for p in packs for s in p.segments)
+
+
 def batches(packs: Sequence[Pack], size: int) -> Iterator[list[Pack]]:
     """Cut packs into lists of at most `size`, in order."""
     for start in range(0, len(packs), size):

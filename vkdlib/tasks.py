@@ -1,7 +1,7 @@
 """The four data sets of Eq. 2, as packs: forget and retain, asked with the picture and by name."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vkdlib.benchmark import Person, Split
@@ -35,6 +35,17 @@ class Tasks:
                 for name, packs in vars(self).items()
             )
         )
+
+    def share(self, number: int, size: int) -> "Tasks":
+        """What process `number` of `size` takes: every `size`-th pack of each set."""
+        return Tasks(*(packs[number::size] for packs in vars(self).values()))
+
+    def parts(self, size: int | None) -> Iterator["Tasks"]:
+        """Cut into parts of at most `size` packs of each set (None: one part); sets may end before others."""
+        longest = max(len(packs) for packs in vars(self).values())
+        for start in range(0, longest, size or max(longest, 1)):
+            end = start + size if size else None
+            yield Tasks(*(packs[start:end] for packs in vars(self).values()))
 
 
 def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tasks:

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from vkdlib import training
+import torch
+from torch import Tensor
+
+from vkdlib import parallel, training
 from vkdlib.masking import Hold
 from vkdlib.models import Loaded, trainable
 from vkdlib.tasks import Tasks
@@ -19,6 +22,7 @@ def unlearn(
     lr: float,
     batch_size: int = 4,
     retain_batch: int | None = None,
+    micro_batch: int | None = None,
     seed: int = 0,
     schedule: str = "constant",
     weight_decay: float = 0.0,
@@ -34,6 +38,8 @@ def unlearn(
         epochs: rounds over the forget pictures; steps = epochs * pictures / batch_size.
         batch_size: packs (pictures with their questions) of each set in a step.
         retain_batch: packs of the retain sets in a step; None: as many as of the forget sets.
+        micro_batch: packs of each set on the device at a time; None: all of a step's. It changes no
+            result but by rounding. The same holds for the number of processes (see `parallel`).
         seed: of the order in which people come.
         schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
         folder: for checkpoints; a run that was interrupted goes on from there, bit-identically.
@@ -44,6 +50,13 @@ def unlearn(
         raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
     if not tasks.forget_vqa or not tasks.retain_vqa:
         raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
+    smallest = min(batch_size, retain_batch or batch_size, len(tasks.forget_vqa), len(tasks.retain_vqa))
+    processes = parallel.processes()[1]
+    if smallest < processes:
+        raise ValueError(
+            f"{processes} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
+            "start fewer processes"
+        )
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
     parameters = method.scope(loaded)
     prepared = method.prepare(loaded, tasks, batch_size)
@@ -51,7 +64,7 @@ def unlearn(
 
     def gradients(step: int) -> dict[str, float]:
         batch = tasks.batch(step, batch_size, seed, retain_batch)
-        return combine(loaded, method, prepared, parameters, batch)
+        return combine(loaded, method, prepared, parameters, batch, micro_batch)
 
     with trainable(loaded, parameters):
         history = training.fit(
@@ -70,7 +83,9 @@ def unlearn(
     return history, prepared.report
 
 
-def combine(loaded: Loaded, method, prepared, parameters: dict, batch: Tasks) -> dict[str, float]:
+def combine(
+    loaded: Loaded, method, prepared, parameters: dict, batch: Tasks, micro_batch: int | None = None
+) -> dict[str, float]:
     """Fill the gradients of one step: -m ⊙ alpha ∇L_f + ∇L_r + beta ∇L_VKD (Eq. 3 and 5).
 
     The mask m multiplies the gradient of the forget term alone; those of all other terms are added.
@@ -78,13 +93,36 @@ def combine(loaded: Loaded, method, prepared, parameters: dict, batch: Tasks) ->
     Args:
         prepared: what `method.prepare` returned.
         parameters: name -> parameter, those that are trained; their `.grad` is filled.
+        batch: of all processes together.
+        micro_batch: see `unlearn`.
     Returns:
         the named losses.
     """
-    forget, named = method.forget_terms(loaded, batch)
-    forget.backward()
+    losses: dict[str, Tensor] = {}
+    mine = list(batch.share(*parallel.processes()).parts(micro_batch))
+    for part in (p for p in mine if p.forget_vqa):
+        backward(*method.forget_terms(loaded, part, batch), losses)
     for name, m in (prepared.mask or {}).items():
-        parameters[name].grad *= m
-    keep, more = method.keep_terms(loaded, batch, prepared.teacher)
-    keep.backward()
-    return {name: value.item() for name, value in (named | more).items()}
+        if parameters[name].grad is not None:
+            parameters[name].grad *= m
+    for part in mine:
+        backward(*method.keep_terms(loaded, part, batch, prepared.teacher), losses)
+    gather_gradients(parameters)
+    parallel.add_up(losses.values())
+    return {name: value.item() for name, value in losses.items()}
+
+
+def backward(total: Tensor, named: dict[str, Tensor], losses: dict[str, Tensor]) -> None:
+    """Add the gradient of a part of a batch to those there are, and its named losses to `losses`."""
+    if total.requires_grad:
+        total.backward()
+    for name, value in named.items():
+        losses[name] = losses.get(name, 0.0) + value.detach()
+
+
+def gather_gradients(parameters: dict) -> None:
+    """Add the gradients of all processes up."""
+    if parallel.processes()[1] > 1:
+        for p in parameters.values():
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        parallel.add_up(p.grad for p in parameters.values())

@@ -17,7 +17,7 @@ from vkdlib.models import (
     visual_features,
     visual_parameters,
 )
-from vkdlib.packs import Pack, batches, collate, to_device
+from vkdlib.packs import Pack, answer_tokens, batches, collate, to_device
 from vkdlib.tasks import Tasks
 
 MASK_SCOPES = ("forget", "update")
@@ -114,33 +114,46 @@ class VKD:
         )
         return masking.weight_mask(masking.saliency_ratio(above, below), self.d_F)
 
-    def forget_terms(self, loaded: Loaded, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
-        """The masked part of Eq. 5: (-alpha L_vqa^f, its named losses)."""
-        forget_vqa = loss(loaded, batch.forget_vqa)
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+        """The masked part of Eq. 5: (-alpha L_vqa^f, its named losses).
+
+        Args:
+            part: the packs to compute now.
+            batch: all packs of the step, of which they are a part; the terms of all parts add up to its.
+        """
+        forget_vqa = loss(loaded, part.forget_vqa, batch.forget_vqa)
         return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
 
-    def keep_terms(self, loaded: Loaded, batch: Tasks, teacher: dict[str, Tensor]):
+    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):
         """The rest of Eq. 3 and 5: (L_vqa^r + L_qa^f + L_qa^r + beta L_VKD, its named losses)."""
-        with caught_features(loaded) as caught:
-            retain_vqa = loss(loaded, batch.retain_vqa)
-        named = {"retain_vqa": retain_vqa}
+        named = {"retain_vqa": torch.zeros((), device=loaded.device)}
+        if part.retain_vqa:
+            with caught_features(loaded) as caught:
+                named["retain_vqa"] = loss(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
-            packs = with_image(getattr(batch, name))
+            packs = with_image(getattr(part, name))
             if packs:
-                named[name] = loss(loaded, packs)
+                named[name] = loss(loaded, packs, with_image(getattr(batch, name)))
         qa = (named.get("forget_qa", 0.0), named.get("retain_qa", 0.0))
-        output = output_loss(0.0, retain_vqa, self.alpha, *qa)
-        if not self.beta:
+        output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
+        if not self.beta or not part.retain_vqa:
             return output, named
-        target = torch.cat([teacher[p.key] for p in batch.retain_vqa]).to(caught[0].device)
-        named["vkd"] = vkd_loss(caught[0], target, self.reduction)
+        target = torch.cat([teacher[p.key] for p in part.retain_vqa]).to(caught[0].device)
+        share = image_tokens(part.retain_vqa) / image_tokens(batch.retain_vqa)
+        named["vkd"] = vkd_loss(caught[0], target, self.reduction) * share
         return total_loss(output, named["vkd"], self.beta), named
 
 
-def loss(loaded: Loaded, packs: Sequence[Pack]) -> Tensor:
-    """`answer_nll` of a batch of packs."""
+def loss(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack]) -> Tensor:
+    """What some packs contribute to `answer_nll` of a whole batch: the parts' losses add up to it."""
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])
+    share = answer_tokens(packs) / answer_tokens(whole)
+    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"]) * share
+
+
+def image_tokens(packs: Sequence[Pack]) -> int:
+    """Number of image tokens of some packs."""
+    return sum(p.image_tokens for p in packs)
 
 
 def with_image(packs: Sequence[Pack]) -> list[Pack]:

@@ -1,0 +1,77 @@
+"""A step cut into parts, or shared among processes, is the same step."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vkdlib import parallel
+from vkdlib.methods import make_method
+from vkdlib.unlearn import unlearn
+
+PROGRAM = """
+import sys
+import torch
+from safetensors.torch import save_file
+sys.path.insert(0, "tests")
+from test_parallel import few_steps, small
+from vkdlib import parallel
+number, size = parallel.start()
+assert size == 2
+loaded, tasks = small()
+weights, history = few_steps(loaded, tasks)
+assert parallel.gather([number]) == [0, 1] and parallel.from_first(number) == 0
+if number == 0:
+    save_file(weights | {"losses": history}, sys.argv[1])
+"""
+
+
+def small():
+    """The random LLaVA of the fixtures and a few people, for a process of its own."""
+    from conftest import few_tasks, random_llava
+
+    loaded = random_llava()
+    return loaded, few_tasks(loaded)
+
+
+def few_steps(loaded, tasks, **options) -> tuple[dict, torch.Tensor]:
+    """Weights and losses after four steps."""
+    method = make_method("VKD", d_I=1.05)
+    history, _ = unlearn(loaded, tasks, method, epochs=4, lr=1e-4, batch_size=3, retain_batch=5, **options)
+    losses = torch.tensor([[row[name] for name in ("forget_vqa", "retain_vqa", "vkd")] for row in history])
+    return {n: p.detach().clone() for n, p in method.scope(loaded).items()}, losses
+
+
+def assert_close(found: dict, expected: dict):
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 1e-5, name
+
+
+def test_parts_add_up_to_the_batch(loaded, tasks):
+    from copy import deepcopy
+    from dataclasses import replace
+
+    twin = replace(loaded, model=deepcopy(loaded.model))
+    weights, losses = few_steps(loaded, tasks)
+    pieces, again = few_steps(twin, tasks, micro_batch=2)
+    assert torch.allclose(losses, again, atol=1e-5) and losses[-1, 2] > 0
+    assert_close(pieces, weights)
+
+
+def test_two_processes_do_the_same_steps(loaded, tasks, tmp_path):
+    weights, losses = few_steps(loaded, tasks)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([*launch, str(program), str(tmp_path / "out")], check=True, capture_output=True)
+    found = load_file(tmp_path / "out")
+    assert torch.allclose(found.pop("losses"), losses, atol=1e-5)
+    assert_close(found, weights)
+
+
+def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):
+    monkeypatch.setattr(parallel, "processes", lambda: (0, 4))
+    with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):
+        few_steps(loaded, tasks)

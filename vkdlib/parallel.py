@@ -1,0 +1,52 @@
+"""Several processes on one task, under `accelerate launch` or `notebook_launcher`; alone, nothing happens.
+
+Each process holds the whole model and takes its share of every batch; gradients are added up. There is
+no wrapper around the model: text questions reach none of the trained weights, which wrappers that wait
+for every gradient do not forgive.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def processes() -> tuple[int, int]:
+    """(number of this process, how many there are): (0, 1) alone."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def start() -> tuple[int, int]:
+    """Join the processes that a launcher started, if one did; returns `processes()`."""
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+    return processes()
+
+
+def add_up(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, in place."""
+    if processes()[1] > 1:
+        for t in tensors:
+            torch.distributed.all_reduce(t)
+
+
+def from_first(value):
+    """The value that the first process has."""
+    if processes()[1] == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(items: list) -> list:
+    """The items of all processes, those of the first process first."""
+    size = processes()[1]
+    if size == 1:
+        return items
+    found = [None] * size
+    torch.distributed.all_gather_object(found, items)
+    return [item for part in found for item in part]
