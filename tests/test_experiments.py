@@ -91,7 +91,7 @@ def test_references_that_make_no_sense_are_refused():
         experiments.run("x", forget_ratio=7)
 
 
-@pytest.mark.parametrize("work, field", [("unlearn", "batch_size"), ("evaluate", "evaluation_batch")])
+@pytest.mark.parametrize("work, field", [("unlearn", "micro_batch"), ("evaluate", "evaluation_batch")])
 def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, field):
     def exhaust(*args, **kwargs):
         torch.empty(1 << 50)

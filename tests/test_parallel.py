@@ -75,3 +75,21 @@ def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):
     monkeypatch.setattr(parallel, "processes", lambda: (0, 4))
     with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):
         few_steps(loaded, tasks)
+
+
+def test_checkpointing_changes_nothing(loaded, tasks):
+    from copy import deepcopy
+    from dataclasses import replace
+
+    twin = replace(loaded, model=deepcopy(loaded.model))
+    plain, calls = [], []
+    for m, seen in ((loaded, plain), (twin, calls)):
+        block = m.model.model.language_model.layers[0].mlp
+        block.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+    weights, losses = few_steps(loaded, tasks)
+    again, same = few_steps(twin, tasks, checkpointing=True)
+    assert len(calls) == len(plain) + 4 * 2  # a second time for both terms of four steps
+    assert torch.equal(losses, same)
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+    assert not any(m.training for m in twin.model.modules())
+    assert not twin.model.is_activation_checkpointing

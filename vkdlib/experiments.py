@@ -31,8 +31,11 @@ def run(
     seed: int = 0,
     select: bool = False,
     draw: int = 0,
+    precision: dict | None = None,
     kinds: Sequence[str] = KINDS,
     protocol: str = "likelihood",
+    micro_batch: int | None = None,
+    checkpointing: bool = False,
     evaluation_batch: int = 64,
 ) -> Run:
     """Do one run, or find it if it was done before.
@@ -43,12 +46,14 @@ def run(
         training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
         select: pose the task on selection people, to choose settings, instead of the reported ones.
         draw: which of the selection people to forget, see `Split.for_selection`.
-        evaluation_batch: packs or prompts at a time in evaluation; no answer depends on it.
+        precision: how the model is loaded, {"dtype": "bfloat16", "quantise": "nf4"}; None: in full.
+        micro_batch, checkpointing, evaluation_batch: what fits the machine (see `unlearn`, `evaluate`); no
+            result depends on it but by rounding, and they are no part of what makes the run.
     """
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
     data = load_benchmark(benchmark)
-    loaded = load(checkpoint(model, data, method, forget_ratio))
+    loaded = load(checkpoint(model, data, method, forget_ratio), **_precision(precision))
     config = {
         "model": model,
         "benchmark": benchmark,
@@ -65,15 +70,26 @@ def run(
         "data": data.hash,
         "weights": weights_hash(loaded.model.state_dict()),
     }
+    if precision:
+        config["precision"] = precision
     split = data.split(forget_ratio)
     split = split.for_selection(draw) if select else split
     with open_run(experiment, config) as this:
         if not this.done:
-            _compute(this, loaded, split, evaluation_batch)
+            fits = {"micro_batch": micro_batch, "checkpointing": checkpointing}
+            _compute(this, loaded, split, evaluation_batch, **fits)
     return this
 
 
-def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int) -> None:
+def _precision(wanted: dict | None) -> dict:
+    """Arguments of `load` from names as they stand in a configuration."""
+    wanted = dict(wanted or {})
+    if "dtype" in wanted:
+        wanted["dtype"] = getattr(torch, wanted["dtype"])
+    return wanted
+
+
+def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fits) -> None:
     """Unlearn, unless the method is a reference; evaluate; write the run."""
     c = run.config
     history, report, delta = [], {}, None
@@ -83,9 +99,15 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int) -> N
         trained = {n: p for n, p in loaded.model.named_parameters() if p in scope}
         before = {n: p.detach().cpu().clone() for n, p in trained.items()}
         tasks = make_tasks(loaded, split, c["qa_image"])
-        with enough_memory("training", "batch_size"):
+        with enough_memory("training", "micro_batch"):
             history, report = unlearn(
-                loaded, tasks, chosen, seed=c["seed"], folder=run.partial, **c["training"]
+                loaded,
+                tasks,
+                chosen,
+                seed=c["seed"],
+                folder=run.partial,
+                **c["training"],
+                **fits,
             )
         delta = changed_weights(loaded, before)
     with enough_memory("evaluation", "evaluation_batch"):
@@ -134,7 +156,10 @@ def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> s
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
     data = load_benchmark(run.config["benchmark"])
-    loaded = load(checkpoint(run.config["model"], data, run.config["method"], run.config["forget_ratio"]))
+    c = run.config
+    loaded = load(
+        checkpoint(c["model"], data, c["method"], c["forget_ratio"]), **_precision(c.get("precision"))
+    )
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():

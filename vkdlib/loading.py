@@ -67,6 +67,7 @@ def load(
     if context:
         tokenizer = processor.tokenizer
         tokenizer.model_max_length = min(tokenizer.model_max_length, context)
+    model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
     loaded = Loaded(model.eval(), processor, family, name)
     if quantise:
         _check_quantised(loaded)

@@ -87,6 +87,31 @@ def trainable(loaded: Loaded, parameters: dict[str, nn.Parameter]) -> Iterator[N
             p.grad = None
 
 
+@contextlib.contextmanager
+def checkpointed(loaded: Loaded, on: bool = True) -> Iterator[None]:
+    """Within: activations are computed again for the backward pass instead of kept. Gradients stay the
+    same.
+
+    The layers that do so ask whether they are in training mode; what is in them (dropout) stays in
+    evaluation mode.
+    """
+    layers = [m for m in loaded.model.modules() if hasattr(m, "gradient_checkpointing")]
+    if not on:
+        layers = []
+    modes = [m.training for m in layers]
+    if layers:
+        loaded.model.activation_checkpointing_enable({"use_reentrant": False})
+    for m in layers:
+        m.training = True
+    try:
+        yield
+    finally:
+        if layers:
+            loaded.model.activation_checkpointing_disable()
+        for m, mode in zip(layers, modes):
+            m.training = mode
+
+
 def visual_features(loaded: Loaded, images: dict[str, Tensor]) -> Tensor:
     """Projector outputs of a batch of images: f and t of Eq. 4.
 

@@ -1,31 +1,105 @@
-"""What a run needs beyond the paper's equations, for each kind of machine.
+"""What a run needs beyond the paper's equations, for each kind of machine; each value with its source.
 
-The paper publishes alpha and beta, and neither the thresholds d_I and d_F nor learning rate, epochs or
+The VKD paper publishes alpha and beta, and neither the thresholds d_I and d_F nor learning rate, epochs or
 batch. Those of the testbed were chosen on selection people, who are never reported, by the rules and grids
 in notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep; their
-results are in figures/data.
+results are in figures/data. Those at paper scale that nobody published are marked "ours": start from
+them, choose on selection people (`select`), then report.
 """
 
+import pandas as pd
+
+CHOSEN = "ours, chosen on selection people"
+NOT_TRIED = "ours, not tried"
+PEERS = "MMUnlearner's README"
+PAPER = "VKD paper, section 4"
+VGID = "VGID paper, section 4"
+FITS = "ours, to fit one card of 24 GB (not tried)"
+
 TESTBED = {
-    "method": {"alpha": 1.25, "beta": 3.0, "d_I": 1.3, "d_F": 1.0, "layers": None},
+    "model": {
+        "model": ("testbed/llava", "ours"),
+        "dtype": ("float32", "ours"),
+        "quantise": (None, "ours"),
+    },
+    "method": {
+        "alpha": (1.25, PAPER),
+        "beta": (3.0, CHOSEN),
+        "d_I": (1.3, CHOSEN),
+        "d_F": (1.0, CHOSEN),
+        "layers": (None, "ours: the deeper half"),
+    },
     "training": {
-        "epochs": 50,
-        "lr": 1e-3,
-        "batch_size": 5,
-        "retain_batch": 15,
-        "schedule": "constant",
-        "weight_decay": 0.0,
+        "epochs": (50, CHOSEN),
+        "lr": (1e-3, CHOSEN),
+        "batch_size": (5, CHOSEN),
+        "retain_batch": (15, CHOSEN),
+        "schedule": ("constant", CHOSEN),
+        "weight_decay": (0.0, PEERS),
+    },
+    "evaluation": {"protocol": ("likelihood", "ours")},
+    "machine": {
+        "micro_batch": (None, "ours"),
+        "checkpointing": (False, "ours"),
+        "evaluation_batch": (64, "ours"),
     },
 }
-PRESETS = {"testbed": TESTBED}
+
+
+def _paper(base: str, micro_batch: int, source: str) -> dict:
+    """A preset at paper scale: `base` is what a vanilla model is made from (02_vanilla_models)."""
+    return {
+        "model": {
+            "model": (base, source),
+            "dtype": ("bfloat16", "ours"),
+            "quantise": ("nf4", FITS),
+        },
+        "method": {
+            "alpha": (1.25, PAPER),
+            "beta": (0.3, PAPER),
+            "d_I": (1.3, NOT_TRIED),
+            "d_F": (1.0, NOT_TRIED),
+            "layers": (None, "ours: the deeper half"),
+        },
+        "training": {
+            "epochs": (5, NOT_TRIED),
+            "lr": (1e-5, PEERS),
+            "batch_size": (4, PEERS),
+            "retain_batch": (4, PEERS),
+            "schedule": ("linear", PEERS),
+            "weight_decay": (0.0, PEERS),
+        },
+        "evaluation": {"protocol": ("generate", "MMUnlearner's code, zero-shot")},
+        "machine": {
+            "micro_batch": (micro_batch, FITS),
+            "checkpointing": (True, FITS),
+            "evaluation_batch": (8, FITS),
+        },
+    }
+
+
+PRESETS = {
+    "testbed": TESTBED,
+    "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER),
+    "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID),
+    "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER),
+    "paper-qwen2.5-vl-3b": _paper("Qwen/Qwen2.5-VL-3B-Instruct", 2, VGID),
+}
 
 
 def preset(name: str, part: str, **changes) -> dict:
     """Settings of a preset with changes; a change that is None leaves the preset's value.
 
     Args:
-        part: "method" or "training".
+        part: "model", "method", "training", "evaluation", or "machine" (what changes no result).
     """
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
-    return PRESETS[name][part] | {k: v for k, v in changes.items() if v is not None}
+    values = {field: value for field, (value, _) in PRESETS[name][part].items()}
+    return values | {k: v for k, v in changes.items() if v is not None}
+
+
+def sources(name: str) -> pd.DataFrame:
+    """Every value of a preset and where it comes from: columns part, field, value, source."""
+    rows = [(part, f, v, s) for part, fields in PRESETS[name].items() for f, (v, s) in fields.items()]
+    return pd.DataFrame(rows, columns=["part", "field", "value", "source"])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vkdlib import parallel, training
 from vkdlib.masking import Hold
-from vkdlib.models import Loaded, trainable
+from vkdlib.models import Loaded, checkpointed, trainable
 from vkdlib.tasks import Tasks
 
 SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
@@ -23,6 +23,7 @@ def unlearn(
     batch_size: int = 4,
     retain_batch: int | None = None,
     micro_batch: int | None = None,
+    checkpointing: bool = False,
     seed: int = 0,
     schedule: str = "constant",
     weight_decay: float = 0.0,
@@ -40,6 +41,7 @@ def unlearn(
         retain_batch: packs of the retain sets in a step; None: as many as of the forget sets.
         micro_batch: packs of each set on the device at a time; None: all of a step's. It changes no
             result but by rounding. The same holds for the number of processes (see `parallel`).
+        checkpointing: compute activations twice instead of keeping them: less memory, the same result.
         seed: of the order in which people come.
         schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
         folder: for checkpoints; a run that was interrupted goes on from there, bit-identically.
@@ -66,7 +68,7 @@ def unlearn(
         batch = tasks.batch(step, batch_size, seed, retain_batch)
         return combine(loaded, method, prepared, parameters, batch, micro_batch)
 
-    with trainable(loaded, parameters):
+    with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
         history = training.fit(
             parameters,
             gradients,
