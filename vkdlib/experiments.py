@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from vkdlib.benchmark import KINDS, Benchmark, Split
+from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
 from vkdlib.loading import load
@@ -53,7 +53,7 @@ def run(
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
     data = load_benchmark(benchmark)
-    loaded = load(checkpoint(model, data, method, forget_ratio), **_precision(precision))
+    loaded = load(checkpoint(model, benchmark, method, forget_ratio), **_precision(precision))
     config = {
         "model": model,
         "benchmark": benchmark,
@@ -70,7 +70,7 @@ def run(
         "data": data.hash,
         "weights": weights_hash(loaded.model.state_dict()),
     }
-    if precision:
+    if precision and precision != {"dtype": "float32", "quantise": None}:
         config["precision"] = precision
     split = data.split(forget_ratio)
     split = split.for_selection(draw) if select else split
@@ -137,7 +137,7 @@ def enough_memory(work: str, field: str) -> Iterator[None]:
         raise MemoryError(f"{work} does not fit into the memory of the {place}: lower {field}") from error
 
 
-def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> str:
+def checkpoint(model: str, benchmark: str, method: str, forget_ratio: int) -> str:
     """Name of the model that a run starts from.
 
     Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself.
@@ -148,18 +148,15 @@ def checkpoint(model: str, data: Benchmark, method: str, forget_ratio: int) -> s
         return model
     if method == "base":
         return f"{model}/base"
-    kind = method if method in REFERENCES else "vanilla"
-    kind = f"retain-only-{forget_ratio}" if kind == "retain-only" else kind
-    return f"{model}-{data.name.split('/')[-1]}/{kind}"
+    kind = f"retain-only-{forget_ratio}" if method == "retain-only" else "vanilla"
+    return f"{model}-{benchmark.split('/')[-1]}/{kind}"
 
 
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
-    data = load_benchmark(run.config["benchmark"])
     c = run.config
-    loaded = load(
-        checkpoint(c["model"], data, c["method"], c["forget_ratio"]), **_precision(c.get("precision"))
-    )
+    start = checkpoint(c["model"], c["benchmark"], c["method"], c["forget_ratio"])
+    loaded = load(start, **_precision(c.get("precision")))
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():

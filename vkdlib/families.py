@@ -23,6 +23,7 @@ class Family:
         rows: (inputs of each image, all rows) -> how many rows of the tower's hidden states, images
             stacked, belong to each image.
         processor: folder or Hub id -> processor that needs no torchvision.
+        tokens: (configuration, width, height in pixels) -> how many tokens an image becomes.
     """
 
     model_type: str
@@ -33,6 +34,7 @@ class Family:
     live: Callable[[nn.Module, int], int]
     rows: Callable[[list[dict[str, Tensor]], int], list[int]]
     processor: Callable[..., object]
+    tokens: Callable[[object, int, int], int]
 
 
 def _llava_live(model: nn.Module, blocks: int) -> int:
@@ -75,6 +77,17 @@ def _qwen_processor(folder: str, **options):
     )
 
 
+def _llava_tokens(config, width: int, height: int) -> int:
+    """Every image is resized and cut to the same square."""
+    return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+
+
+def _qwen_tokens(config, width: int, height: int) -> int:
+    """Sides are rounded to whole tokens; limits on very small and large images are left out."""
+    side = config.vision_config.patch_size * config.vision_config.spatial_merge_size
+    return max(1, round(width / side)) * max(1, round(height / side))
+
+
 def _qwen(model_type: str) -> Family:
     return Family(
         model_type=model_type,
@@ -85,6 +98,7 @@ def _qwen(model_type: str) -> Family:
         live=_all_live,
         rows=_rows_by_grid,
         processor=_qwen_processor,
+        tokens=_qwen_tokens,
     )
 
 
@@ -97,6 +111,7 @@ _LLAVA = Family(
     live=_llava_live,
     rows=_equal_rows,
     processor=_auto_processor,
+    tokens=_llava_tokens,
 )
 FAMILIES = {f.model_type: f for f in (_LLAVA, _qwen("qwen2_vl"), _qwen("qwen2_5_vl"))}
 

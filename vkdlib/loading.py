@@ -41,7 +41,7 @@ def load(
     if quantise not in (None, *QUANTISATIONS):
         raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    folder = _folder(name)
+    folder = model_folder(name)
     _check_shipped(name, folder)
     try:
         common = {"revision": revision, "trust_remote_code": False}
@@ -131,7 +131,7 @@ def _mix(loaded: Loaded, dtype: torch.dtype) -> None:
         module.forward = torch.autocast(loaded.device.type, dtype)(module.forward)
 
 
-def _folder(name: str) -> str:
+def model_folder(name: str) -> str:
     """Path of an embedded model, or the name itself (a folder or a Hub id)."""
     if not name.startswith("testbed/"):
         return name

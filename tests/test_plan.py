@@ -1,0 +1,146 @@
+"""The papers' real architectures, without weights: parameters by part, paths, live layers, plans."""
+
+import pytest
+from PIL import Image
+
+from vkdlib import plan, presets
+from vkdlib.families import FAMILIES
+from vkdlib.models import Loaded, live_blocks, visual_parameters
+from vkdlib.packs import make_pack
+from vkdlib.testbed.architectures import QWEN_TEMPLATE
+from vkdlib.testbed.build import make_processor
+
+CLIP_MLP = 2 * 1024 * 4096 + 4096 + 1024
+QWEN2_MLP = 2 * 1280 * 5120 + 5120 + 1280
+QWEN25_MLP = 3 * (1280 * 3420) + 2 * 3420 + 1280
+
+
+def merger(out: int, norm: int) -> int:
+    return norm + 5120 * 5120 + 5120 + 5120 * out + out
+
+
+# name: billions of parameters on the model's card, live blocks, trained parameters, tokens of 336 x 336
+REAL = {
+    "llava-hf/llava-1.5-7b-hf": (7.06, 23, 12 * CLIP_MLP + 1025 * 4096 + 4097 * 4096, 576),
+    "llava-hf/llava-1.5-13b-hf": (13.35, 23, 12 * CLIP_MLP + 1025 * 5120 + 5121 * 5120, 576),
+    "Qwen/Qwen2-VL-7B-Instruct": (8.29, 32, 16 * QWEN2_MLP + merger(3584, 2 * 1280), 144),
+    "Qwen/Qwen2.5-VL-3B-Instruct": (3.75, 32, 16 * QWEN25_MLP + merger(2048, 1280), 144),
+}
+
+
+@pytest.fixture(scope="module", params=REAL)
+def real(request) -> Loaded:
+    return plan.without_weights(request.param)
+
+
+def test_parameters_by_part(real):
+    billions, _, _, _ = REAL[real.name]
+    everything = sum(p.numel() for p in real.model.parameters())
+    assert round(everything / 1e9, 2) == billions
+    count = plan.parts(real)
+    assert sum(count.values()) == everything
+    clip = 303507456  # CLIP ViT-L/14-336's vision tower
+    assert count["tower"] == clip if "llava" in real.name else 6.3e8 < count["tower"] < 6.4e8
+    assert all(p.is_meta for p in real.model.parameters())
+
+
+def test_live_layers_and_what_is_trained(real):
+    _, live, trained, _ = REAL[real.name]
+    assert len(live_blocks(real)) == live
+    scope = visual_parameters(real)
+    assert sum(p.numel() for p in scope.values()) == trained
+    names = {id(p): n for n, p in real.model.named_parameters()}
+    for p in scope.values():
+        name = names[id(p)]
+        assert ".mlp." in name or "projector" in name or "merger" in name
+        assert "language_model" not in name and "layers.23" not in name
+
+
+def test_a_336_pixel_image_in_a_pack(real):
+    """The real image processor's settings, with the testbed's words."""
+    tokens = REAL[real.name][3]
+    assert real.family.tokens(real.model.config, 336, 336) == tokens
+    picture = Image.new("RGB", (336, 336), "red")
+    processor = real_processor(real)
+    processor.tokenizer.model_max_length = real.model.config.get_text_config().max_position_embeddings
+    pack = make_pack(processor, [("Who is it?", "Anna Bell"), ("What job?", "nurse")], picture)
+    assert pack.image_tokens == tokens
+    assert len(pack.prefix) + sum(len(s.ids) for s in pack.segments) < tokens + 60
+
+
+def real_processor(real: Loaded):
+    vision = real.model.config.vision_config
+    if real.family is FAMILIES["llava"]:
+        from transformers import LlavaProcessor
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        ours = make_processor("llava")
+        side = {"height": vision.image_size, "width": vision.image_size}
+        return LlavaProcessor(
+            CLIPImageProcessorPil(size={"shortest_edge": vision.image_size}, crop_size=side),
+            ours.tokenizer,
+            patch_size=vision.patch_size,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            image_token="<image>",
+            chat_template=ours.chat_template,
+        )
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from vkdlib.qwen import QwenImageProcessor
+
+    images = Qwen2VLImageProcessorPil(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
+    return QwenImageProcessor(images, make_processor("qwen2-vl").tokenizer, chat_template=QWEN_TEMPLATE)
+
+
+def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", **changes):
+    known = presets.preset(name, "training") | presets.preset(name, "machine") | presets.preset(name, "model")
+    wanted = ("epochs", "batch_size", "retain_batch", "micro_batch", "checkpointing", "dtype", "quantise")
+    options = {k: known[k] for k in wanted} | changes
+    found = plan.plan(known["model"], benchmark, 5, **options)
+    return found.set_index(["part", "item"]).value
+
+
+@pytest.mark.parametrize("name", [n for n in presets.PRESETS if n.startswith("paper-")])
+def test_plans_at_paper_scale(name):
+    """Nothing is downloaded; what the plan says follows from the preset and the published counts."""
+    found = make_plan(name)
+    assert found["training", "steps"] == round(5 * 25 / 4)
+    trained = found["training", "trained"]
+    assert found["memory", "AdamW's moments, fp32"] == pytest.approx(8 * trained / 1e9, abs=1e-3)
+    whole = found["model"].sum()
+    assert found["download"].iloc[0] == pytest.approx(2 * whole / 1e9, abs=0.06)
+    assert 6 < found["memory", "together"] < 24  # GB: one card
+    more = make_plan(name, checkpointing=False)
+    assert more["memory", "activations"] > 3 * found["memory", "activations"]
+    assert make_plan(name, quantise=None)["memory", "language model"] > 3 * found["memory", "language model"]
+    shared = make_plan(name, micro_batch=None, processes=4)["memory", "activations"]
+    assert shared < make_plan(name, micro_batch=None)["memory", "activations"]
+
+
+def test_every_value_of_a_preset_has_a_source():
+    for name in presets.PRESETS:
+        table = presets.sources(name)
+        assert table.source.str.len().min() > 3
+        assert set(table.part) == {"model", "method", "training", "evaluation", "machine"}
+
+
+def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
+    options = dict(epochs=50, batch_size=5, retain_batch=15)
+    found = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, **options)
+    found = found.set_index(["part", "item"]).value
+    assert found["model"].sum() == sum(p.numel() for p in loaded.model.parameters())
+    assert found["training", "trained"] == sum(p.numel() for p in visual_parameters(loaded).values())
+    assert found["training", "steps"] == 100 and "download" not in found
+    with pytest.raises(ValueError, match="forget_ratio is 7; MLLMMU/MLLMU-Bench has 5, 10, 15"):
+        plan.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, **options)
+
+
+def test_memory_of_weights_is_exact(loaded):
+    """What the plan says of a model in memory, against its tensors."""
+    count = plan.parts(loaded)
+    assert sum(count.values()) == sum(p.numel() for p in loaded.model.parameters())
+    used = plan.memory(loaded, count, 10, 1, 100, 16, False, "float32", None)
+    weights = ("visual weights, fp32", "language model", "embeddings, norms, head")
+    exact = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    assert sum(used[w] for w in weights) == exact
