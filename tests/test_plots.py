@@ -21,7 +21,23 @@ def records():
                     {"method": method, "set": group, "modality": modality, "kind": "classification",
                      "metric": "accuracy", "value": value, "n": 50, "low": value - 9, "high": value + 5}
                 )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(benchmark="testbed/mllmu")
+
+
+def test_columns_of_clear(records):
+    """VQA is an accuracy, QA is ROUGE-L; faces and world have columns of their own."""
+    told = {"kind": "generation", "metric": "rouge_l", "value": 0.5, "low": 0.25, "high": 0.75}
+    qa = records[(records.modality == "qa") & (records.set != "real")].assign(**told)
+    world = records[(records.set == "real") & (records.modality == "vqa")].assign(set="world")
+    clear = pd.concat([records, qa, world]).assign(benchmark="therem/CLEAR")
+    table = tables.table_1(clear)
+    titles = [c.split(" (")[0] for c in table.columns]
+    assert titles == ["Forget VQA", "Forget QA", "Retain VQA", "Retain QA", "Real world", "Real faces"]
+    assert list(table.loc["VKD"])[:2] == ["30.0 [21.0, 35.0]", "0.500 [0.250, 0.750]"]
+    heights = [c.lines[0].get_ydata()[0] for c in plots.six_columns(plt.subplots()[1], clear).containers]
+    assert sorted(heights) == [30.0] * 4 + [50.0] * 4 + [90.0] * 4
+    with pytest.raises(ValueError, match="records of several benchmarks"):
+        tables.table_1(pd.concat([records, clear]))
 
 
 def test_six_columns_show_every_record(records):

@@ -1,13 +1,12 @@
 """The committed numbers: their layout, their traces, and the README that quotes them."""
 
-import pandas as pd
 import pytest
 
 from vkdlib import paths, runs, tables
 from vkdlib.metrics import wilson
-from vkdlib.presets import TESTBED
+from vkdlib.presets import preset
 
-RECORDS = ["quickstart", "foundation", "selection", "selection_both"]
+RECORDS = ["quickstart", "foundation", "selection", "selection_both", "selection_draws"]
 
 
 @pytest.fixture(params=RECORDS)
@@ -67,8 +66,21 @@ def test_selection_followed_its_rule():
     admitted = points[kept].assign(distance=(points.forget - 25).abs()).reset_index()
     admitted["fewer"] = -admitted.d_I  # the last tie-break was added when there was a tie
     best = admitted.sort_values(["distance", "beta", "lr", "fewer"]).iloc[0]
-    chosen = pd.Series(TESTBED["method"] | TESTBED["training"])
+    chosen = preset("testbed", "method") | preset("testbed", "training")
     assert {k: best[k] for k in keys} == {k: chosen[k] for k in keys}
+
+
+def test_the_batch_to_keep_followed_its_rule():
+    """retain_batch of the preset is what the rule of selection_draws.yaml picks from the record."""
+    record = runs.read_records("selection_draws")
+    rows = record[(record.modality == "vqa") & (record.metric == "accuracy") & (record.method == "VKD")]
+    rows = rows.assign(retain_batch=rows.retain_batch.fillna(5))
+    draws = rows.groupby(["retain_batch", "forget_ratio"]).draw.nunique()
+    assert draws.unstack().to_dict("list") == {5: [4, 4], 10: [2, 2]}
+    means = rows.groupby(["retain_batch", "forget_ratio", "set"]).value.mean()
+    means = means.groupby(["retain_batch", "set"]).mean().unstack()
+    kept = (means.retain >= means.retain[5] - 1) & (means.real >= means.real[5] - 1)
+    assert means[kept].forget.idxmin() == preset("testbed", "training")["retain_batch"]
 
 
 def test_selection_at_both_ratios_picks_what_its_file_says():

@@ -8,9 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from vkdlib import paths
+from vkdlib import metrics, paths
 from vkdlib.evaluate import open_image
-from vkdlib.metrics import TABLE_1
 
 CHANCE = 25.0  # per cent, four options
 COLOURS = {"vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452"}
@@ -32,21 +31,25 @@ def save_figure(figure: plt.Figure, name: str) -> Path:
 
 
 def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
-    """Table 1 as dots with 95 % intervals: six columns, one colour a method, chance dashed."""
-    rows = records[(records.kind == "classification") & (records.metric == "accuracy")]
-    methods = list(rows.method.unique())
+    """Table 1 as dots with 95 % intervals: six columns, one colour a method, chance dashed.
+
+    ROUGE-L, where it is what a column measures, is drawn times 100.
+    """
+    columns = metrics.six_columns(records)
+    methods = list(records.method.unique())
     for k, method in enumerate(methods):
-        for x, (group, modality) in enumerate(TABLE_1.values()):
-            r = rows[(rows.method == method) & (rows.set == group) & (rows.modality == modality)]
+        for x, rows in enumerate(columns.values()):
+            r = rows[rows.method == method]
             at = x + (k - (len(methods) - 1) / 2) * 0.2
-            spread = [(r.value - r.low).to_list(), (r.high - r.value).to_list()]
+            scale = np.where(r.metric == "accuracy", 1, 100)
+            value, low, high = (r[column] * scale for column in ("value", "low", "high"))
             ax.errorbar(
-                np.full(len(r), at), r.value.to_list(), spread, fmt="o", ms=4, capsize=2, lw=1,
-                color=COLOURS.get(method), label=method if x == 0 else None,
+                np.full(len(r), at), value.to_list(), [(value - low).to_list(), (high - value).to_list()],
+                fmt="o", ms=4, capsize=2, lw=1, color=COLOURS.get(method), label=method if x == 0 else None,
             )  # fmt: skip
     ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
-    ax.annotate("chance", (5.45, CHANCE), ha="right", va="bottom", color="grey")
-    ax.set_xticks(range(len(TABLE_1)), [t.replace(" ", "\n", 1) for t in TABLE_1])
+    ax.annotate("chance", (len(columns) - 0.55, CHANCE), ha="right", va="bottom", color="grey")
+    ax.set_xticks(range(len(columns)), [t.replace(" ", "\n", 1) for t in columns])
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
     ax.legend(loc="center")
