@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vkdlib import parallel
+from vkdlib import experiments, parallel, runs
 from vkdlib.methods import make_method
 from vkdlib.unlearn import unlearn
 
@@ -16,8 +16,8 @@ import sys
 import torch
 from safetensors.torch import save_file
 sys.path.insert(0, "tests")
-from test_parallel import few_steps, small
-from vkdlib import parallel
+from test_parallel import POINT, few_steps, small
+from vkdlib import experiments, parallel
 number, size = parallel.start()
 assert size == 2
 loaded, tasks = small()
@@ -25,7 +25,13 @@ weights, history = few_steps(loaded, tasks)
 assert parallel.gather([number]) == [0, 1] and parallel.from_first(number) == 0
 if number == 0:
     save_file(weights | {"losses": history}, sys.argv[1])
+print("run", experiments.run("together", **POINT).hash)
 """
+POINT = {
+    "kinds": ["classification"],
+    "training": {"epochs": 0.4, "lr": 1e-4, "batch_size": 4},
+    "forget_ratio": 5,
+}
 
 
 def small():
@@ -60,15 +66,25 @@ def test_parts_add_up_to_the_batch(loaded, tasks):
     assert_close(pieces, weights)
 
 
-def test_two_processes_do_the_same_steps(loaded, tasks, tmp_path):
+def test_two_processes_do_the_same(loaded, tasks, tmp_path, monkeypatch):
+    """The same steps, and the same run: one folder, the same answers."""
     weights, losses = few_steps(loaded, tasks)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "two"))
     subprocess.run([*launch, str(program), str(tmp_path / "out")], check=True, capture_output=True)
     found = load_file(tmp_path / "out")
     assert torch.allclose(found.pop("losses"), losses, atol=1e-5)
     assert_close(found, weights)
+    (two,) = runs.find("together")
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "one"))
+    one = experiments.run("together", **POINT)
+    assert one.hash == two.hash and len(one.history) == len(two.history) == 1
+    assert one.history.to_numpy() == pytest.approx(two.history.to_numpy(), abs=1e-5)
+    a, b = one.predictions, two.predictions
+    assert a.question.tolist() == b.question.tolist()
+    assert (a.answer == b.answer).mean() > 0.998  # rounding may turn a coin
 
 
 def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 import torch
 
-from vkdlib import prompts
+from vkdlib import parallel, prompts
 from vkdlib.benchmark import KINDS, MODALITIES, Person, Question, Split
 from vkdlib.losses import answer_logprobs
 from vkdlib.metrics import bleu, rouge_l
@@ -49,6 +49,7 @@ def evaluate(
     rows: list[dict] = []
     for name, people in split.reported().items():
         asked = list(_asked(name, people, kinds, modalities))
+        place = {id: number for number, (*_, id) in enumerate(asked)}
         by_likelihood = [protocol == "likelihood" and a[1].kind == "classification" for a in asked]
         chosen = [a for a, likely in zip(asked, by_likelihood) if likely]
         written = [a for a, likely in zip(asked, by_likelihood) if not likely]
@@ -56,7 +57,8 @@ def evaluate(
             _choose(loaded, chosen, batch_size, name),
             _write(loaded, written, batch_size, max_new_tokens, name),
         ):
-            rows += [{"set": name, **row} for row in answers]
+            found = parallel.gather([{"set": name, **row} for row in answers])
+            rows += sorted(found, key=lambda row: place[row["question"]])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -77,6 +79,12 @@ def _asked(name: str, people: Iterable[Person], kinds, modalities) -> Iterable[A
                 yield person, q, image, q.id
 
 
+def _mine(asked: Sequence, batch_size: int) -> list[list]:
+    """The batches that this process answers."""
+    number, size = parallel.processes()
+    return list(batches(asked, batch_size))[number::size]
+
+
 @torch.inference_mode()
 def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> Iterable[dict]:
     """Multiple choice by likelihood: the options of all questions about a picture share one pack."""
@@ -85,8 +93,7 @@ def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> I
         groups.setdefault((a[0].id, a[2]), []).append(a)
     for with_image in (True, False):
         chosen = [group for (_, image), group in groups.items() if bool(image) == with_image]
-        work = list(batches(chosen, batch_size))
-        for part in bar(work, f"{name}: multiple choice"):
+        for part in bar(_mine(chosen, batch_size), f"{name}: multiple choice"):
             packs = [
                 make_pack(
                     loaded.processor,
@@ -120,7 +127,7 @@ def _write(
     """Questions answered in words."""
     for with_image in (True, False):
         chosen = [a for a in asked if bool(a[2]) == with_image]
-        for part in bar(list(batches(chosen, batch_size)), f"{name}: written answers"):
+        for part in bar(_mine(chosen, batch_size), f"{name}: written answers"):
             questions = [_instruction(q) for _, q, _, _ in part]
             images = [open_image(image) for _, _, image, _ in part] if with_image else None
             for (person, q, _, id), text in zip(part, generate(loaded, questions, images, max_new_tokens)):

@@ -1,10 +1,19 @@
-"""One point of an experiment: load, unlearn (or not), evaluate, keep."""
+"""One point of an experiment: load, unlearn (or not), evaluate, keep.
+
+On several GPUs: `accelerate launch -m vkdlib.experiments point.yaml`, with the arguments of `run` in the
+file. Each process holds the model; batches and questions are shared out.
+"""
 
 import contextlib
+import json
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
+import yaml
 
+from vkdlib import parallel, paths
 from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
@@ -74,11 +83,28 @@ def run(
         config["precision"] = precision
     split = data.split(forget_ratio)
     split = split.for_selection(draw) if select else split
-    with open_run(experiment, config) as this:
-        if not this.done:
+    with _open(experiment, config) as this:
+        if not parallel.from_first(this.done):
             fits = {"micro_batch": micro_batch, "checkpointing": checkpointing}
             _compute(this, loaded, split, evaluation_batch, **fits)
     return this
+
+
+def launched(point: dict) -> Run:
+    """`run(**point)` in a process that a launcher of accelerate started."""
+    parallel.start()
+    return run(**point)
+
+
+@contextlib.contextmanager
+def _open(experiment: str, config: dict) -> Iterator[Run]:
+    """`open_run` in the first process; the others wait for it to have written the run."""
+    if parallel.processes()[0] == 0:
+        with open_run(experiment, config) as this:
+            yield this
+    else:
+        yield Run(experiment, json.loads(json.dumps(config)), paths.runs())
+    parallel.from_first(None)
 
 
 def _precision(wanted: dict | None) -> dict:
@@ -114,7 +140,8 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fi
         predictions = evaluate(
             loaded, split, kinds=c["kinds"], protocol=c["protocol"], batch_size=evaluation_batch
         )
-    run.finish(predictions, history, report, delta, c["weights"])
+    if parallel.processes()[0] == 0:
+        run.finish(predictions, history, report, delta, c["weights"])
 
 
 @contextlib.contextmanager
@@ -162,3 +189,9 @@ def load_unlearned(run: Run) -> Loaded:
     if delta.exists():
         apply_delta(loaded, delta)
     return loaded
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: accelerate launch -m vkdlib.experiments POINT.yaml (the arguments of `run`)")
+    print("run", launched(yaml.safe_load(Path(sys.argv[1]).read_text())).hash)

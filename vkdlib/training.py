@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vkdlib import parallel
 from vkdlib.paths import whole
 from vkdlib.progress import bar
 
@@ -94,7 +95,11 @@ def fit(
         if after_step:
             after_step()
         history.append({"step": step, "lr": lr * schedule(step, steps), **losses})
-        if folder and ((step + 1) % checkpoint_every == 0 or step + 1 == steps):
+        if (
+            folder
+            and parallel.processes()[0] == 0
+            and ((step + 1) % checkpoint_every == 0 or step + 1 == steps)
+        ):
             _save(folder, step + 1, parameters, optimiser, history, identity)
     return history
 
