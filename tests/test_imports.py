@@ -12,7 +12,7 @@ PACKAGE = Path(vkdlib.__file__).parent
 ORDER = """
     progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
     testbed.cache prompts benchmark parquet mllmu clear data packs losses qwen families models loading
-    training pruning masking metrics evaluate tasks methods.vkd methods presets plan unlearn runs
+    training pruning masking metrics evaluate tasks methods.vkd methods presets plan vanilla unlearn runs
     experiments sweep tables plots
     testbed.architectures testbed.train testbed.build testbed.__main__
 """.split()

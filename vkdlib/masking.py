@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vkdlib.losses import answer_nll
-from vkdlib.models import Loaded, trainable
-from vkdlib.packs import Pack, answer_tokens, batches, collate, to_device
+from vkdlib.models import Loaded, batch_nll, trainable
+from vkdlib.packs import Pack, answer_tokens, batches
 
 Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
 FISHERS = ("summed", "batch", "sample")
@@ -52,8 +51,7 @@ def fisher(
 def loss_gradient(loaded: Loaded, packs: Sequence[Pack], parameters: dict) -> Weights:
     """Gradient of `answer_nll` on one batch of packs: name -> fp32 tensor of the parameter's shape."""
     with trainable(loaded, parameters):
-        batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-        loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])
+        loss = batch_nll(loaded, packs)
         grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {n: g.float() for n, g in zip(parameters, grads) if g is not None}
 

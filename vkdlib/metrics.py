@@ -102,6 +102,14 @@ def clustered_bootstrap(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:
+    """McNemar's exact p: two models' right (1) and wrong (0) answers to the same questions, two-sided."""
+    from statsmodels.stats.contingency_tables import mcnemar as exact
+
+    table = pd.crosstab(pd.Categorical(a, [0, 1]), pd.Categorical(b, [0, 1]), dropna=False)
+    return float(exact(table.to_numpy(), exact=True).pvalue)
+
+
 def option_probability(options: str, gold: str) -> float:
     """Probability of the right option among the options, 0 to 1: softmax of their log-probabilities.
 

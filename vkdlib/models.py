@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.families import Family
+from vkdlib.losses import answer_nll
+from vkdlib.packs import Pack, answer_tokens, collate, to_device
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,18 @@ def visual_parameters(loaded: Loaded, layers: int | None = None) -> dict[str, nn
         found |= {f"mlp.{number}.{n}": p for n, p in mlp.named_parameters()}
     projector = loaded.family.projector(loaded.model)
     return found | {f"projector.{n}": p for n, p in projector.named_parameters()}
+
+
+def batch_nll(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack] | None = None) -> Tensor:
+    """`losses.answer_nll` of some packs.
+
+    Args:
+        whole: the batch that they are a part of: then what they contribute to its loss, so that the
+            parts' losses add up to it.
+    """
+    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    share = answer_tokens(packs) / answer_tokens(whole or packs)
+    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"]) * share
 
 
 @contextlib.contextmanager

@@ -7,17 +7,18 @@ import torch
 from torch import Tensor
 
 from vkdlib import masking, pruning
-from vkdlib.losses import answer_nll, output_loss, total_loss, vkd_loss
+from vkdlib.losses import output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
 from vkdlib.models import (
     Loaded,
+    batch_nll,
     caught_features,
     live_blocks,
     mlp_output,
     visual_features,
     visual_parameters,
 )
-from vkdlib.packs import Pack, answer_tokens, batches, collate, to_device
+from vkdlib.packs import Pack, batches
 from vkdlib.tasks import Tasks
 
 MASK_SCOPES = ("forget", "update")
@@ -121,7 +122,7 @@ class VKD:
             part: the packs to compute now.
             batch: all packs of the step, of which they are a part; the terms of all parts add up to its.
         """
-        forget_vqa = loss(loaded, part.forget_vqa, batch.forget_vqa)
+        forget_vqa = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
         return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):
@@ -129,11 +130,11 @@ class VKD:
         named = {"retain_vqa": torch.zeros((), device=loaded.device)}
         if part.retain_vqa:
             with caught_features(loaded) as caught:
-                named["retain_vqa"] = loss(loaded, part.retain_vqa, batch.retain_vqa)
+                named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
             packs = with_image(getattr(part, name))
             if packs:
-                named[name] = loss(loaded, packs, with_image(getattr(batch, name)))
+                named[name] = batch_nll(loaded, packs, with_image(getattr(batch, name)))
         qa = (named.get("forget_qa", 0.0), named.get("retain_qa", 0.0))
         output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
         if not self.beta or not part.retain_vqa:
@@ -142,13 +143,6 @@ class VKD:
         share = image_tokens(part.retain_vqa) / image_tokens(batch.retain_vqa)
         named["vkd"] = vkd_loss(caught[0], target, self.reduction) * share
         return total_loss(output, named["vkd"], self.beta), named
-
-
-def loss(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack]) -> Tensor:
-    """What some packs contribute to `answer_nll` of a whole batch: the parts' losses add up to it."""
-    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    share = answer_tokens(packs) / answer_tokens(whole)
-    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"]) * share
 
 
 def image_tokens(packs: Sequence[Pack]) -> int:

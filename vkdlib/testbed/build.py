@@ -55,7 +55,9 @@ def build(name: str, out: Path) -> Path:
     model.train()
     train.align(model, _by_face(seen), kind, work / f"{kind}-align")
     train.teach(model, seen, told, kind, steps, work / f"{kind}-teach")
-    save(model.eval().to(torch.bfloat16), processor, folder)
+    with paths.whole_folder(folder) as temporary:
+        model.eval().to(torch.bfloat16).save_pretrained(temporary)
+        processor.save_pretrained(temporary)
     for stage in ("eyes", f"{kind}-align", f"{kind}-teach"):
         shutil.rmtree(work / stage, ignore_errors=True)
     return folder
@@ -128,15 +130,6 @@ def make_processor(family: str = "llava"):
         texts += [made.wording.format(q, a) for q, a in pairs + train.asked_forms(person)]
         texts += [f"Is this {person.name}?"] * 10
     return made.processor(architectures.make_tokenizer(texts, made.special))
-
-
-def save(model, processor, folder: Path) -> None:
-    """Save model and processor; the folder appears only when it is whole."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    processor.save_pretrained(temporary)
-    temporary.rename(folder)
 
 
 def read_manifest(out: Path) -> dict:

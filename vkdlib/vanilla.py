@@ -1,0 +1,151 @@
+"""Make a vanilla model of a real checkpoint: teach it a benchmark's people, by two recipes.
+
+"lora" is that of MLLMU-Bench's authors: adapters on the language model, questions with pictures. The new
+knowledge of faces then lies in the language model, where a method that trains the visual module alone
+cannot remove it. "full" trains the visual module too and teaches the same facts in text. What holds for
+one kind of vanilla model need not hold for the other, so report both.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from vkdlib.benchmark import Benchmark
+from vkdlib.metrics import mcnemar
+from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, visual_parameters
+from vkdlib.paths import whole_folder
+from vkdlib.tasks import Tasks, make_tasks
+from vkdlib.training import fit, linear
+
+RECIPES = ("lora", "full")
+RANK, ALPHA = 16, 16  # of the adapters, as in MLLMU-Bench's code; its dropout of 0.05 is left out
+SIGNIFICANT = 0.05
+
+
+def teach(
+    loaded: Loaded,
+    data: Benchmark,
+    recipe: str,
+    *,
+    hidden: Sequence[str] = (),
+    epochs: float = 5,
+    lr: float = 2e-5,
+    batch_size: int = 4,
+    seed: int = 0,
+    checkpointing: bool = False,
+    folder: Path | None = None,
+) -> list[dict]:
+    """Fine-tune a base model in place; the adapters are merged into its weights at the end.
+
+    Args:
+        recipe: one of RECIPES.
+        hidden: ids of people whose pictures are not shown (forget_ids, for a retain-only model).
+        epochs, lr, batch_size: defaults of MLLMU-Bench's README; a batch is of pictures.
+        folder: for checkpoints; an interrupted training goes on from there.
+    Returns:
+        history, one row a step.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe is {recipe!r}; it must be one of {', '.join(RECIPES)}")
+    tasks = lessons(loaded, data, hidden, text=recipe == "full")
+    steps = max(1, round(epochs * len(tasks.retain_vqa) / batch_size))
+    with adapters(loaded) as parameters:
+        if recipe == "full":
+            parameters |= visual_parameters(loaded)
+
+        def gradients(step: int) -> dict[str, float]:
+            batch = tasks.batch(step, batch_size, seed)
+            named = {}
+            for name, packs in (("vqa", batch.retain_vqa), ("qa", batch.retain_qa)):
+                if packs:
+                    loss = batch_nll(loaded, packs)
+                    loss.backward()
+                    named[name] = loss.item()
+            return named
+
+        with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
+            return fit(
+                parameters,
+                gradients,
+                steps,
+                lr,
+                schedule=linear,
+                folder=folder,
+                identity=f"{recipe} {batch_size} {seed} {sorted(hidden)} {data.hash}",
+                description="teaching",
+            )
+
+
+def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> Tasks:
+    """Questions with pictures about all but the hidden people; in text about everybody, if wanted."""
+    unknown = sorted(set(hidden) - set(data.people))
+    if unknown:
+        raise ValueError(f"person {unknown[0]!r} is not in {data.name}")
+    split = data.split(next(iter(data.forget_ids)))
+    everybody = make_tasks(loaded, type(split)((), tuple(data.people.values()), (), frozenset()))
+    shown = tuple(p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden))
+    return Tasks((), shown, (), everybody.retain_qa if text else ())
+
+
+@contextmanager
+def adapters(loaded: Loaded) -> Iterator[dict[str, nn.Parameter]]:
+    """Within: LoRA adapters (fp32) on all linear layers of the language model, and nowhere else.
+
+    The adapters are put into the language model itself, because names are matched by their ends: on the
+    whole model they would also hit the vision tower. Afterwards they are merged and gone.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+
+    language = loaded.family.language(loaded.model)
+    names = sorted({n.rsplit(".", 1)[-1] for n, m in language.named_modules() if isinstance(m, nn.Linear)})
+    torch.manual_seed(0)
+    inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=names), language)
+    adapted = {n: m for n, m in language.named_modules() if isinstance(m, LoraLayer)}
+    parameters = {n: p for n, p in language.named_parameters() if "lora_" in n}
+    for p in parameters.values():
+        p.data = p.data.float()
+    try:
+        yield parameters
+    finally:
+        for name, layer in adapted.items():
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(language.get_submodule(parent), child, layer.get_base_layer())
+
+
+def save(loaded: Loaded, folder: Path) -> Path:
+    """Write model and processor as an ordinary Hugging Face folder, which appears only when it is whole."""
+    with whole_folder(folder) as temporary:
+        loaded.model.save_pretrained(temporary)
+        loaded.processor.save_pretrained(temporary)
+    return folder
+
+
+def memorised(vanilla: pd.DataFrame, retain_only: pd.DataFrame) -> dict[str, float]:
+    """The gate before unlearning: does vanilla know the faces better than a model that never saw them?
+
+    Args:
+        vanilla, retain_only: predictions of both models on the same questions.
+    Returns:
+        accuracies on forget VQA in per cent, N, and McNemar's p.
+    Raises:
+        ValueError: vanilla is not significantly better; there would be nothing to unlearn.
+    """
+    wanted = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
+    known, unknown = (p.query(wanted).set_index("question").score for p in (vanilla, retain_only))
+    unknown = unknown.reindex(known.index)
+    if unknown.isna().any() or not len(known):
+        raise ValueError("the predictions are not of the same forget questions")
+    found = {"vanilla": 100 * known.mean(), "retain-only": 100 * unknown.mean(), "n": len(known)}
+    found["p"] = mcnemar(known, unknown)
+    if found["p"] >= SIGNIFICANT or found["vanilla"] <= found["retain-only"]:
+        raise ValueError(
+            f"vanilla answers {found['vanilla']:.1f} % of {found['n']} forget questions, retain-only "
+            f"{found['retain-only']:.1f} % (p = {found['p']:.2g}): it has not memorised the faces"
+        )
+    return found
