@@ -79,12 +79,6 @@ def _asked(name: str, people: Iterable[Person], kinds, modalities) -> Iterable[A
                 yield person, q, image, q.id
 
 
-def _mine(asked: Sequence, batch_size: int) -> list[list]:
-    """The batches that this process answers."""
-    number, size = parallel.processes()
-    return list(batches(asked, batch_size))[number::size]
-
-
 @torch.inference_mode()
 def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> Iterable[dict]:
     """Multiple choice by likelihood: the options of all questions about a picture share one pack."""
@@ -93,7 +87,7 @@ def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> I
         groups.setdefault((a[0].id, a[2]), []).append(a)
     for with_image in (True, False):
         chosen = [group for (_, image), group in groups.items() if bool(image) == with_image]
-        for part in bar(_mine(chosen, batch_size), f"{name}: multiple choice"):
+        for part in bar(parallel.mine(batches(chosen, batch_size)), f"{name}: multiple choice"):
             packs = [
                 make_pack(
                     loaded.processor,
@@ -127,7 +121,7 @@ def _write(
     """Questions answered in words."""
     for with_image in (True, False):
         chosen = [a for a in asked if bool(a[2]) == with_image]
-        for part in bar(_mine(chosen, batch_size), f"{name}: written answers"):
+        for part in bar(parallel.mine(batches(chosen, batch_size)), f"{name}: written answers"):
             questions = [_instruction(q) for _, q, _, _ in part]
             images = [open_image(image) for _, _, image, _ in part] if with_image else None
             for (person, q, _, id), text in zip(part, generate(loaded, questions, images, max_new_tokens)):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vkdlib import parallel
 from vkdlib.models import Loaded, live_blocks, mlp_output, vision_mlps
 from vkdlib.packs import Pack, batches, collate
 
@@ -32,17 +33,18 @@ def importance(
         block number -> (neurons,) fp32.
     """
     outputs = {i: mlp_output(live_blocks(loaded)[i]) for i in vision_mlps(loaded, layers)}
-    totals = {i: torch.zeros(m.in_features) for i, m in outputs.items()}
-    count = 0
-    for group in batches([p for p in packs if p.image], batch_size):
-        weights = torch.tensor([float(len(p.segments)) for p in group])
+    totals = {i: torch.zeros(m.in_features, device=loaded.device) for i, m in outputs.items()}
+    shown = [p for p in packs if p.image]
+    for group in parallel.mine(batches(shown, batch_size)):
+        weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)
         for i, z in activations(loaded, group, outputs).items():
             z = z.flatten(0, -2)
             rows = loaded.family.rows([p.image for p in group], len(z))
             means = [a.abs().float().mean(0) for a in z.split(rows)]
-            totals[i] += weights @ torch.stack(means).cpu()
-        count += int(weights.sum())
-    return {i: t / max(count, 1) for i, t in totals.items()}
+            totals[i] += weights @ torch.stack(means)
+    parallel.add_up(totals.values())
+    count = sum(len(p.segments) for p in shown)
+    return {i: t.cpu() / max(count, 1) for i, t in totals.items()}
 
 
 def activations(loaded: Loaded, packs: Sequence[Pack], outputs: dict[int, nn.Linear]) -> dict[int, Tensor]:
