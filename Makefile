@@ -10,7 +10,9 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb
 
-.PHONY: quickstart test unit notebooks lab figures foundation selection selection_both models execute clean
+SWEEPS := foundation selection selection_both selection_draws selection_epochs
+
+.PHONY: quickstart test unit notebooks lab figures $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
@@ -31,10 +33,10 @@ notebooks: $(READY)
 lab: $(READY)  ## open the notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
 
-foundation selection selection_both: $(READY)  ## figures/data/<target>.csv
+$(SWEEPS): $(READY)  ## figures/data/<target>.csv
 	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml
 
-figures: quickstart  ## everything in figures/ but the records that take longer (foundation, selection, selection_both)
+figures: quickstart  ## everything in figures/ but the records of the sweeps
 	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True
 	$(PAPERMILL) notebooks/03_anatomy_of_vkd.ipynb runs/03.ipynb -p write True
 

@@ -82,3 +82,22 @@ def test_sweeps_name_parameters_that_exist():
     for file in sorted(Path(paths.root(), "notebooks", "sweeps").glob("*.yaml")):
         wanted = yaml.safe_load(file.read_text())
         sweep.check(paths.root() / "notebooks" / wanted["notebook"], sweep.points(wanted))
+
+
+def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch):
+    import papermill
+
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
+    wanted = {"dry_run": True, "preset": "paper-llava-1.5-7b", "benchmark": "MLLMMU/MLLMU-Bench"}
+    done = papermill.execute_notebook(
+        paths.root() / "notebooks" / "04_run_unlearn.ipynb",
+        tmp_path / "plan.ipynb",
+        wanted,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(paths.root() / "notebooks"),
+    )
+    printed = "".join(o.text for c in code(done) for o in c.outputs if o.output_type == "stream")
+    for words in ("llava-hf/llava-1.5-7b-hf", "121,704,448", "memory", "download", "MMUnlearner's README"):
+        assert words in printed, words
+    assert "\nrun " not in printed and not (tmp_path / "runs").exists()
