@@ -30,7 +30,7 @@ TESTBED = {
         "layers": (None, "ours: the deeper half"),
     },
     "training": {
-        "epochs": (50, CHOSEN),
+        "epochs": (25, CHOSEN),
         "lr": (1e-3, CHOSEN),
         "batch_size": (5, CHOSEN),
         "retain_batch": (15, CHOSEN),
