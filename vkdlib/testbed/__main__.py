@@ -36,17 +36,19 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--only {options.only}: there are {', '.join(build.NAMES)}")
     minutes = sum(BASE_MINUTES if n.endswith("/base") else MINUTES for n in names)
     print(f"training {', '.join(names)}: about {minutes} minutes on two cores, unless done before")
-    manifest = build.read_manifest(options.out) or {"models": {}}
     for name in names:
         folder = build.build(name, options.out)
-        manifest["models"][name] = facts(folder, name)
+        known = facts(folder, name)
+        # Read now, not before: another process may have added its models meanwhile.
+        manifest = build.read_manifest(options.out) or {"models": {}}
+        manifest["models"][name] = known
+        manifest |= {
+            "command": "python -m vkdlib.testbed build",
+            "data": {name: load_benchmark(f"testbed/{name}").hash for name in build.RATIOS},
+            "env": environment(),
+        }
+        write_json(options.out / "manifest.json", manifest)
         print(f"{folder} is ready")
-    manifest |= {
-        "command": "python -m vkdlib.testbed build",
-        "data": {name: load_benchmark(f"testbed/{name}").hash for name in build.RATIOS},
-        "env": environment(),
-    }
-    write_json(options.out / "manifest.json", manifest)
     return compare(manifest, build.read_manifest(paths.CHECKPOINTS))
 
 

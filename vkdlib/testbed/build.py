@@ -21,7 +21,15 @@ NAMES = (
         for kind in ("vanilla", *(f"retain-only-{r}" for r in ratios))
     ),
 )
-SHIPPED = ("llava/base", "llava-mllmu/vanilla", "llava-mllmu/retain-only-5", "llava-mllmu/retain-only-10")
+SHIPPED = (
+    "llava/base",
+    "llava-mllmu/vanilla",
+    "llava-mllmu/retain-only-5",
+    "llava-mllmu/retain-only-10",
+    "llava-clear/vanilla",
+    "qwen2-vl/base",
+    "qwen2-vl-mllmu/vanilla",
+)
 
 
 def build(name: str, out: Path) -> Path:
