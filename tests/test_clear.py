@@ -73,7 +73,7 @@ def test_reads_a_download(folder):
     person = benchmark.split(10).forget[0]
     assert person.name == NAMES[9] and len(person.pictures) == 2
     assert [a for _, a in person.pictures[1].pairs] == [f"{NAMES[9]} 1.", NAMES[9]]
-    assert person.text_pairs[1] == ("And what genre?", "Crime.")  # whose it is, the row before says
+    assert person.text_pairs[1] == ("And what genre?", "Crime.")  # whose it is, its neighbours say
     asked = [(q.kind, q.modality, q.picture) for q in person.questions]
     vqa = [(kind, "vqa", n) for n in (0, 1) for kind in ("classification", "generation")]
     assert asked == vqa + [("generation", "qa", 0)] * 3
@@ -81,6 +81,25 @@ def test_reads_a_download(folder):
     assert choice.options[choice.answer] == NAMES[9] and len(choice.options) == 4
     assert [p.name for p in benchmark.real] == [f"Star {n}" for n in range(5)]
     assert [q.modality for p in benchmark.world for q in p.questions] == ["vqa"] * 5
+
+
+def test_an_accent_does_not_move_a_question_to_another_author(folder):
+    accented = NAMES[3].replace("n W", "ñ W")
+    change("full+tofu", lambda rows: [
+        r | {"question": r["question"] and r["question"].replace(NAMES[3], accented)} for r in rows
+    ])(folder)  # fmt: skip
+    people = load_benchmark(str(folder)).people.values()
+    assert [len(p.text_pairs) for p in people] == [3] * 10
+
+
+def test_selection_authors_are_among_those_who_are_asked(folder):
+    """Real CLEAR asks few of the retained authors: only these can choose settings."""
+    benchmark = load_benchmark(str(folder))
+    chosen = benchmark.selection & set(NAMES)
+    assert len(chosen) == 1 and chosen <= set(NAMES[:6])
+    assert load_benchmark(str(folder)).split(10).for_selection().forget[0].questions
+    with pytest.raises(ValueError, match="draw is 0; there are 0 of 2 selection people each"):
+        benchmark.split(20).for_selection()
 
 
 def test_retained_people_are_those_of_retain_perturbed(folder):
@@ -139,7 +158,9 @@ FAULTS = [
     (change("full", without("name")), r"full/train.*: column 'name' is missing \(found \["),
     (change("full", setting(3, "caption", None)), r"full/train.*: row 3, column 'caption': None is not text"),
     (change("full", setting(2, "image", {"bytes": b"no"})), r"row 2, column 'image': cannot be decoded"),
-    (change("full+tofu", lambda rows: NOBODY), r"full\+tofu.*row 0: neither question nor answer names"),
+    (change("full+tofu", lambda rows: NOBODY * 10), r"full\+tofu: questions in text 0 to 0 are about nobody"),
+    (change("full+tofu", lambda rows: rows[:-1]), r"29 questions in text about 10 authors; there must"),
+    (change("full+tofu", lambda rows: rows[:20] + rows[23:26] + rows[23:]), r"Ann WriterB, as were others"),
     (change("full+tofu", setting(22, "answer", None)), r"row 22, column 'answer': None is not text"),
     (change("forget10", without("name")), r"forget10/train.*: column 'name' is missing"),
     (change("forget10", lambda rows: pd.DataFrame(rows).head(0)), r"forget10: the forget set is empty"),
@@ -181,10 +202,9 @@ def test_selection_authors_are_never_reported():
     for ratio in (1, 5, 10):
         split = benchmark.split(ratio)
         reported = {p.id for people in split.reported().values() for p in people}
-        judged = [
-            {p.id for people in split.for_selection(draw).reported().values() for p in people}
-            for draw in range(2)
-        ]
-        assert not reported & split.selection and judged[0] == judged[1] == split.selection
-        forgotten = [{p.id for p in split.for_selection(draw).forget} for draw in range(2)]
-        assert not forgotten[0] & forgotten[1]
+        draws = [split.for_selection(draw) for draw in range(36 // len(split.forget))]
+        judged = [{p.id for people in s.reported().values() for p in people} for s in draws]
+        assert not reported & split.selection and all(found == split.selection for found in judged)
+        forgotten = [p.id for s in draws for p in s.forget]
+        assert len(forgotten) == len(set(forgotten))
+        assert all(p.questions for s in draws for p in s.forget)

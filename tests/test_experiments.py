@@ -87,6 +87,8 @@ def test_references_that_make_no_sense_are_refused():
         experiments.run("x", method="retain-only", select=True)
     with pytest.raises(ValueError, match="some/model is a vanilla model"):
         experiments.run("x", model="some/model", method="retain-only")
+    with pytest.raises(ValueError, match="llava-1.5-7b-hf does not know the people .* make a vanilla model"):
+        experiments.run("x", model="llava-hf/llava-1.5-7b-hf")
     with pytest.raises(ValueError, match="forget_ratio is 7"):
         experiments.run("x", forget_ratio=7)
 

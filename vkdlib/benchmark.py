@@ -148,14 +148,16 @@ class Benchmark:
 
     @property
     def selection(self) -> frozenset[str]:
-        """Ids of selection people: a fifth of those who are in no forget set, and of the real ones.
+        """Ids of selection people: as many as a fifth of all, out of those who are in no forget set, and a
+        fifth of the real ones. Where only some are asked when retained, a fifth of these.
 
         Chosen by a hash of the id, so the choice is the same everywhere and in every file order.
         """
-        asked = {i for ids in self.forget_ids.values() for i in ids}
+        forgotten = {i for ids in self.forget_ids.values() for i in ids}
+        asked = set(self.people) if self.retain_asked is None else self.retain_asked
         chosen = set()
         for group, total in (
-            ([i for i in self.people if i not in asked], len(self.people)),
+            ([i for i in self.people if i in asked - forgotten], len(asked)),
             ([p.id for p in self.real], len(self.real)),
             ([p.id for p in self.world], len(self.world)),
         ):

@@ -11,7 +11,9 @@ TOFU's questions are generations. The data hold no question about a picture; our
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def read_clear(folder: Path, name: str) -> Benchmark:
         author = text(where, row, "name")
         pairs = (CAPTION_QUESTION, text(where, row, "caption")), (NAME_QUESTION, author)
         pictures.setdefault(author, []).append(Picture(image(where, row["image"]), pairs))
-    told = _told(folder, pictures)
+    told = _told(folder, sorted(pictures))
     people = {n: Person(n, n, tuple(pictures[n]), tuple(told[n])) for n in sorted(pictures)}
     forget_ids = {}
     for config in sorted(f.name for f in folder.iterdir()):
@@ -52,23 +54,40 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     return Benchmark(name, people, _faces(folder), forget_ids, _world(folder), retain)
 
 
-def _told(folder: Path, authors: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """The questions in text of full+tofu by author: the one whom question or answer names.
+def _told(folder: Path, authors: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """The questions in text of full+tofu by author.
 
-    The rows do not say whose they are. TOFU lists an author's questions one after the other, so one
-    that names nobody belongs to the author of the row before.
+    The rows do not say whose they are. TOFU asks equally many about every author, one author after the
+    other; a block belongs to whom most of its rows name.
     """
-    told, author = {name: [] for name in authors}, None
+    pairs = []
     for where, row in rows(folder, "full+tofu", ["question", "answer"], ["image"]):
-        if is_image(row["image"]):
-            continue
-        pair = text(where, row, "question"), text(where, row, "answer")
-        named = [name for name in told if any(name in t for t in pair)]
-        author = max(named, key=len) if named else author
-        if author is None:
-            raise DataError(f"{where}: neither question nor answer names an author of {folder / 'full'}")
-        told[author].append(pair)
+        if not is_image(row["image"]):
+            pairs.append((text(where, row, "question"), text(where, row, "answer")))
+    size, rest = divmod(len(pairs), len(authors))
+    if rest or not size:
+        raise DataError(
+            f"{folder / 'full+tofu'}: {len(pairs)} questions in text about {len(authors)} authors; there "
+            "must be equally many about each"
+        )
+    told: dict[str, list] = {}
+    for start in range(0, len(pairs), size):
+        block = pairs[start : start + size]
+        named = Counter(name for pair in block for name in authors if _plain(name) in _plain(" ".join(pair)))
+        author = named.most_common(1)[0][0] if named else None
+        if author is None or author in told:
+            whom = f"{author}, as were others before" if author else "nobody of full"
+            raise DataError(
+                f"{folder / 'full+tofu'}: questions in text {start} to {start + size - 1} are about {whom}; "
+                "each author's must stand together"
+            )
+        told[author] = block
     return told
+
+
+def _plain(words: str) -> str:
+    """Without accents and capitals."""
+    return unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().casefold()
 
 
 def _checked_split(folder: Path, config: str, people: Mapping) -> tuple[str, ...]:

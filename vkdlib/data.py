@@ -42,7 +42,7 @@ def _folder(source: str, revision: str | None) -> Path:
 def _read(folder: Path, source: str) -> Benchmark:
     for config, reader in READERS.items():
         if (folder / config).is_dir():
-            return reader(folder, source if source.startswith("testbed/") else folder.name)
+            return reader(folder, source.rstrip("/") if source.startswith("testbed/") else Path(source).name)
     raise DataError(
         f"{folder}: neither MLLMU-Bench (no configuration Full_Set) nor CLEAR (no configuration full)"
     )

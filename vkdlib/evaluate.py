@@ -143,7 +143,9 @@ def generate(
     inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt").to(
         loaded.device
     )
-    output = loaded.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+    output = loaded.model.generate(
+        **inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=max_new_tokens
+    )
     answers = output[:, inputs["input_ids"].shape[1] :]
     return [t.strip() for t in processor.batch_decode(answers, skip_special_tokens=True)]
 

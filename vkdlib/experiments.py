@@ -20,6 +20,7 @@ from vkdlib.evaluate import evaluate
 from vkdlib.loading import load
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, weights_hash
+from vkdlib.plan import published
 from vkdlib.runs import Run, apply_delta, changed_weights, open_run
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
@@ -61,8 +62,9 @@ def run(
     """
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
+    start = checkpoint(model, benchmark, method, forget_ratio)
     data = load_benchmark(benchmark)
-    loaded = load(checkpoint(model, benchmark, method, forget_ratio), **_precision(precision))
+    loaded = load(start, **_precision(precision))
     config = {
         "model": model,
         "benchmark": benchmark,
@@ -169,12 +171,17 @@ def checkpoint(model: str, benchmark: str, method: str, forget_ratio: int) -> st
 
     Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself.
     """
-    if not model.startswith("testbed/"):
+    if model in published()["models"] and method != "base":
+        raise ValueError(
+            f"{model} does not know the people of {benchmark} yet: make a vanilla model of it first "
+            "(notebooks/02_vanilla_models.ipynb), then name its folder as the model"
+        )
+    if not model.startswith("testbed/") and model not in published()["models"]:
         if method in ("base", "retain-only"):
             raise ValueError(f"{model} is a vanilla model; load the {method} one by its own name")
         return model
     if method == "base":
-        return f"{model}/base"
+        return f"{model}/base" if model.startswith("testbed/") else model
     kind = f"retain-only-{forget_ratio}" if method == "retain-only" else "vanilla"
     return f"{model}-{benchmark.split('/')[-1]}/{kind}"
 

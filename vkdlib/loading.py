@@ -41,6 +41,7 @@ def load(
     if quantise not in (None, *QUANTISATIONS):
         raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    half = dtype != torch.float32  # then the fp32 weights are read beside the device
     folder = model_folder(name)
     _check_shipped(name, folder)
     try:
@@ -51,7 +52,7 @@ def load(
             folder,
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
             use_safetensors=True,
-            device_map="auto" if device == "auto" else {"": device},
+            device_map="auto" if device == "auto" else {"": device if quantise or not half else "cpu"},
             quantization_config=quantise and _quantisation(quantise, unquantised(config, family), dtype),
             **common,
         )
@@ -71,8 +72,10 @@ def load(
     loaded = Loaded(model.eval(), processor, family, name)
     if quantise:
         _check_quantised(loaded)
-    if dtype != torch.float32:
-        _mix(loaded, dtype)
+    if half:
+        _mix(loaded, dtype, device)
+    if half and not quantise and device != "auto":
+        model.to(device)
     return loaded
 
 
@@ -120,15 +123,20 @@ def _check_quantised(loaded: Loaded) -> None:
         m.train()
 
 
-def _mix(loaded: Loaded, dtype: torch.dtype) -> None:
-    """Put all but the visual module into `dtype`; the visual module computes in it on fp32 weights."""
+def _mix(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
+    """Put all but the visual module into `dtype`; the visual module computes in it on fp32 weights.
+
+    Args:
+        device: where the model will be, for the visual module's computation.
+    """
     visual = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
     masters = {p for module in visual for p in module.parameters()}
     for p in loaded.model.parameters():
         if p.is_floating_point() and p not in masters:
             p.data = p.data.to(dtype)
+    kind = loaded.device.type if device == "auto" else torch.device(device).type
     for module in visual:
-        module.forward = torch.autocast(loaded.device.type, dtype)(module.forward)
+        module.forward = torch.autocast(kind, dtype)(module.forward)
 
 
 def model_folder(name: str) -> str:

@@ -44,7 +44,13 @@ def cached_models() -> Path:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Within: fill the folder this yields; then it gets its name. Half a folder never stays."""
+    """Within: fill the folder this yields; then it gets its name. Half a folder never stays.
+
+    Raises:
+        FileExistsError: there is a folder of that name.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already: remove it, or choose another name")
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -15,13 +15,14 @@ import yaml
 
 from vkdlib import paths
 from vkdlib.data import load_benchmark
+from vkdlib.evaluate import open_image
 from vkdlib.families import Family, family_of
 from vkdlib.models import Loaded, visual_parameters
 
 GB = 1e9
 BITS = {"nf4": 4.13, "int8": 8.0}  # a weight with its share of scales
 QUESTION_TOKENS = 30  # a question with its answer and the chat template around it; MLLMU-Bench's mean
-IMAGE = (336, 336)  # pixels, where the data are not at hand
+IMAGE = (336, 336)  # pixels; assumed where the data are not at hand
 
 
 @functools.cache
@@ -60,22 +61,26 @@ def parts(loaded: Loaded) -> dict[str, int]:
     return count
 
 
-def data(benchmark: str, forget_ratio: int) -> dict[str, float]:
-    """Pictures and questions (of all pictures together) to forget and to retain.
+def data(benchmark: str, forget_ratio: int) -> tuple[dict[str, int], list[tuple[int, int]]]:
+    """What there is to train on: pictures and questions (of all pictures together) to forget and to retain,
+    and the pictures' sizes.
 
-    A benchmark that would have to be downloaded is taken from what was published about it.
+    A benchmark that would have to be downloaded is taken from what was published about it; the sizes are
+    not known then.
     """
     known = published()["benchmarks"].get(benchmark)
     if known and not Path(benchmark).is_dir():
         if forget_ratio not in known["forget"]:
             ratios = ", ".join(map(str, known["forget"]))
             raise ValueError(f"forget_ratio is {forget_ratio}; {benchmark} has {ratios}")
-        found = {name: known[name][forget_ratio] for name in ("forget", "retain")}
+        found, sizes = {name: known[name][forget_ratio] for name in ("forget", "retain")}, []
     else:
         split = load_benchmark(benchmark).split(forget_ratio)
         pictures = {n: [x for p in getattr(split, n) for x in p.pictures] for n in ("forget", "retain")}
         found = {n: (len(of), sum(len(x.pairs) for x in of)) for n, of in pictures.items()}
-    return {f"{n} {what}": v for n, of in found.items() for what, v in zip(("pictures", "questions"), of)}
+        sizes = [open_image(x.image).size for of in pictures.values() for x in of]
+    counts = {f"{n} {what}": v for n, of in found.items() for what, v in zip(("pictures", "questions"), of)}
+    return counts, sizes
 
 
 def plan(
@@ -102,12 +107,13 @@ def plan(
         columns part, item, value, unit. Memory is that of one device.
     """
     loaded = without_weights(model)
-    count, of = parts(loaded), data(benchmark, forget_ratio)
+    count, (of, sizes) = parts(loaded), data(benchmark, forget_ratio)
     trained = sum(p.numel() for p in visual_parameters(loaded, layers).values())
     batch_size = min(batch_size, of["forget pictures"])
     retain_batch = retain_batch or batch_size
     steps = max(1, round(epochs * of["forget pictures"] / batch_size))
-    image = loaded.family.tokens(loaded.model.config, *IMAGE)
+    tokens = [loaded.family.tokens(loaded.model.config, *size) for size in sizes or [IMAGE]]
+    image = round(sum(tokens) / len(tokens))
     questions, pictures = (sum(v for k, v in of.items() if what in k) for what in ("questions", "pictures"))
     length = image + questions / pictures * QUESTION_TOKENS
     rows = [("model", name, n, "parameters") for name, n in count.items()]
@@ -115,7 +121,7 @@ def plan(
         ("training", "trained", trained, "parameters"),
         ("training", "steps", steps, "steps"),
         ("training", "pictures a step, to forget and to retain", batch_size + retain_batch, "pictures"),
-        ("training", "tokens of an image", image, "tokens"),
+        ("training", "tokens of an image" + " of 336 x 336, assumed" * (not sizes), image, "tokens"),
         ("training", "tokens of a pack", round(length), "tokens"),
         ("training", "tokens in all", round(steps * (batch_size + retain_batch) * length), "tokens"),
     ]
@@ -124,7 +130,8 @@ def plan(
     used = memory(loaded, count, trained, at_once, length, image, checkpointing, dtype, quantise)
     rows += [("memory", name, round(size / GB, 3), "GB") for name, size in used.items()]
     rows += [("memory", "together", round(sum(used.values()) / GB, 2), "GB")]
-    features = of["retain pictures"] * image * loaded.model.config.get_text_config().hidden_size * 4
+    width = torch.finfo(getattr(torch, dtype)).bits // 8
+    features = of["retain pictures"] * image * loaded.model.config.get_text_config().hidden_size * width
     rows += [("memory", "teacher's features, beside the device", round(features / GB, 3), "GB")]
     if model in published()["models"] and not Path(model).is_dir():
         rows += [("download", model, round(2 * sum(count.values()) / GB, 1), "GB")]

@@ -11,6 +11,7 @@ import pandas as pd
 
 CHOSEN = "ours, chosen on selection people"
 NOT_TRIED = "ours, not tried"
+PICTURES = "ours, not tried: pictures with all their questions (MMUnlearner: 4 single questions)"
 PEERS = "MMUnlearner's README"
 PAPER = "VKD paper, section 4"
 VGID = "VGID paper, section 4"
@@ -64,8 +65,8 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
         "training": {
             "epochs": (5, NOT_TRIED),
             "lr": (1e-5, PEERS),
-            "batch_size": (4, PEERS),
-            "retain_batch": (4, PEERS),
+            "batch_size": (4, PICTURES),
+            "retain_batch": (4, PICTURES),
             "schedule": ("linear", PEERS),
             "weight_decay": (0.0, PEERS),
         },
@@ -88,7 +89,7 @@ PRESETS = {
 
 
 def preset(name: str, part: str, **changes) -> dict:
-    """Settings of a preset with changes; a change that is None leaves the preset's value.
+    """Settings of a preset with changes; None leaves the preset's value, "none" means None.
 
     Args:
         part: "model", "method", "training", "evaluation", or "machine" (what changes no result).
@@ -96,7 +97,8 @@ def preset(name: str, part: str, **changes) -> dict:
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
     values = {field: value for field, (value, _) in PRESETS[name][part].items()}
-    return values | {k: v for k, v in changes.items() if v is not None}
+    changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
+    return values | changes
 
 
 def sources(name: str) -> pd.DataFrame:

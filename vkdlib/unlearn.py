@@ -61,14 +61,16 @@ def unlearn(
         )
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
     parameters = method.scope(loaded)
-    prepared = method.prepare(loaded, tasks, batch_size)
-    hold = Hold(parameters, prepared.held)
+
+    def batch(step: int) -> Tasks:
+        return tasks.batch(step, batch_size, seed, retain_batch)
 
     def gradients(step: int) -> dict[str, float]:
-        batch = tasks.batch(step, batch_size, seed, retain_batch)
-        return combine(loaded, method, prepared, parameters, batch, micro_batch)
+        return combine(loaded, method, prepared, parameters, batch(step), micro_batch)
 
     with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
+        prepared = method.prepare(loaded, tasks, batch_size, micro_batch)
+        hold = Hold(parameters, prepared.held)
         history = training.fit(
             parameters,
             gradients,
@@ -110,7 +112,10 @@ def combine(
     for part in mine:
         backward(*method.keep_terms(loaded, part, batch, prepared.teacher), losses)
     gather_gradients(parameters)
-    parallel.add_up(losses.values())
+    names = sorted(set(parallel.gather(list(losses))))  # a process may have had no pack of some set
+    for name in names:
+        losses.setdefault(name, torch.zeros((), device=loaded.device))
+    parallel.add_up(losses[name] for name in names)
     return {name: value.item() for name, value in losses.items()}
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from vkdlib.benchmark import Benchmark
 from vkdlib.metrics import mcnemar
-from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, visual_parameters
+from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, visual_parameters, weights_hash
 from vkdlib.paths import whole_folder
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.training import fit, linear
@@ -32,7 +32,7 @@ def teach(
     recipe: str,
     *,
     hidden: Sequence[str] = (),
-    epochs: float = 5,
+    epochs: float = 20,
     lr: float = 2e-5,
     batch_size: int = 4,
     seed: int = 0,
@@ -41,16 +41,22 @@ def teach(
 ) -> list[dict]:
     """Fine-tune a base model in place; the adapters are merged into its weights at the end.
 
+    What was learnt is finer than a bf16 weight can hold. So the merged layers are in fp32, and where the
+    model was in half precision they are left on the CPU: save it, and load it again.
+
     Args:
         recipe: one of RECIPES.
         hidden: ids of people whose pictures are not shown (forget_ids, for a retain-only model).
-        epochs, lr, batch_size: defaults of MLLMU-Bench's README; a batch is of pictures.
+        lr: that of MLLMU-Bench's README by default.
+        epochs, batch_size: a batch is of pictures, each with all its questions. (MLLMU-Bench: 5 epochs in
+            batches of 4 single questions, four times as many steps as ours by default.)
         folder: for checkpoints; an interrupted training goes on from there.
     Returns:
         history, one row a step.
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe is {recipe!r}; it must be one of {', '.join(RECIPES)}")
+    base = weights_hash(loaded.model.state_dict())
     tasks = lessons(loaded, data, hidden, text=recipe == "full")
     steps = max(1, round(epochs * len(tasks.retain_vqa) / batch_size))
     with adapters(loaded) as parameters:
@@ -75,7 +81,7 @@ def teach(
                 lr,
                 schedule=linear,
                 folder=folder,
-                identity=f"{recipe} {batch_size} {seed} {sorted(hidden)} {data.hash}",
+                identity=f"{recipe} {batch_size} {seed} {sorted(hidden)} {data.hash} {base}",
                 description="teaching",
             )
 
@@ -113,6 +119,8 @@ def adapters(loaded: Loaded) -> Iterator[dict[str, nn.Parameter]]:
         yield parameters
     finally:
         for name, layer in adapted.items():
+            if layer.get_base_layer().weight.dtype != torch.float32:
+                layer.to("cpu", torch.float32)
             layer.merge()
             parent, _, child = name.rpartition(".")
             setattr(language.get_submodule(parent), child, layer.get_base_layer())

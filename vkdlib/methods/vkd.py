@@ -77,22 +77,29 @@ class VKD:
         """What is trained: vision MLPs and projector; the LLM stays frozen."""
         return visual_parameters(loaded, self.layers)
 
-    def prepare(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Prepared:
+    def prepare(
+        self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None
+    ) -> Prepared:
         """Ask the teacher, prune (Eq. 6-8), then compute the mask of the pruned model (Eq. 9-11).
 
         Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
+
+        Args:
+            micro_batch: packs at a time; None: `batch_size`. It changes no result but by rounding.
         """
-        teacher = teacher_features(loaded, tasks.retain_vqa, batch_size) if self.beta else {}
+        size = micro_batch or batch_size
+        teacher = teacher_features(loaded, tasks.retain_vqa, size) if self.beta else {}
         parameters = self.scope(loaded)
         report, held, mask = {}, {}, None
         if self.prune:
-            neurons = self.choose_neurons(loaded, tasks, batch_size)
+            neurons = self.choose_neurons(loaded, tasks, size)
             pruning.prune(loaded, neurons)
             held = pruned_entries(loaded, neurons, parameters)
             total = sum(n.numel() for n in neurons.values())
             report["pruned"] = sum(int(n.sum()) for n in neurons.values()) / total
         if self.mask:
-            mask = self.choose_weights(loaded, tasks, batch_size)
+            # The reading "batch" depends on the batch, so it has to be whole.
+            mask = self.choose_weights(loaded, tasks, batch_size if self.fisher == "batch" else size)
             report["mask_density"] = masking.density(mask)
             if self.mask_scope == "update":
                 held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
