@@ -31,7 +31,7 @@ TESTBED = {
         "layers": (None, "ours: the deeper half"),
     },
     "training": {
-        "epochs": (25, CHOSEN),
+        "epochs": (50, CHOSEN),
         "lr": (1e-3, CHOSEN),
         "batch_size": (5, CHOSEN),
         "retain_batch": (15, CHOSEN),
