@@ -1,12 +1,13 @@
 """The committed numbers: their layout, their traces, and the README that quotes them."""
 
+import pandas as pd
 import pytest
 
 from vkdlib import paths, runs, tables
 from vkdlib.metrics import wilson
 from vkdlib.presets import preset
 
-RECORDS = ["quickstart", "foundation", "selection", "selection_both", "selection_draws"]
+RECORDS = ["quickstart", "foundation", "selection", "selection_both", "selection_draws", "selection_epochs"]
 
 
 @pytest.fixture(params=RECORDS)
@@ -40,13 +41,13 @@ def test_quickstart_holds_the_three_models():
 def test_foundation_is_whole():
     record = runs.read_records("foundation")
     unlearned = record[record.method == "VKD"]
-    counts = unlearned.groupby(["forget_ratio", "beta"]).seed.nunique()
-    assert set(unlearned.forget_ratio) == {5, 10} and (counts == 3).all() and len(counts) == 4
+    counts = unlearned.groupby(["forget_ratio", "beta", "epochs"]).seed.nunique()
+    assert set(unlearned.forget_ratio) == {5, 10} and (counts == 3).all() and len(counts) == 6
     assert set(record.set) == {"forget", "retain", "test", "real"}
     assert set(record.kind) == {"classification", "cloze", "generation"}
-    qa = record[record.modality == "qa"].drop(columns=["method", "seed", "run", "beta"])
+    qa = record[record.modality == "qa"].drop(columns=["method", "seed", "run", "beta", "epochs"])
     qa = qa[~((record.method == "retain-only").reindex(qa.index))]
-    assert len(qa.drop_duplicates()) == len(qa) / 7  # vanilla and six VKD runs agree to the last digit
+    assert len(qa.drop_duplicates()) == len(qa) / 10  # vanilla and nine VKD runs agree to the last digit
 
 
 def test_readme_quotes_the_record():
@@ -103,3 +104,21 @@ def test_selection_at_both_ratios_picks_what_its_file_says():
     kept = points("probability")[["retain", "real"]].mean(axis=1).groupby(keys).mean()
     best = kept[fits.groupby(keys).all()].idxmax()
     assert dict(zip(keys, best)) == {"epochs": 100, "lr": 1e-3, "beta": 3.0, "d_I": 1.3, "d_F": 10.0}
+
+
+def test_the_shorter_training_is_what_the_last_selection_picks():
+    """Of 20, 25, 30 and 50 epochs, the one with the widest narrowest margin (selection_epochs.yaml)."""
+    draws, epochs = (runs.read_records(name) for name in ("selection_draws", "selection_epochs"))
+    longest = draws[draws.retain_batch == 15].assign(epochs=50.0)
+    rows = pd.concat([epochs, longest, draws[draws.method == "vanilla"]])
+    rows = rows[(rows.modality == "vqa") & (rows.metric == "accuracy")]
+    means = rows.groupby(["method", "forget_ratio", "set", "epochs"], dropna=False).value.mean()
+    vanilla = means["vanilla"].droplevel("epochs").unstack()
+    points = means["VKD"].unstack("set")
+    margins = points[["retain", "real"]] - (vanilla[["retain", "real"]] - 5)
+    margins["forget"] = 35 - points.forget
+    narrowest = margins.min(axis=1).groupby("epochs").min()
+    foundation = runs.read_records("foundation")
+    shorter = foundation.epochs.min()
+    assert sorted(narrowest.index) == [20, 25, 30, 50] and narrowest.idxmax() == shorter
+    assert foundation.epochs.max() == preset("testbed", "training")["epochs"]
