@@ -36,6 +36,20 @@ def test_a_recipe_trains_its_part_and_no_adapter_stays(loaded, few, recipe):
     assert ("qa" in history[0]) == (recipe == "full")
 
 
+def test_what_a_bf16_model_learns_is_not_rounded_away(few):
+    """Merged in fp32 every weight has moved; in bf16 more than half would be what they were."""
+    loaded = load("testbed/llava/base", dtype=torch.bfloat16)
+    names = [n for n, _ in loaded.model.named_parameters() if n.endswith("q_proj.weight")]
+    names = [n for n in names if "language_model" in n]
+    before = {n: loaded.model.get_parameter(n).float() for n in names}
+    vanilla.teach(loaded, few, "lora", epochs=4, lr=1e-4, batch_size=2)
+    for name, old in before.items():
+        new = loaded.model.get_parameter(name)
+        learnt = (new - old).abs()
+        assert new.dtype == torch.float32 and (learnt > 0).float().mean() > 0.99
+        assert (new.bfloat16().float() == old).float().mean() > 0.5
+
+
 def test_hidden_people_are_taught_in_text_only(untrained, few):
     tasks = vanilla.lessons(untrained, few, ["002"], text=True)
     assert [p.key for p in tasks.retain_vqa] == ["001/0", "003/0", "004/0"]

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from vkdlib.benchmark import Benchmark
+from vkdlib.benchmark import Benchmark, Split
 from vkdlib.metrics import mcnemar
 from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, visual_parameters, weights_hash
 from vkdlib.paths import whole_folder
@@ -91,8 +91,7 @@ def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) 
     unknown = sorted(set(hidden) - set(data.people))
     if unknown:
         raise ValueError(f"person {unknown[0]!r} is not in {data.name}")
-    split = data.split(next(iter(data.forget_ids)))
-    everybody = make_tasks(loaded, type(split)((), tuple(data.people.values()), (), frozenset()))
+    everybody = make_tasks(loaded, Split((), tuple(data.people.values()), (), frozenset()))
     shown = tuple(p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden))
     return Tasks((), shown, (), everybody.retain_qa if text else ())
 
