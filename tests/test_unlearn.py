@@ -124,6 +124,15 @@ def test_teacher_is_the_vanilla_model_and_is_asked_once(loaded, tasks, monkeypat
     assert all(torch.equal(asked[0][k], v) for k, v in expected.items())
 
 
+def test_the_teacher_is_asked_about_those_alone_who_will_be_seen(loaded, tasks, monkeypatch):
+    asked, original = [], vkd.teacher_features
+    counted = lambda model, packs, size: asked.extend(packs) or original(model, packs, size)  # noqa: E731
+    monkeypatch.setattr(vkd, "teacher_features", counted)
+    run(loaded, tasks, steps=1)
+    seen = {p.key for p in tasks.batch(0, 2, 0).retain_vqa}
+    assert {p.key for p in asked} == seen and len(asked) == len(seen) < len(tasks.retain_vqa)
+
+
 def test_caught_features_are_the_models_own(untrained, tasks):
     batch = collate(tasks.retain_vqa[:3])
     with torch.no_grad(), caught_features(untrained) as caught:

@@ -1,5 +1,6 @@
 """The four data sets of Eq. 2, as packs: forget and retain, asked with the picture and by name."""
 
+import functools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,10 @@ def _window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pac
     chosen = []
     for at in range(step * size, (step + 1) * size):
         turn, place = divmod(at, len(packs))
-        order = random.Random(f"{seed} {turn}").sample(range(len(packs)), len(packs))
-        chosen.append(packs[order[place]])
+        chosen.append(packs[_order(len(packs), f"{seed} {turn}")[place]])
     return tuple(chosen)
+
+
+@functools.lru_cache(maxsize=64)
+def _order(size: int, seed: str) -> list[int]:
+    return random.Random(seed).sample(range(size), size)

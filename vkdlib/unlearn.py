@@ -68,8 +68,9 @@ def unlearn(
     def gradients(step: int) -> dict[str, float]:
         return combine(loaded, method, prepared, parameters, batch(step), micro_batch)
 
+    mine = {p.key for step in range(steps) for p in batch(step).share(*parallel.processes()).retain_vqa}
     with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
-        prepared = method.prepare(loaded, tasks, batch_size, micro_batch)
+        prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
         hold = Hold(parameters, prepared.held)
         history = training.fit(
             parameters,

@@ -1,6 +1,6 @@
 """VKD, the paper's method: prune neurons, mask weights, fine-tune the visual module under Eq. 3."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +78,12 @@ class VKD:
         return visual_parameters(loaded, self.layers)
 
     def prepare(
-        self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None
+        self,
+        loaded: Loaded,
+        tasks: Tasks,
+        batch_size: int = 4,
+        micro_batch: int | None = None,
+        kept: Collection[str] | None = None,
     ) -> Prepared:
         """Ask the teacher, prune (Eq. 6-8), then compute the mask of the pruned model (Eq. 9-11).
 
@@ -86,9 +91,12 @@ class VKD:
 
         Args:
             micro_batch: packs at a time; None: `batch_size`. It changes no result but by rounding.
+            kept: keys of the retain packs that will be seen here; None: all. The others' features would
+                only take memory.
         """
         size = micro_batch or batch_size
-        teacher = teacher_features(loaded, tasks.retain_vqa, size) if self.beta else {}
+        asked = [p for p in tasks.retain_vqa if kept is None or p.key in kept]
+        teacher = teacher_features(loaded, asked, size) if self.beta else {}
         parameters = self.scope(loaded)
         report, held, mask = {}, {}, None
         if self.prune:
