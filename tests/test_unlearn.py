@@ -126,7 +126,11 @@ def test_teacher_is_the_vanilla_model_and_is_asked_once(loaded, tasks, monkeypat
 
 def test_the_teacher_is_asked_about_those_alone_who_will_be_seen(loaded, tasks, monkeypatch):
     asked, original = [], vkd.teacher_features
-    counted = lambda model, packs, size: asked.extend(packs) or original(model, packs, size)  # noqa: E731
+
+    def counted(model, packs, size):
+        asked.extend(packs)
+        return original(model, packs, size)
+
     monkeypatch.setattr(vkd, "teacher_features", counted)
     run(loaded, tasks, steps=1)
     seen = {p.key for p in tasks.batch(0, 2, 0).retain_vqa}
