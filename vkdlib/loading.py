@@ -63,11 +63,7 @@ def load(
         if "safetensor" not in type(error).__name__.lower():
             raise
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
-    # Many tokenizers do not know how long a text the model takes.
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context:
-        tokenizer = processor.tokenizer
-        tokenizer.model_max_length = min(tokenizer.model_max_length, context)
+    _limit_context(model, processor)
     model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
     loaded = Loaded(model.eval(), processor, family, name)
     if quantise:
@@ -77,6 +73,14 @@ def load(
     if half and not quantise and device != "auto":
         model.to(device)
     return loaded
+
+
+def _limit_context(model, processor) -> None:
+    """Tell the tokenizer how long a text the model takes; many do not know."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context:
+        tokenizer = processor.tokenizer
+        tokenizer.model_max_length = min(tokenizer.model_max_length, context)
 
 
 def unquantised(config, family: Family) -> list[str]:

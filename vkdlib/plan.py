@@ -21,7 +21,7 @@ from vkdlib.models import Loaded, visual_parameters
 
 GB = 1e9
 BITS = {"nf4": 4.13, "int8": 8.0}  # a weight with its share of scales
-QUESTION_TOKENS = 30  # a question with its answer and the chat template around it; MLLMU-Bench's mean
+QUESTION_TOKENS = 30  # a question with its answer and the chat template around it; an estimate
 IMAGE = (336, 336)  # pixels; assumed where the data are not at hand
 
 

@@ -48,17 +48,7 @@ def unlearn(
     Returns:
         history (one row a step), and what the method reports of its preparation.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
-    if not tasks.forget_vqa or not tasks.retain_vqa:
-        raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
-    smallest = min(batch_size, retain_batch or batch_size, len(tasks.forget_vqa), len(tasks.retain_vqa))
-    processes = parallel.processes()[1]
-    if smallest < processes:
-        raise ValueError(
-            f"{processes} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
-            "start fewer processes"
-        )
+    _check(tasks, schedule, batch_size, retain_batch or batch_size)
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
     parameters = method.scope(loaded)
 
@@ -86,6 +76,21 @@ def unlearn(
             description="unlearning",
         )
     return history, prepared.report
+
+
+def _check(tasks: Tasks, schedule: str, batch_size: int, retain_batch: int) -> None:
+    """Raise ValueError for what could not be trained."""
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
+    if not tasks.forget_vqa or not tasks.retain_vqa:
+        raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
+    smallest = min(batch_size, retain_batch, len(tasks.forget_vqa), len(tasks.retain_vqa))
+    processes = parallel.processes()[1]
+    if smallest < processes:
+        raise ValueError(
+            f"{processes} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
+            "start fewer processes"
+        )
 
 
 def combine(
