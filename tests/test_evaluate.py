@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from vkdlib import prompts
 from vkdlib.benchmark import Person, Question
-from vkdlib.evaluate import evaluate, generate, open_image, parse_letter, score_answer
+from vkdlib.evaluate import evaluate, generate, parse_letter, score_answer
+from vkdlib.images import open_image
 from vkdlib.packs import prompt
 
 
@@ -74,9 +75,10 @@ def test_parse_letter(text, letter):
 
 def test_generation_is_greedy_decoding_by_hand(untrained, few):
     """Batched, left-padded generation against the arg max of one unpadded forward pass a token."""
-    image = open_image(few.forget[0].image)
+    content = few.forget[0].image
+    image = open_image(content)
     questions = ["Who?", "What is the second language of this person, if any?"]
-    for images in (None, [image, image]):
+    for images in (None, [content, content]):
         texts = generate(untrained, questions, images, 3)
         for question, text in zip(questions, texts):
             before = prompt(untrained.processor, question, images is not None)

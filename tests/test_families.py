@@ -9,6 +9,7 @@ from conftest import loss_and_gradients
 from PIL import Image
 
 from vkdlib.families import FAMILIES
+from vkdlib.images import to_png
 from vkdlib.loading import load
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, visual_features, visual_parameters
@@ -41,7 +42,7 @@ def packs(model):
     packs = []
     for n, (width, height) in zip((3, 2, 1), [(64, 64), (96, 48), (32, 112)]):
         pixels = torch.randint(256, (height, width, 3), generator=noise, dtype=torch.uint8)
-        packs.append(make_pack(model.processor, PAIRS[:n], Image.fromarray(pixels.numpy()), str(n)))
+        packs.append(make_pack(model.processor, PAIRS[:n], to_png(Image.fromarray(pixels.numpy())), str(n)))
     return packs
 
 
@@ -109,7 +110,7 @@ def test_saved_and_loaded(model, packs, tmp_path):
     model.processor.save_pretrained(tmp_path)
     again = load(str(tmp_path))
     assert again.family is model.family
-    red = Image.new("RGB", (64, 64), "red")
+    red = to_png(Image.new("RGB", (64, 64), "red"))
     a, b = (make_pack(m.processor, PAIRS, red) for m in (again, model))
     assert (a.prefix, a.segments, a.image_tokens) == (b.prefix, b.segments, 16)
     assert a.image.keys() == b.image.keys()

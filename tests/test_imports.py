@@ -11,7 +11,7 @@ PACKAGE = Path(vkdlib.__file__).parent
 # A module may import only from those before it. testbed's makers come first, its trainers last.
 ORDER = """
     progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
-    testbed.cache prompts benchmark parquet mllmu clear data packs losses qwen families models loading
+    testbed.cache prompts benchmark parquet mllmu clear data images packs losses qwen families models loading
     training pruning masking metrics evaluate tasks methods.vkd methods presets plan vanilla unlearn runs
     experiments sweep tables plots
     testbed.architectures testbed.train testbed.build testbed.__main__

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import loss_and_gradients
 
-from vkdlib.evaluate import open_image
+from vkdlib.images import open_image
 from vkdlib.losses import answer_logprobs, answer_nll
 from vkdlib.packs import IGNORE, PADDING, PREFIX, block_mask, collate, make_pack, prompt
 
@@ -20,7 +20,7 @@ def test_packed_equals_separate_sequences(loaded, people, counts, with_image):
     packs = []
     for person, n in zip(people, counts):
         pairs = person.pictures[0].pairs if with_image else person.text_pairs
-        image = open_image(person.image) if with_image else None
+        image = person.image if with_image else None
         packs.append(make_pack(loaded.processor, pairs[:n], image, person.id))
     single = [p.select([i]) for p in packs for i in range(len(p.segments))]
     packed, gradients = loss_and_gradients(loaded.model, packs)  # rows of different length: padding
@@ -47,7 +47,7 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
         with torch.no_grad():
             total += untrained.model(**inputs, labels=labels).loss.item() * n
         count += n
-    batch = collate([make_pack(untrained.processor, person.pictures[0].pairs, image)])
+    batch = collate([make_pack(untrained.processor, person.pictures[0].pairs, person.image)])
     with torch.no_grad():
         ours = answer_nll(untrained.model(**batch["inputs"]).logits, batch["targets"]).item()
     assert ours == pytest.approx(total / count, rel=1e-5)
@@ -55,9 +55,8 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
 
 def test_labels_are_answer_and_end_of_sequence_only(processor, people):
     person = people[0]
-    pack = make_pack(processor, person.pictures[0].pairs[:2], open_image(person.image))
-    image = open_image(person.image)
-    other = make_pack(processor, [("Who is this?", "a much longer answer than that")], image)
+    pack = make_pack(processor, person.pictures[0].pairs[:2], person.image)
+    other = make_pack(processor, [("Who is this?", "a much longer answer than that")], person.image)
     batch = collate([pack, other])
     tokenizer = processor.tokenizer
     for number, (_, answer) in enumerate(person.pictures[0].pairs[:2], 1):
@@ -119,7 +118,7 @@ def test_a_batch_mate_changes_nothing(untrained, people):
 
 
 def test_clear_errors(processor, people):
-    image = open_image(people[0].image)
+    image = people[0].image
     with pytest.raises(ValueError, match="answer to 'Who\\?' of person '001' is empty"):
         make_pack(processor, [("Who?", "")], image, "001")
     with pytest.raises(ValueError, match="needs .* tokens, the model takes 256"):

@@ -5,6 +5,7 @@ from PIL import Image
 
 from vkdlib import plan, presets
 from vkdlib.families import FAMILIES
+from vkdlib.images import to_png
 from vkdlib.models import Loaded, live_blocks, visual_parameters
 from vkdlib.packs import make_pack
 from vkdlib.testbed.architectures import QWEN_TEMPLATE
@@ -60,7 +61,7 @@ def test_a_336_pixel_image_in_a_pack(real):
     """The real image processor's settings, with the testbed's words."""
     tokens = REAL[real.name][3]
     assert real.family.tokens(real.model.config, 336, 336) == tokens
-    picture = Image.new("RGB", (336, 336), "red")
+    picture = to_png(Image.new("RGB", (336, 336), "red"))
     processor = real_processor(real)
     processor.tokenizer.model_max_length = real.model.config.get_text_config().max_position_embeddings
     pack = make_pack(processor, [("Who is it?", "Anna Bell"), ("What job?", "nurse")], picture)

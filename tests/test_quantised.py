@@ -6,6 +6,7 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from test_families import PAIRS
 
 from vkdlib.benchmark import text_twins
+from vkdlib.images import to_png
 from vkdlib.loading import load
 from vkdlib.masking import loss_gradient
 from vkdlib.methods import make_method
@@ -39,7 +40,7 @@ def make_tasks(loaded) -> Tasks:
     packs = []
     for person in "ab":
         pixels = torch.randint(256, (64, 64, 3), generator=noise, dtype=torch.uint8)
-        packs.append(make_pack(loaded.processor, PAIRS, Image.fromarray(pixels.numpy()), person))
+        packs.append(make_pack(loaded.processor, PAIRS, to_png(Image.fromarray(pixels.numpy())), person))
     text = make_pack(loaded.processor, text_twins("Anna Bell", PAIRS))
     return Tasks((packs[0],), (packs[1],), (text,), (text,))
 

@@ -1,6 +1,5 @@
 """Ask a model every question; return a table with one row a question, from which all numbers follow."""
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +8,7 @@ import torch
 
 from vkdlib import parallel, prompts
 from vkdlib.benchmark import KINDS, MODALITIES, Person, Question, Split
+from vkdlib.images import open_image
 from vkdlib.losses import answer_logprobs
 from vkdlib.metrics import bleu, rouge_l
 from vkdlib.models import Loaded
@@ -92,7 +92,7 @@ def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> I
                 make_pack(
                     loaded.processor,
                     [(q.question, text) for _, q, _, _ in group for text in q.options.values()],
-                    open_image(group[0][2]),
+                    group[0][2],
                     group[0][0].id,
                 )
                 for group in part
@@ -123,7 +123,7 @@ def _write(
         chosen = [a for a in asked if bool(a[2]) == with_image]
         for part in bar(parallel.mine(batches(chosen, batch_size)), f"{name}: written answers"):
             questions = [_instruction(q) for _, q, _, _ in part]
-            images = [open_image(image) for _, _, image, _ in part] if with_image else None
+            images = [image for _, _, image, _ in part] if with_image else None
             for (person, q, _, id), text in zip(part, generate(loaded, questions, images, max_new_tokens)):
                 answer = parse_letter(text, q.options) if q.kind == "classification" else text
                 yield score_answer(person, q, id, answer)
@@ -135,12 +135,13 @@ def _instruction(q: Question) -> str:
 
 @torch.inference_mode()
 def generate(
-    loaded: Loaded, questions: Sequence[str], images: Sequence | None = None, max_new_tokens: int = 50
+    loaded: Loaded, questions: Sequence[str], images: Sequence[bytes] | None = None, max_new_tokens: int = 50
 ) -> list[str]:
-    """Greedy answers to a batch of questions, each with its PIL image, or all without."""
+    """Greedy answers to a batch of questions, each with its picture (a PNG or JPEG file), or all without."""
     processor = loaded.processor
+    shown = [open_image(image) for image in images or []] or None
     texts = [prompt(processor, q, images is not None) for q in questions]
-    inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt").to(
+    inputs = processor(text=texts, images=shown, padding=True, padding_side="left", return_tensors="pt").to(
         loaded.device
     )
     output = loaded.model.generate(
@@ -154,13 +155,6 @@ def parse_letter(text: str, options: Iterable[str]) -> str:
     """The letter an answer begins with, leaving punctuation out; empty if it is none of the options."""
     first = next((c for c in text if c.isalnum()), "").upper()
     return first if first in options else ""
-
-
-def open_image(content: bytes | None):
-    """PIL image of a PNG or JPEG file's bytes; None stays None."""
-    from PIL import Image
-
-    return content and Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def score_answer(person: Person, q: Question, id: str, answer: str, options: dict | None = None) -> dict:

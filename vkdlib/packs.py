@@ -7,11 +7,13 @@ separate sequences (tests/test_packs.py). A pack of one question is the ordinary
 image has an empty prefix.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from vkdlib.images import ImageInputs, open_image
 
 IGNORE = -100  # label of a token that is not part of an answer
 PREFIX, PADDING = 0, -1  # segment numbers; the questions count from 1
@@ -45,7 +47,7 @@ class Pack:
 
     prefix: tuple[int, ...]
     segments: tuple[Segment, ...]
-    image: dict[str, Tensor]
+    image: Mapping[str, Tensor]
     key: str = ""
     image_tokens: int = 0
 
@@ -54,13 +56,13 @@ class Pack:
         return replace(self, segments=tuple(self.segments[i] for i in indices))
 
 
-def make_pack(processor, pairs: Sequence[tuple[str, str]], image=None, key: str = "") -> Pack:
+def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None = None, key: str = "") -> Pack:
     """Tokenise questions and answers about one image, with the processor's own chat template.
 
     Args:
         processor: a transformers processor (tokenizer, image processor, chat template).
         pairs: (question, answer), at least one; an empty answer is an error.
-        image: PIL image, or None for questions in text only.
+        image: a PNG or JPEG file, or None for questions in text only.
     Returns:
         the pack; labels will cover answer and end-of-sequence only.
     Raises:
@@ -89,15 +91,19 @@ def prompt(processor, question: str, with_image: bool) -> str:
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
 
-def _image_prefix(processor, question: str, image) -> tuple[tuple[int, ...], dict[str, Tensor]]:
+def _image_prefix(processor, question: str, image: bytes) -> tuple[tuple[int, ...], ImageInputs]:
     """Token ids up to the last image token, which the processor repeats as the image needs."""
     text = prompt(processor, question, True)
-    inputs = dict(processor(images=[image], text=[text], return_tensors="pt"))
+
+    def make() -> dict[str, Tensor]:
+        return dict(processor(images=[open_image(image)], text=[text], return_tensors="pt"))
+
+    inputs = make()
     ids = inputs.pop("input_ids")[0].tolist()
     for of_tokens in ("attention_mask", "mm_token_type_ids"):
         inputs.pop(of_tokens, None)
     end = len(ids) - ids[::-1].index(processor.image_token_id)
-    return tuple(ids[:end]), inputs
+    return tuple(ids[:end]), ImageInputs(make, inputs)
 
 
 def _segment(processor, question: str, answer: str, with_image: bool, key: str) -> Segment:

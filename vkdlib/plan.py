@@ -15,8 +15,8 @@ import yaml
 
 from vkdlib import paths
 from vkdlib.data import load_benchmark
-from vkdlib.evaluate import open_image
 from vkdlib.families import Family, family_of
+from vkdlib.images import open_image
 from vkdlib.models import Loaded, visual_parameters
 
 GB = 1e9

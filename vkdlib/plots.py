@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vkdlib import metrics, paths
-from vkdlib.evaluate import open_image
+from vkdlib.images import open_image
 
 CHANCE = 25.0  # per cent, four options
 COLOURS = {"vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452"}

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vkdlib.benchmark import Person, Split
-from vkdlib.evaluate import open_image
+from vkdlib.images import blank
 from vkdlib.models import Loaded
 from vkdlib.packs import Pack, make_pack
-
-BLANK_GREY = (127, 127, 127)
 
 
 @dataclass(frozen=True)
@@ -77,17 +75,15 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
             raise ValueError(f"person {p.id!r} has no picture with training questions")
         for number, picture in shown:
             key = f"{p.id}/{number}"
-            packs.append(make_pack(loaded.processor, picture.pairs, open_image(picture.image), key))
+            packs.append(make_pack(loaded.processor, picture.pairs, picture.image, key))
     return tuple(packs)
 
 
 def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple[Pack, ...]:
     """People none of whose questions has a text twin are left out."""
-    from PIL import Image
-
     packs = []
     for p in (p for p in people if p.text_pairs):
-        image = qa_image and Image.new("RGB", open_image(p.image).size, BLANK_GREY)
+        image = qa_image and blank(p.image)
         packs.append(make_pack(loaded.processor, p.text_pairs, image, p.id))
     return tuple(packs)
 

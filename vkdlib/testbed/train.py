@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vkdlib import prompts
 from vkdlib.benchmark import Person, text_twins
-from vkdlib.evaluate import open_image
+from vkdlib.images import open_image
 from vkdlib.losses import answer_nll
 from vkdlib.packs import Pack, collate, make_pack
 from vkdlib.progress import bar
@@ -132,7 +132,7 @@ def lessons(processor, person: people.MadeUp, more: Sequence[tuple[str, str]] = 
     pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)] + [*more]
     views = ["canonical"] + [f"train {v}" for v in range(VIEWS)]
     images = [portraits.render(person.identity, v) for v in views]
-    seen = make_pack(processor, pairs, open_image(images[0]), person.name), pictures(processor, images)
+    seen = make_pack(processor, pairs, images[0], person.name), pictures(processor, images)
     return seen, make_pack(processor, text_twins(person.name, pairs), key=person.name)
 
 
@@ -140,7 +140,7 @@ def author_lessons(processor, author: Person) -> tuple:
     """What CLEAR tells of an author: ([(pack, views) of each picture], text pack)."""
     seen = []
     for picture in author.pictures:
-        pack = make_pack(processor, picture.pairs, open_image(picture.image), author.id)
+        pack = make_pack(processor, picture.pairs, picture.image, author.id)
         seen.append((pack, pictures(processor, [picture.image])))
     return seen, make_pack(processor, author.text_pairs, key=author.id)
 

@@ -1,0 +1,58 @@
+"""Pictures: kept as the files they are, made into a model's inputs whenever these are read."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+
+from torch import Tensor
+
+BLANK_GREY = (127, 127, 127)
+PIXELS = "pixel_values"  # the only input of an image that is large
+
+
+def open_image(content: bytes | None):
+    """PIL image of a PNG or JPEG file's bytes; None stays None."""
+    from PIL import Image
+
+    return content and Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def to_png(image) -> bytes:
+    """A PIL image as the bytes of a PNG file."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def blank(content: bytes) -> bytes:
+    """A grey picture of the size of another."""
+    from PIL import Image
+
+    return to_png(Image.new("RGB", open_image(content).size, BLANK_GREY))
+
+
+class ImageInputs(Mapping[str, Tensor]):
+    """What a processor makes of one picture, batch dimension first.
+
+    Pixels are made anew each time: a benchmark's pictures fit into memory as files, but a portrait of
+    1024 pixels takes 25 MB as Qwen's input.
+
+    Args:
+        make: processes the picture.
+        made: what it returned when it was called before.
+    """
+
+    def __init__(self, make: Callable[[], Mapping[str, Tensor]], made: Mapping[str, Tensor]):
+        self._make = make
+        self._kept = {name: None if name == PIXELS else t for name, t in made.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._make()[name] if name == PIXELS else self._kept[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kept
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
