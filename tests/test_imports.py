@@ -11,9 +11,10 @@ PACKAGE = Path(vkdlib.__file__).parent
 # A module may import only from those before it. testbed's makers come first, its trainers last.
 ORDER = """
     progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
-    testbed.cache prompts benchmark parquet mllmu clear data images packs losses qwen families models loading
-    training pruning masking metrics evaluate tasks methods.vkd methods presets plan vanilla unlearn runs
-    experiments sweep tables plots
+    testbed.cache prompts benchmark parquet mllmu clear data images packs losses qwen families models
+    loading training pruning masking metrics evaluate tasks
+    methods.common methods.ga methods.ga_diff methods.kl_min methods.npo methods.manu methods.mmunlearner
+    methods.vkd methods presets plan vanilla unlearn runs experiments sweep tables plots
     testbed.architectures testbed.train testbed.build testbed.__main__
 """.split()
 

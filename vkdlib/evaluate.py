@@ -9,10 +9,9 @@ import torch
 from vkdlib import parallel, prompts
 from vkdlib.benchmark import KINDS, MODALITIES, Person, Question, Split
 from vkdlib.images import open_image
-from vkdlib.losses import answer_logprobs
 from vkdlib.metrics import bleu, rouge_l
-from vkdlib.models import Loaded
-from vkdlib.packs import batches, collate, make_pack, prompt, to_device
+from vkdlib.models import Loaded, segment_logprobs
+from vkdlib.packs import batches, make_pack, prompt
 from vkdlib.progress import bar
 
 PROTOCOLS = ("likelihood", "generate")
@@ -98,21 +97,10 @@ def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> I
                 for group in part
             ]
             for group, sums in zip(part, segment_logprobs(loaded, packs)):
-                scores = iter(sums)
+                scores = iter(sums.tolist())
                 for person, q, _, id in group:
                     options = {key: next(scores) for key in q.options}
                     yield score_answer(person, q, id, max(options, key=options.get), options)
-
-
-def segment_logprobs(loaded: Loaded, packs: Sequence) -> list[list[float]]:
-    """For each pack, the summed log-probability of each question's answer."""
-    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])
-    sums = []
-    for row, pack in enumerate(packs):
-        of = batch["segments"][row]
-        sums.append([tokens[row, of == n].sum().item() for n in range(1, len(pack.segments) + 1)])
-    return sums
 
 
 def _write(

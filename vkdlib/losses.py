@@ -30,6 +30,28 @@ def answer_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     return -tokens.view_as(targets)
 
 
+def answer_kl(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+    """KL(teacher || student) of the next-token distributions, mean over answer tokens, in nats.
+
+    Args:
+        student: (B, K, V) logits with gradient, of the K positions that `packs.collate` keeps.
+        teacher: (B, K, V) logits of the model to agree with.
+        targets: (B, K), IGNORE where there is no answer token.
+    """
+    answered = targets != IGNORE
+    ours, wanted = (F.log_softmax(logits[answered].float(), -1) for logits in (student, teacher))
+    return F.kl_div(ours, wanted, reduction="batchmean", log_target=True)
+
+
+def npo_loss(now: Tensor, then: Tensor, beta: float) -> Tensor:
+    """Negative preference optimisation: -(2/beta) log sigmoid(-beta (now - then)), mean over questions.
+
+    Args:
+        now, then: (Q,) log-probability of each question's whole answer under model and reference.
+    """
+    return -2 / beta * F.logsigmoid(-beta * (now - then)).mean()
+
+
 def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
     """Eq. 4: L_VKD = ||f_vqa^r - t_vqa^r||², squared distance of visual features on retain images.
 

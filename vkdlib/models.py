@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.families import Family
-from vkdlib.losses import answer_nll
+from vkdlib.losses import answer_logprobs, answer_nll
 from vkdlib.packs import Pack, answer_tokens, collate, to_device
 
 
@@ -40,6 +40,11 @@ def live_blocks(loaded: Loaded) -> list[nn.Module]:
     """Blocks of the vision tower whose output is used, first to last."""
     blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
     return list(blocks[: loaded.family.live(loaded.model, len(blocks))])
+
+
+def language_blocks(loaded: Loaded) -> list[nn.Module]:
+    """Blocks of the language model, first to last; every decoder of transformers calls them so."""
+    return list(loaded.family.language(loaded.model).layers)
 
 
 def mlp_output(block: nn.Module) -> nn.Linear:
@@ -82,6 +87,18 @@ def batch_nll(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack] | Non
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
     share = answer_tokens(packs) / answer_tokens(whole or packs)
     return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"]) * share
+
+
+def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
+    """For each pack, (questions,): the summed log-probability of each question's answer."""
+    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])
+    sums = []
+    for row, pack in enumerate(packs):
+        of = batch["segments"][row]
+        numbers = range(1, len(pack.segments) + 1)
+        sums.append(torch.stack([tokens[row, of == n].sum() for n in numbers]))
+    return sums
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ def unlearn(
     """
     _check(tasks, schedule, batch_size, retain_batch or batch_size)
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
+    steps = steps if method.trains else 0
     parameters = method.scope(loaded)
 
     def batch(step: int) -> Tasks:
@@ -111,7 +112,7 @@ def combine(
     losses: dict[str, Tensor] = {}
     mine = list(batch.share(*parallel.processes()).parts(micro_batch))
     for part in (p for p in mine if p.forget_vqa):
-        backward(*method.forget_terms(loaded, part, batch), losses)
+        backward(*method.forget_terms(loaded, part, batch, prepared.teacher), losses)
     for name, m in (prepared.mask or {}).items():
         if parameters[name].grad is not None:
             parameters[name].grad *= m

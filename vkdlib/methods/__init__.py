@@ -2,9 +2,25 @@
 what it makes ready (`prepare`), and its named loss terms: those that the mask applies to (`forget_terms`)
 and the others (`keep_terms`)."""
 
+from dataclasses import fields
+
+from vkdlib.methods.ga import GA
+from vkdlib.methods.ga_diff import GADiff
+from vkdlib.methods.kl_min import KLMin
+from vkdlib.methods.manu import MANU
+from vkdlib.methods.mmunlearner import MMUnlearner
+from vkdlib.methods.npo import NPO
 from vkdlib.methods.vkd import VKD
 
-METHODS = {"VKD": VKD}
+METHODS = {
+    "GA": GA,
+    "GA_Diff": GADiff,
+    "KL_Min": KLMin,
+    "NPO": NPO,
+    "MANU": MANU,
+    "MMUnlearner": MMUnlearner,
+    "VKD": VKD,
+}
 
 
 def make_method(name: str, **settings):
@@ -15,7 +31,7 @@ def make_method(name: str, **settings):
     """
     if name not in METHODS:
         raise ValueError(f"method is {name!r}; there are: {', '.join(METHODS)}")
-    known = METHODS[name].__dataclass_fields__
+    known = [f.name for f in fields(METHODS[name])]
     for setting in settings:
         if setting not in known:
             raise ValueError(f"{name} has no setting {setting!r}; it has: {', '.join(known)}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from vkdlib import masking, pruning
 from vkdlib.losses import output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
+from vkdlib.methods.common import Prepared, reaching, trained_parameters
 from vkdlib.models import (
     Loaded,
     batch_nll,
@@ -16,29 +17,11 @@ from vkdlib.models import (
     live_blocks,
     mlp_output,
     visual_features,
-    visual_parameters,
 )
 from vkdlib.packs import Pack, batches
 from vkdlib.tasks import Tasks
 
 MASK_SCOPES = ("forget", "update")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a method makes ready before its first step.
-
-    Attributes:
-        mask: m of Eq. 5, name -> bool; None lets every weight forget.
-        held: entries that must not move at all, name -> bool.
-        teacher: person -> (tokens, C) projector output of the vanilla model.
-        report: what to tell the user (neurons pruned, density of the mask).
-    """
-
-    mask: Weights | None
-    held: Weights
-    teacher: dict[str, Tensor]
-    report: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -56,6 +39,7 @@ class VKD:
         mask_scope: "forget": m multiplies the gradient of the forget term, as Eq. 5 is written.
             "update": masked weights do not move at all.
         reduction: of Eq. 4, see `losses.vkd_loss`.
+        trained: "visual", as the method is ("F" in the paper's ablation), or "all" ("B").
     """
 
     alpha: float = 1.25
@@ -68,14 +52,16 @@ class VKD:
     fisher: str = "summed"
     mask_scope: str = "forget"
     reduction: str = "mean"
+    trained: str = "visual"
+    trains = True  # not a setting: steps are taken
 
     def __post_init__(self):
         if self.mask_scope not in MASK_SCOPES:
             raise ValueError(f"mask_scope is {self.mask_scope!r}; it must be one of {MASK_SCOPES}")
 
     def scope(self, loaded: Loaded) -> dict[str, torch.nn.Parameter]:
-        """What is trained: vision MLPs and projector; the LLM stays frozen."""
-        return visual_parameters(loaded, self.layers)
+        """What is trained: vision MLPs and projector, unless `trained` says otherwise."""
+        return trained_parameters(loaded, self.trained, self.layers)
 
     def prepare(
         self,
@@ -122,15 +108,18 @@ class VKD:
         return pruning.neurons_to_prune(pruning.importance_ratio(*measured), self.d_I)
 
     def choose_weights(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Weights:
-        """Eq. 9 to 11. QA without an image reaches no weight in scope and is left out."""
-        kept = [tasks.retain_vqa, with_image(tasks.forget_qa), with_image(tasks.retain_qa)]
+        """Eq. 9 to 11."""
+        kept = [
+            tasks.retain_vqa,
+            *(reaching(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)),
+        ]
         above, below = (
             masking.fisher(loaded, sets, self.scope(loaded), self.fisher, batch_size)
             for sets in ([tasks.forget_vqa], kept)
         )
         return masking.weight_mask(masking.saliency_ratio(above, below), self.d_F)
 
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):
         """The masked part of Eq. 5: (-alpha L_vqa^f, its named losses).
 
         Args:
@@ -147,9 +136,9 @@ class VKD:
             with caught_features(loaded) as caught:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
-            packs = with_image(getattr(part, name))
+            packs = reaching(getattr(part, name), self.trained)
             if packs:
-                named[name] = batch_nll(loaded, packs, with_image(getattr(batch, name)))
+                named[name] = batch_nll(loaded, packs, reaching(getattr(batch, name), self.trained))
         qa = (named.get("forget_qa", 0.0), named.get("retain_qa", 0.0))
         output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
         if not self.beta or not part.retain_vqa:
@@ -163,11 +152,6 @@ class VKD:
 def image_tokens(packs: Sequence[Pack]) -> int:
     """Number of image tokens of some packs."""
     return sum(p.image_tokens for p in packs)
-
-
-def with_image(packs: Sequence[Pack]) -> list[Pack]:
-    """Packs that have an image; the others reach no weight of the visual module."""
-    return [p for p in packs if p.image]
 
 
 @torch.no_grad()

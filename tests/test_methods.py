@@ -1,0 +1,223 @@
+"""The baselines: each loss against its closed form, what moves, what is pruned."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vkdlib.losses import answer_kl, npo_loss
+from vkdlib.methods import METHODS, make_method
+from vkdlib.methods.manu import MANU, modality_scores, projections, statistics, top_share
+from vkdlib.methods.npo import answers
+from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output
+from vkdlib.packs import IGNORE, collate
+from vkdlib.tasks import Tasks
+from vkdlib.unlearn import combine, unlearn
+
+TRAINED = [name for name, method in METHODS.items() if method.trains]
+
+
+def method_of(name, **settings):
+    return make_method(name, **({"reference": "vanilla"} if name == "NPO" else {}), **settings)
+
+
+def gradients(loaded, tasks, method, batch=None):
+    """The combined gradient of one step: name in the model -> tensor; and the named losses."""
+    parameters = method.scope(loaded)
+    prepared = method.prepare(loaded, tasks)
+    losses = combine(loaded, method, prepared, parameters, batch or tasks.batch(0, 2, 0))
+    found = {n: p.grad for n, p in loaded.model.named_parameters() if p.grad is not None}
+    loaded.model.zero_grad()
+    return found, losses
+
+
+def gradient_of(loaded, loss):
+    loaded.model.zero_grad()
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in loaded.model.named_parameters() if p.grad is not None}
+    loaded.model.zero_grad()
+    return found
+
+
+def assert_close(got, expected, tolerance=1e-5):
+    largest = max(g.abs().max().item() for g in expected.values())
+    for name, e in expected.items():
+        assert torch.allclose(got.get(name, torch.zeros_like(e)), e, atol=tolerance * largest), name
+
+
+def copied(loaded):
+    return type(loaded)(copy.deepcopy(loaded.model), loaded.processor, loaded.family, loaded.name)
+
+
+def test_ga_and_ga_diff_are_the_signed_losses(loaded, tasks):
+    batch = tasks.batch(0, 2, 0)
+    up = gradient_of(loaded, -batch_nll(loaded, batch.forget_vqa))
+    assert_close(gradients(loaded, tasks, make_method("GA"))[0], up)
+    both = gradient_of(loaded, batch_nll(loaded, batch.retain_vqa) - batch_nll(loaded, batch.forget_vqa))
+    assert_close(gradients(loaded, tasks, make_method("GA_Diff"))[0], both)
+
+
+def test_ga_diff_is_vkd_without_its_parts(loaded, tasks):
+    """Eq. 2 with everything trained, but for what it asks in text."""
+    silent = Tasks(tasks.forget_vqa, tasks.retain_vqa, (), ())
+    plain = make_method("VKD", alpha=1.0, beta=0.0, prune=False, mask=False, trained="all")
+    assert_close(gradients(loaded, silent, plain)[0], gradients(loaded, silent, make_method("GA_Diff"))[0])
+
+
+def test_text_counts_when_the_language_model_is_trained(loaded, tasks):
+    plain = {"beta": 0.0, "prune": False, "mask": False}
+    _, visual = gradients(loaded, tasks, make_method("VKD", **plain))
+    got, losses = gradients(loaded, tasks, make_method("VKD", alpha=1.5, trained="all", **plain))
+    assert visual.keys() == {"forget_vqa", "retain_vqa"}
+    assert losses.keys() == {"forget_vqa", "retain_vqa", "forget_qa", "retain_qa"}
+    batch = tasks.batch(0, 2, 0)
+    f, r, fq, rq = (batch_nll(loaded, packs) for packs in vars(batch).values())
+    assert_close(got, gradient_of(loaded, -1.5 * f + r + fq + rq))
+
+
+def test_kl_is_that_of_torch_and_counts_answer_tokens_only():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
+    targets = torch.tensor([[1, 2, IGNORE, 3, IGNORE], [4, IGNORE, IGNORE, IGNORE, IGNORE]])
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    by_hand = (p * (p / q).log()).sum(-1)[targets != IGNORE].mean()
+    assert torch.allclose(answer_kl(student, teacher, targets), by_hand)
+    assert answer_kl(teacher, teacher, targets).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_kl_min_starts_as_ga_and_then_pulls_back(loaded, tasks):
+    """At the vanilla model the KL is at its minimum; away from it, it is that to a second model."""
+    method, vanilla = make_method("KL_Min"), copied(loaded)
+    up = gradients(loaded, tasks, make_method("GA"))[0]
+    got, losses = gradients(loaded, tasks, method)
+    assert losses["retain_kl"] == pytest.approx(0, abs=1e-6)
+    assert_close(got, up, 1e-4)
+    prepared = method.prepare(loaded, tasks)
+    with torch.no_grad():
+        for p in loaded.model.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    batch = tasks.batch(0, 2, 0)
+    loss, _ = method.keep_terms(loaded, batch, batch, prepared.teacher)
+    asked = collate(batch.retain_vqa)
+    wanted = vanilla.model(**asked["inputs"]).logits
+    expected = answer_kl(loaded.model(**asked["inputs"]).logits, wanted, asked["targets"])
+    assert expected.item() > 1e-4
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_npo_closed_form_and_limit():
+    now, then = torch.tensor([-1.0, -5.0]), torch.tensor([-2.0, -5.0])
+    by_hand = [2 / 0.4 * math.log(1 + (math.exp(n - t)) ** 0.4) for n, t in zip(now, then)]
+    assert npo_loss(now, then, 0.4).item() == pytest.approx(sum(by_hand) / 2, rel=1e-6)
+    now.requires_grad_(True)
+    npo_loss(now, then, 1e-4).backward()
+    assert torch.allclose(now.grad, torch.full((2,), 0.5), atol=1e-3)  # of the mean log-probability: GA
+
+
+def test_npo_asks_its_reference_once_and_per_question(loaded, tasks):
+    reference = answers(loaded, tasks.forget_vqa, 2)
+    assert {k: len(v) for k, v in reference.items()} == {p.key: 4 for p in tasks.forget_vqa}
+    inputs = collate([tasks.forget_vqa[0].select([2])])
+    logp = F.log_softmax(loaded.model(**inputs["inputs"]).logits[0], -1)
+    alone = logp.gather(1, inputs["targets"][0, :, None]).sum().item()
+    assert reference[tasks.forget_vqa[0].key][2].item() == pytest.approx(alone, rel=1e-5)
+    losses = gradients(loaded, tasks, make_method("NPO", reference="vanilla", beta=0.4))[1]
+    assert losses["npo"] == pytest.approx(2 / 0.4 * math.log(2), rel=1e-6)  # model = reference
+    with pytest.raises(ValueError, match="name or folder"):
+        make_method("NPO").prepare(loaded, tasks)
+
+
+def test_mmunlearner_masks_the_forget_term_alone(loaded, tasks):
+    method = make_method("MMUnlearner", alpha=1.5)
+    mask = method.prepare(loaded, tasks).mask
+    assert set(mask) == set(method.scope(loaded))
+    assert any("language_model" in n and m.any() for n, m in mask.items())
+    assert any("vision_tower" in n and m.any() for n, m in mask.items())
+    batch = tasks.batch(0, 2, 0)
+    up = gradient_of(loaded, -1.5 * batch_nll(loaded, batch.forget_vqa))
+    down = gradient_of(loaded, batch_nll(loaded, batch.retain_vqa))
+    got = gradients(loaded, tasks, method)[0]
+    assert_close(got, {n: mask[n] * up[n] + down[n] for n in up})
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("trained", ["visual", "all"])
+def test_every_method_trains_what_it_says(loaded, tasks, name, trained):
+    method = method_of(name, trained=trained)
+    before = copy.deepcopy(loaded.model.state_dict())
+    history, _ = unlearn(loaded, tasks, method, epochs=4 / 3, lr=1e-2, batch_size=2)
+    assert len(history) == 2
+    moved = {n for n, p in loaded.model.state_dict().items() if not torch.equal(p, before[n])}
+    assert any("language_model" in n for n in moved) == (trained == "all")
+    blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
+    assert len(blocks) > len(live_blocks(loaded))  # there is a dead one
+    assert not any(f"layers.{len(blocks) - 1}." in n and "vision" in n for n in moved)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_micro_batches_change_no_gradient(loaded, tasks, name):
+    method = method_of(name)
+    prepared = method.prepare(loaded, tasks)
+    with torch.no_grad():  # away from where KL and NPO start
+        for p in method.scope(loaded).values():
+            p.mul_(1.01)
+    found = []
+    for size in (None, 1):
+        combine(loaded, method, prepared, method.scope(loaded), tasks.batch(0, 3, 0), size)
+        found.append({n: p.grad.clone() for n, p in loaded.model.named_parameters() if p.grad is not None})
+        loaded.model.zero_grad()
+    assert_close(found[1], found[0], 1e-4)
+
+
+def test_half_precision_is_refused_for_the_whole_model(loaded):
+    loaded.model.get_input_embeddings().bfloat16()
+    with pytest.raises(ValueError, match='trained="all" needs the whole model in fp32'):
+        make_method("GA").scope(loaded)
+    assert make_method("GA", trained="visual").scope(loaded)
+    with pytest.raises(ValueError, match="trained is 'language'"):
+        make_method("GA", trained="language").scope(loaded)
+
+
+def test_manu_measures_every_token_of_both_modalities(loaded, tasks):
+    outputs = projections(loaded, 1)
+    last = mlp_output(language_blocks(loaded)[-1])
+    caught = []
+    hook = last.register_forward_pre_hook(lambda _, args: caught.append(args[0][0].detach()))
+    for p in tasks.forget_qa:
+        loaded.model(**collate([p])["inputs"])
+    hook.remove()
+    z = torch.cat(caught)
+    expected = torch.stack([z.abs().mean(0), z.std(0, correction=0), z.square().mean(0).sqrt()])
+    got = statistics(loaded, tasks.forget_qa, outputs, 3)  # padded together
+    assert set(got) == {f"language.{len(language_blocks(loaded)) - 1}"}
+    assert torch.allclose(next(iter(got.values())).float(), expected, atol=1e-5)
+    assert set(statistics(loaded, tasks.forget_vqa, outputs, 2)) == set(outputs)
+
+
+def test_manu_scores_and_picks():
+    ones = torch.ones(3, 2)
+    scores = modality_scores(
+        [{"a": 2 * ones, "b": ones}, {"a": 4 * ones}], [{"a": ones, "b": ones}, {"a": ones}]
+    )
+    assert torch.allclose(scores["a"], torch.tensor([9.0, 9.0]), atol=1e-3)
+    assert torch.allclose(scores["b"], torch.tensor([3.0, 3.0]), atol=1e-3)
+    chosen = top_share({"a": torch.tensor([1.0, 5.0]), "b": torch.tensor([4.0, 0.0])}, 0.5)
+    assert {n: c.tolist() for n, c in chosen.items()} == {"a": [False, True], "b": [True, False]}
+
+
+def test_manu_prunes_and_trains_nothing(loaded, tasks):
+    before = copy.deepcopy(loaded.model.state_dict())
+    history, report = unlearn(loaded, tasks, MANU(share=0.1), epochs=5, lr=1e-2, batch_size=2)
+    assert history == [] and set(report) == {"pruned_vision", "pruned_language"}
+    zeroed = 0
+    for weight in MANU(share=0.1).scope(loaded).values():
+        zeroed += int((weight == 0).all(0).sum())
+    outputs = projections(loaded, None).values()
+    assert zeroed == round(0.1 * sum(m.in_features for m in outputs))
+    moved = {n for n, p in loaded.model.state_dict().items() if not torch.equal(p, before[n])}
+    names = {p: n for n, p in loaded.model.named_parameters()}
+    assert moved <= {names[m.weight] for m in outputs}
+    with pytest.raises(ValueError, match="share is 2"):
+        make_method("MANU", share=2)

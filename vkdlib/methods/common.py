@@ -1,0 +1,74 @@
+"""What the methods have in common: what is trained, what is prepared, the two losses they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from vkdlib.masking import Weights
+from vkdlib.models import Loaded, batch_nll, live_blocks, visual_parameters
+from vkdlib.packs import Pack
+from vkdlib.tasks import Tasks
+
+TRAINED = ("visual", "all")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a method makes ready before its first step.
+
+    Attributes:
+        mask: m of Eq. 5, name -> bool; None lets every weight forget.
+        held: entries that must not move at all, name -> bool.
+        teacher: what the method compares with, by whom or what it is of.
+        report: what to tell the user (neurons pruned, density of the mask).
+    """
+
+    mask: Weights | None = None
+    held: Weights = field(default_factory=dict)
+    teacher: dict = field(default_factory=dict)
+    report: dict[str, float] = field(default_factory=dict)
+
+
+def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) -> dict[str, nn.Parameter]:
+    """The weights that a method may change: name -> parameter.
+
+    Args:
+        trained: "visual": the vision MLPs and the projector (VKD's way). "all": the whole model (the VKD
+            paper's way for its baselines), but for vision blocks whose output nobody reads.
+        layers: how many of the deepest live vision blocks, for "visual".
+    """
+    if trained not in TRAINED:
+        raise ValueError(f"trained is {trained!r}; it must be one of {', '.join(TRAINED)}")
+    if trained == "visual":
+        return visual_parameters(loaded, layers)
+    blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
+    dead = {p for block in list(blocks)[len(live_blocks(loaded)) :] for p in block.parameters()}
+    found = {n: p for n, p in loaded.model.named_parameters() if p not in dead}
+    fixed = [n for n, p in found.items() if p.dtype != torch.float32]
+    if fixed:
+        raise ValueError(
+            f'trained="all" needs the whole model in fp32, and {fixed[0]} is {found[fixed[0]].dtype}: load '
+            'it with dtype float32 and without quantise, or use trained="visual"'
+        )
+    return found
+
+
+def reaching(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:
+    """The packs whose loss has a gradient: without an image, none reaches the visual module."""
+    return [p for p in packs if p.image] if trained == "visual" else packs
+
+
+def ascend(loaded: Loaded, part: Tasks, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+    """(-L_vqa^f, its named loss): gradient ascent on the forget people's pictures."""
+    loss = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
+    return -loss, {"forget_vqa": loss}
+
+
+def descend(loaded: Loaded, part: Tasks, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+    """(L_vqa^r, its named loss): ordinary training on the retain people's pictures."""
+    if not part.retain_vqa:
+        return torch.zeros((), device=loaded.device), {}
+    loss = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
+    return loss, {"retain_vqa": loss}
