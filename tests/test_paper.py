@@ -1,0 +1,79 @@
+"""The published numbers, and what can be said of them by arithmetic."""
+
+import pandas as pd
+import pytest
+
+from vkdlib.paper import published
+from vkdlib.paper.audit import audit, chance, reachable, repeated_rows, swapped
+
+
+def test_every_table_is_whole():
+    cells = published()
+    sizes = cells.groupby(["paper", "table"]).size().to_dict()
+    vgid = {"1": 16, "2": 24, "3": 270, "4": 63, "5": 36, "6": 36, "7": 15, "8": 270, "9": 270}
+    vkd = {"1": 192, "2": 12, "3": 48, "4": 42}
+    assert sizes == {("vkd", t): n for t, n in vkd.items()} | {("vgid", t): n for t, n in vgid.items()}
+    where = list(cells.columns[:11])
+    assert not cells.duplicated(where).any()
+    shares = cells[cells.metric == "accuracy"].number
+    assert shares.between(0, 100).all() and cells[cells.metric == "rouge_l"].number.between(0, 1).all()
+
+
+def test_a_relearning_gain_is_the_difference_of_its_row():
+    table = published("vkd", 4).pivot(index=["modality", "method"], columns="condition", values="number")
+    assert (table.AG - (table.Epoch5 - table.Original)).abs().max() < 0.05
+
+
+def test_a_cell_reads_as_printed():
+    ours = published("vkd", 1).query("model == 'LLaVA-1.5-7B' and method == 'Ours' and benchmark == 'CLEAR'")
+    assert ours.value.tolist() == ["34.2", "0.349", "49.6", "0.346", "52.8", "84.8"]
+    with pytest.raises(ValueError, match="table is 5; there are: 1, 2, 3, 4"):
+        published("vkd", 5)
+
+
+@pytest.mark.parametrize(
+    "value, n, fits",
+    [
+        ("45.8", 120, True),  # 55 of 120
+        ("45.8", 125, False),
+        ("38.4", 125, True),
+        ("19.56", 46, True),  # 9 of 46, cut
+        ("19.57", 46, True),  # and rounded
+        ("19.58", 46, False),
+        ("18.83", 120, False),
+        ("100.0", 7, True),
+        ("0.0", 7, True),
+        ("50", 3, False),
+        ("67", 3, True),
+        ("66", 3, True),
+    ],
+)
+def test_reachable(value, n, fits):
+    assert reachable(value, n) is fits
+
+
+def test_reachable_agrees_with_counting():
+    for n in (7, 48, 125):
+        possible = {f"{round(100 * k / n, 1):.1f}" for k in range(n + 1)}
+        assert {v for v in (f"{i / 10:.1f}" for i in range(1001)) if reachable(v, n)} >= possible
+    assert chance(125) == pytest.approx(126 / 1001)  # every eighth of a per cent has one decimal
+
+
+def test_the_audit_tells_what_is_not_reachable():
+    table = audit()
+    assert len(table) == 540
+    vkd = table.query("paper == 'vkd' and table == '1' and benchmark == 'MLLMU-Bench' and modality == 'vqa'")
+    assert vkd[~vkd.reachable].value.tolist() == ["45.8", "29.8", "42.8"]
+    assert set(table.n) >= {"125", "188", "367", "151", "120", "46/48"}
+    assert "AG" not in set(table.condition)
+
+
+def test_rows_that_are_printed_twice_or_exchanged():
+    pairs = {(r.a, r.b) for r in repeated_rows().itertuples()}
+    assert ("vkd table 1 LLaVA-1.5-7B MLLMU-Bench GA_Diff", "vkd table 3 B") in pairs
+    rmu = ("vgid table 8 LLaVA-1.5-7B MLLMU-Bench RMU", "vgid table 9 Qwen2.5-VL-3B MLLMU-Bench RMU")
+    assert rmu in pairs
+    found = swapped()
+    assert set(found.method) == {"RMU"} and set(found.model) == {"LLaVA-1.5-13B"}
+    assert sorted(found.table.unique()) == ["8", "9"]
+    assert isinstance(found, pd.DataFrame) and set(found.set) == {"forget", "test"}
