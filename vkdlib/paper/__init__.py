@@ -18,8 +18,8 @@ PAPERS = {
 
 
 def published(paper: str | None = None, table: int | None = None) -> pd.DataFrame:
-    """Published cells: columns paper, table, model, benchmark, forget_ratio, method, condition, set, modality,
-    kind, metric, value, spread, all text, and `number`, the value as a float (NaN for words).
+    """Published cells: columns paper, table, model, benchmark, forget_ratio, method, condition, set,
+    modality, kind, metric, value, spread, all text, and `number`, the value as a float (NaN for words).
 
     Args:
         paper: "vkd" or "vgid"; None: both.

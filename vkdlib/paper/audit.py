@@ -86,7 +86,7 @@ def repeated_rows(least: int = 6) -> pd.DataFrame:
 
 
 def swapped() -> pd.DataFrame:
-    """Rows of VGID's tables in which cloze and classification fit if they are exchanged, and do not as printed.
+    """Rows of VGID's tables in which cloze and classification fit if exchanged, and not as printed.
 
     Returns:
         one row a table's row and set: paper, table, model, method, set, cloze, classification as printed.
