@@ -27,8 +27,10 @@ SHIPPED = (
     "llava-mllmu/retain-only-5",
     "llava-mllmu/retain-only-10",
     "llava-clear/vanilla",
+    "llava-clear/retain-only-5",
     "qwen2-vl/base",
     "qwen2-vl-mllmu/vanilla",
+    "qwen2-vl-mllmu/retain-only-5",
 )
 
 
