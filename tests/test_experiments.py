@@ -110,3 +110,15 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
 def test_other_errors_are_not_taken_for_memory():
     with pytest.raises(RuntimeError, match="shape"), experiments.enough_memory("training", "batch_size"):
         torch.ones(2).view(3)
+
+
+def test_what_a_method_is_compared_with():
+    task = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "forget_ratio": 10, "select": False}
+    npo = task | {"method": "NPO", "settings": {}}
+    assert experiments.reference(npo) == "testbed/llava-mllmu/retain-only-10"
+    assert experiments.reference(npo | {"settings": {"reference": "vanilla"}}) is None
+    assert experiments.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
+    with pytest.raises(ValueError, match='reference="vanilla"'):
+        experiments.reference(npo | {"select": True})
+    assert experiments.reference(task | {"method": "VKD", "settings": {}}) is None
+    assert experiments.reference(task | {"method": "vanilla", "settings": {}}) is None

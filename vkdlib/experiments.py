@@ -83,6 +83,9 @@ def run(
     }
     if precision and precision != {"dtype": "float32", "quantise": None}:
         config["precision"] = precision
+    compared = reference(config)
+    if compared:
+        config["reference"] = weights_hash(load(compared).model.state_dict())
     split = data.split(forget_ratio)
     split = split.for_selection(draw) if select else split
     with _open(experiment, config) as this:
@@ -122,7 +125,8 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fi
     c = run.config
     history, report, delta = [], {}, None
     if c["method"] not in REFERENCES:
-        chosen = make_method(c["method"], **c["settings"])
+        compared = {"reference": reference(c)} if reference(c) else {}
+        chosen = make_method(c["method"], **c["settings"] | compared)
         scope = set(chosen.scope(loaded).values())
         trained = {n: p for n, p in loaded.model.named_parameters() if p in scope}
         before = {n: p.detach().cpu().clone() for n, p in trained.items()}
@@ -184,6 +188,18 @@ def checkpoint(model: str, benchmark: str, method: str, forget_ratio: int) -> st
         return f"{model}/base" if model.startswith("testbed/") else model
     kind = f"retain-only-{forget_ratio}" if method == "retain-only" else "vanilla"
     return f"{model}-{benchmark.split('/')[-1]}/{kind}"
+
+
+def reference(config: dict) -> str | None:
+    """The model that a run's method compares with (NPO), beside the one it starts from; None: no other."""
+    if config["method"] in REFERENCES:
+        return None
+    name = getattr(make_method(config["method"], **config["settings"]), "reference", None)
+    if name == "retain-only":
+        if config["select"]:
+            raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
+        return checkpoint(config["model"], config["benchmark"], "retain-only", config["forget_ratio"])
+    return None if name == "vanilla" else name
 
 
 def load_unlearned(run: Run) -> Loaded:
