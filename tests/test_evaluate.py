@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 
 from vkdlib import prompts
 from vkdlib.benchmark import Person, Question
-from vkdlib.evaluate import evaluate, generate, parse_letter, score_answer
+from vkdlib.evaluate import PICTURES, evaluate, generate, parse_letter, score_answer
 from vkdlib.images import open_image
 from vkdlib.packs import prompt
 
@@ -114,3 +115,19 @@ def test_prompts_of_the_benchmark():
 def test_unknown_protocol(untrained, few):
     with pytest.raises(ValueError, match="protocol is 'guess'; it must be one of likelihood"):
         evaluate(untrained, few, protocol="guess")
+
+
+def test_without_the_picture_all_pictures_get_the_same_answer(untrained, few):
+    """Blank and hidden pictures: no face can make a difference, and none of the questions is left out."""
+    options = {"kinds": ["classification"], "modalities": ["vqa"]}
+    asked = {how: evaluate(untrained, few, pictures=how, **options) for how in PICTURES}
+    for how, table in asked.items():
+        assert table.question.tolist() == asked["shown"].question.tolist()
+        test = table[table.set == "test"]
+        scores = test.options.map(lambda o: json.loads(o)["A"])
+        spread = scores.groupby(test.question.str.split("/view").str[0]).agg(np.ptp).max()
+        assert (spread < 1e-4) == (how != "shown")
+    a, b = (asked[how].options.map(lambda o: json.loads(o)["A"]) for how in ("blank", "hidden"))
+    assert (a - b).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="pictures is 'none'"):
+        evaluate(untrained, few, pictures="none")

@@ -1,20 +1,21 @@
 """Ask a model every question; return a table with one row a question, from which all numbers follow."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 import torch
 
 from vkdlib import parallel, prompts
 from vkdlib.benchmark import KINDS, MODALITIES, Person, Question, Split
-from vkdlib.images import open_image
+from vkdlib.images import blank, open_image
 from vkdlib.metrics import bleu, rouge_l
 from vkdlib.models import Loaded, segment_logprobs
 from vkdlib.packs import batches, make_pack, prompt
 from vkdlib.progress import bar
 
 PROTOCOLS = ("likelihood", "generate")
+PICTURES = {"shown": lambda image: image, "blank": blank, "hidden": lambda image: None}
 COLUMNS = [
     "set", "kind", "modality", "person", "question", "answer", "gold", "score", "bleu", "options",
 ]  # fmt: skip
@@ -27,6 +28,7 @@ def evaluate(
     kinds: Sequence[str] = KINDS,
     modalities: Sequence[str] = MODALITIES,
     protocol: str = "likelihood",
+    pictures: str = "shown",
     batch_size: int = 16,
     max_new_tokens: int = 50,
 ) -> pd.DataFrame:
@@ -37,6 +39,8 @@ def evaluate(
         protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the
             largest summed log-probability. "generate": the letter that the model writes, zero-shot; an
             answer without a letter is wrong, and its `answer` is empty.
+        pictures: "shown"; "blank": a grey one of the same size instead; "hidden": the same questions
+            without any. What is answered then is known without the face.
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
@@ -45,9 +49,11 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
+    if pictures not in PICTURES:
+        raise ValueError(f"pictures is {pictures!r}; it must be one of {', '.join(PICTURES)}")
     rows: list[dict] = []
     for name, people in split.reported().items():
-        asked = list(_asked(name, people, kinds, modalities))
+        asked = list(_asked(name, people, kinds, modalities, PICTURES[pictures]))
         place = {id: number for number, (*_, id) in enumerate(asked)}
         by_likelihood = [protocol == "likelihood" and a[1].kind == "classification" for a in asked]
         chosen = [a for a, likely in zip(asked, by_likelihood) if likely]
@@ -64,7 +70,7 @@ def evaluate(
 Asked = tuple[Person, Question, bytes | None, str]  # whom, what, with which picture, row's id
 
 
-def _asked(name: str, people: Iterable[Person], kinds, modalities) -> Iterable[Asked]:
+def _asked(name: str, people: Iterable[Person], kinds, modalities, show: Callable) -> Iterable[Asked]:
     """Every question with the picture it is asked about. The test set has other pictures, no text."""
     for person in people:
         for q in person.questions:
@@ -72,9 +78,9 @@ def _asked(name: str, people: Iterable[Person], kinds, modalities) -> Iterable[A
                 continue
             if name == "test":
                 views = enumerate(person.test_images) if q.modality == "vqa" else ()
-                yield from ((person, q, image, f"{q.id}/view{v}") for v, image in views)
+                yield from ((person, q, show(image), f"{q.id}/view{v}") for v, image in views)
             else:
-                image = person.pictures[q.picture].image if q.modality == "vqa" else None
+                image = show(person.pictures[q.picture].image) if q.modality == "vqa" else None
                 yield person, q, image, q.id
 
 

@@ -25,7 +25,13 @@ from vkdlib.runs import Run, apply_delta, changed_weights, open_run
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
 
-REFERENCES = ("base", "vanilla", "retain-only")  # models that are evaluated as they are
+REFERENCES = {  # models that are evaluated as they are -> which pictures they are asked with
+    "base": "shown",
+    "vanilla": "shown",
+    "retain-only": "shown",
+    "vanilla, blank picture": "blank",
+    "vanilla, no picture": "hidden",
+}
 
 
 def run(
@@ -144,7 +150,12 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fi
         delta = changed_weights(loaded, before)
     with enough_memory("evaluation", "evaluation_batch"):
         predictions = evaluate(
-            loaded, split, kinds=c["kinds"], protocol=c["protocol"], batch_size=evaluation_batch
+            loaded,
+            split,
+            kinds=c["kinds"],
+            protocol=c["protocol"],
+            pictures=REFERENCES.get(c["method"], "shown"),
+            batch_size=evaluation_batch,
         )
     if parallel.processes()[0] == 0:
         run.finish(predictions, history, report, delta, c["weights"])
