@@ -12,7 +12,7 @@ PACKAGE = Path(vkdlib.__file__).parent
 ORDER = """
     progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
     testbed.cache prompts benchmark parquet mllmu clear data images packs losses qwen families models
-    loading training pruning masking metrics evaluate tasks
+    adapters loading training pruning masking metrics evaluate tasks
     methods.common methods.ga methods.ga_diff methods.kl_min methods.npo methods.manu methods.mmunlearner
     methods.vkd methods paper paper.audit presets plan vanilla unlearn runs experiments sweep compare
     tables plots

@@ -11,8 +11,9 @@ from vkdlib.losses import answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.manu import MANU, modality_scores, projections, statistics, top_share
 from vkdlib.methods.npo import answers
-from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output
+from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
 from vkdlib.packs import IGNORE, collate
+from vkdlib.runs import apply_delta, changed_weights, save_delta
 from vkdlib.tasks import Tasks
 from vkdlib.unlearn import combine, unlearn
 
@@ -169,6 +170,31 @@ def test_micro_batches_change_no_gradient(loaded, tasks, name):
         found.append({n: p.grad.clone() for n, p in loaded.model.named_parameters() if p.grad is not None})
         loaded.model.zero_grad()
     assert_close(found[1], found[0], 1e-4)
+
+
+@pytest.mark.parametrize("name", ["GA_Diff", "KL_Min", "MMUnlearner"])
+def test_adapters_alone_move_and_are_kept_in_a_run(loaded, tasks, name, tmp_path):
+    vanilla, inputs = copied(loaded), collate(tasks.retain_vqa)["inputs"]
+    answers_before, base_hash = loaded.model(**inputs).logits, weights_hash(loaded.model.state_dict())
+    method = method_of(name, trained="lora")
+    scope = method.scope(loaded)
+    assert torch.equal(loaded.model(**inputs).logits, answers_before)  # they start at zero
+    for part in ("language_model", "vision_tower", "projector"):
+        assert any(part in n for n in scope), part
+    before = {n: p.detach().clone() for n, p in loaded.model.named_parameters()}
+    unlearn(loaded, tasks, method, epochs=4 / 3, lr=1e-2, batch_size=2)
+    delta = changed_weights(loaded, before)
+    assert delta and all("lora_" in n for n in delta) and set(delta) <= set(scope)
+    save_delta(tmp_path / "delta.safetensors", delta, base_hash)
+    apply_delta(vanilla, tmp_path / "delta.safetensors")
+    assert torch.equal(vanilla.model(**inputs).logits, loaded.model(**inputs).logits)
+    assert not torch.equal(loaded.model(**inputs).logits, answers_before)
+
+
+def test_pruned_neurons_and_adapters_exclude_each_other():
+    with pytest.raises(ValueError, match="set prune=False"):
+        make_method("VKD", trained="lora")
+    assert make_method("VKD", trained="lora", prune=False)
 
 
 def test_half_precision_is_refused_for_the_whole_model(loaded):

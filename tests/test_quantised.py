@@ -121,3 +121,22 @@ def test_a_layer_that_escapes_quantisation_is_noticed(folder, monkeypatch):
 def test_unknown_quantisation():
     with pytest.raises(ValueError, match="quantise is 'nf5'; it must be None or one of nf4, int8"):
         load("anything", quantise="nf5")
+
+
+def test_adapters_learn_beside_quantised_weights(folder):
+    """What a baseline that trains the whole model is at 7B: the weights below it stay as they are."""
+    loaded = load(folder, quantise="nf4", dtype=torch.bfloat16)
+    tasks, method = make_tasks(loaded), make_method("GA_Diff", trained="lora")
+    with pytest.raises(ValueError, match='use trained="lora"'):
+        make_method("GA_Diff").scope(loaded)
+    before = answers(loaded, tasks.forget_vqa)
+    weights = {n: p.clone() for n, p in loaded.model.named_parameters()}
+    scope = method.scope(loaded)
+    assert torch.equal(answers(loaded, tasks.forget_vqa), before)
+    for module in (loaded.family.language, loaded.family.tower, loaded.family.projector):
+        assert set(module(loaded.model).parameters()) & set(scope.values())
+    history, _ = unlearn(loaded, tasks, method, epochs=3, lr=1e-3)
+    assert len(history) == 3 and not torch.equal(answers(loaded, tasks.forget_vqa), before)
+    now = {n.replace(".base_layer", ""): p for n, p in loaded.model.named_parameters()}
+    assert all(torch.equal(now[n], p) for n, p in weights.items())
+    assert any(p.abs().sum() for n, p in scope.items() if "lora_B" in n)

@@ -17,6 +17,14 @@ PAPER = "VKD paper, section 4"
 VGID = "VGID paper, section 4"
 FITS = "ours, to fit one card of 24 GB (not tried)"
 
+AS_WRITTEN = {
+    "prune": (True, PAPER),
+    "mask": (True, PAPER),
+    "layers": (None, "ours: the deeper half"),
+    "fisher": ("summed", "VKD paper, Eq. 9 as written"),
+    "mask_scope": ("forget", "VKD paper, Eq. 5 as written"),
+    "reduction": ("mean", "ours"),
+}
 TESTBED = {
     "model": {
         "model": ("testbed/llava", "ours"),
@@ -28,7 +36,7 @@ TESTBED = {
         "beta": (3.0, CHOSEN),
         "d_I": (1.3, CHOSEN),
         "d_F": (1.0, CHOSEN),
-        "layers": (None, "ours: the deeper half"),
+        **AS_WRITTEN,
     },
     "training": {
         "epochs": (50, CHOSEN),
@@ -60,7 +68,7 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
             "beta": (0.3, PAPER),
             "d_I": (1.3, NOT_TRIED),
             "d_F": (1.0, NOT_TRIED),
-            "layers": (None, "ours: the deeper half"),
+            **AS_WRITTEN,
         },
         "training": {
             "epochs": (5, NOT_TRIED),
@@ -88,15 +96,18 @@ PRESETS = {
 }
 
 
-def preset(name: str, part: str, **changes) -> dict:
+def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     """Settings of a preset with changes; None leaves the preset's value, "none" means None.
 
     Args:
         part: "model", "method", "training", "evaluation", or "machine" (what changes no result).
+        method: whose settings "method" are; others than VKD keep their defaults.
     """
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
     values = {field: value for field, (value, _) in PRESETS[name][part].items()}
+    if part == "method" and method != "VKD":
+        values = {}
     changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
     return values | changes
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import vkdlib
 from vkdlib import metrics, paths
+from vkdlib.adapters import attached
 from vkdlib.models import Loaded, file_hash, weights_hash
 from vkdlib.paths import whole
 from vkdlib.training import write_csv
@@ -230,6 +231,8 @@ def apply_delta(loaded: Loaded, file: Path) -> None:
                 "load the vanilla model that the run started from"
             )
         delta = {name: saved.get_tensor(name) for name in saved.keys()}
+    if any("lora_" in name for name in delta):
+        attached(loaded)
     loaded.model.load_state_dict(delta, strict=False)
 
 

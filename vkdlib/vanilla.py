@@ -6,14 +6,12 @@ cannot remove it. "full" trains the visual module too and teaches the same facts
 one kind of vanilla model need not hold for the other, so report both.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import nn
 
+from vkdlib.adapters import adapters, attach, merge
 from vkdlib.benchmark import Benchmark, Split
 from vkdlib.metrics import mcnemar
 from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, visual_parameters, weights_hash
@@ -22,7 +20,6 @@ from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.training import fit, linear
 
 RECIPES = ("lora", "full")
-RANK, ALPHA = 16, 16  # of the adapters, as in MLLMU-Bench's code; its dropout of 0.05 is left out
 SIGNIFICANT = 0.05
 
 
@@ -59,7 +56,10 @@ def teach(
     base = weights_hash(loaded.model.state_dict())
     tasks = lessons(loaded, data, hidden, text=recipe == "full")
     steps = max(1, round(epochs * len(tasks.retain_vqa) / batch_size))
-    with adapters(loaded) as parameters:
+    language = loaded.family.language(loaded.model)
+    attach([language])
+    try:
+        parameters = adapters(language)
         if recipe == "full":
             parameters |= visual_parameters(loaded)
 
@@ -84,6 +84,8 @@ def teach(
                 identity=f"{recipe} {batch_size} {seed} {sorted(hidden)} {data.hash} {base}",
                 description="teaching",
             )
+    finally:
+        merge(language)
 
 
 def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> Tasks:
@@ -94,35 +96,6 @@ def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) 
     everybody = make_tasks(loaded, Split((), tuple(data.people.values()), (), frozenset()))
     shown = tuple(p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden))
     return Tasks((), shown, (), everybody.retain_qa if text else ())
-
-
-@contextmanager
-def adapters(loaded: Loaded) -> Iterator[dict[str, nn.Parameter]]:
-    """Within: LoRA adapters (fp32) on all linear layers of the language model, and nowhere else.
-
-    The adapters are put into the language model itself, because names are matched by their ends: on the
-    whole model they would also hit the vision tower. Afterwards they are merged and gone.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer
-
-    language = loaded.family.language(loaded.model)
-    names = sorted({n.rsplit(".", 1)[-1] for n, m in language.named_modules() if isinstance(m, nn.Linear)})
-    torch.manual_seed(0)
-    inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=names), language)
-    adapted = {n: m for n, m in language.named_modules() if isinstance(m, LoraLayer)}
-    parameters = {n: p for n, p in language.named_parameters() if "lora_" in n}
-    for p in parameters.values():
-        p.data = p.data.float()
-    try:
-        yield parameters
-    finally:
-        for name, layer in adapted.items():
-            if layer.get_base_layer().weight.dtype != torch.float32:
-                layer.to("cpu", torch.float32)
-            layer.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(language.get_submodule(parent), child, layer.get_base_layer())
 
 
 def save(loaded: Loaded, folder: Path) -> Path:

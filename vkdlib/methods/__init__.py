@@ -1,6 +1,6 @@
 """Unlearning methods by name. Each is a frozen record of its settings which says what it trains (`scope`),
 what it makes ready (`prepare`), and its named loss terms: those that the mask applies to (`forget_terms`)
-and the others (`keep_terms`)."""
+and the others (`keep_terms`). One that does not train (`trains`) has no terms."""
 
 from dataclasses import fields
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from vkdlib.adapters import attached
 from vkdlib.masking import Weights
 from vkdlib.models import Loaded, batch_nll, live_blocks, visual_parameters
 from vkdlib.packs import Pack
 from vkdlib.tasks import Tasks
 
-TRAINED = ("visual", "all")
+TRAINED = ("visual", "all", "lora")
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,16 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
 
     Args:
         trained: "visual": the vision MLPs and the projector (VKD's way). "all": the whole model (the VKD
-            paper's way for its baselines), but for vision blocks whose output nobody reads.
+            paper's way for its baselines), but for vision blocks whose output nobody reads. "lora": the same
+            layers by adapters, which are put into the model: what a 7B model allows.
         layers: how many of the deepest live vision blocks, for "visual".
     """
     if trained not in TRAINED:
         raise ValueError(f"trained is {trained!r}; it must be one of {', '.join(TRAINED)}")
     if trained == "visual":
         return visual_parameters(loaded, layers)
+    if trained == "lora":
+        return attached(loaded)
     blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
     dead = {p for block in list(blocks)[len(live_blocks(loaded)) :] for p in block.parameters()}
     found = {n: p for n, p in loaded.model.named_parameters() if p not in dead}
@@ -50,7 +54,7 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
     if fixed:
         raise ValueError(
             f'trained="all" needs the whole model in fp32, and {fixed[0]} is {found[fixed[0]].dtype}: load '
-            'it with dtype float32 and without quantise, or use trained="visual"'
+            'it with dtype float32 and without quantise, or use trained="lora"'
         )
     return found
 

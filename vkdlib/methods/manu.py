@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.methods.common import Prepared
-from vkdlib.methods.ga import GA
 from vkdlib.models import Loaded, language_blocks, live_blocks, mlp_output
 from vkdlib.packs import Pack, batches, collate, to_device
 from vkdlib.tasks import Tasks
@@ -16,7 +15,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
-class MANU(GA):
+class MANU:
     """Zero the share of MLP neurons with the largest I(forget) / I(retain) (Liu et al. 2025).
 
     I is taken over tokens, as mean |z|, as standard deviation and as root mean square, and the three ratios
@@ -33,7 +32,7 @@ class MANU(GA):
 
     share: float = 0.02
     layers: int | None = None
-    trains = False
+    trains = False  # not a setting: all is done in `prepare`, and there are no loss terms
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:

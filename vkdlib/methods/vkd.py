@@ -58,6 +58,8 @@ class VKD:
     def __post_init__(self):
         if self.mask_scope not in MASK_SCOPES:
             raise ValueError(f"mask_scope is {self.mask_scope!r}; it must be one of {MASK_SCOPES}")
+        if self.prune and self.trained == "lora":
+            raise ValueError('adapters would bring pruned neurons back: set prune=False with trained="lora"')
 
     def scope(self, loaded: Loaded) -> dict[str, torch.nn.Parameter]:
         """What is trained: vision MLPs and projector, unless `trained` says otherwise."""
