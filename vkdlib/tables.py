@@ -2,7 +2,13 @@
 
 import pandas as pd
 
+from vkdlib.experiments import REFERENCES
 from vkdlib.metrics import six_columns
+from vkdlib.paper import published
+
+PRINTED = {"Vanilla": "vanilla", "MMU": "MMUnlearner", "Ours": "VKD"}  # the paper's names -> ours
+LOWER = "Forget VQA"  # the one column of Table 1 in which less is better
+NOT_SIGNIFICANT = "≈"
 
 
 def table_1(records: pd.DataFrame) -> pd.DataFrame:
@@ -31,6 +37,79 @@ def cell(row: pd.Series) -> str:
     return f"{row.value:.{places}f} [{row.low:.{places}f}, {row.high:.{places}f}]"
 
 
+def main_table(records: pd.DataFrame, p: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Table 1 over seeds: "18.7 [10.3, 31.5] ±2.3" is the mean over seeds, the mean of the seeds' 95 %
+    intervals (how much the questions leave open) and the seeds' standard deviation (what chance in training
+    does).
+
+    As in the paper, the best unlearning method of a column is bold: the lowest forget VQA, the highest of
+    all else. So bold may mean forgetting more than a model that never saw the faces; see `forget_quality`.
+
+    Args:
+        records: rows in the layout of figures/data of one model, benchmark and forget ratio.
+        p: from `compare.differences`, of VKD and each other method: its rows with p_holm of 0.05 and more
+            are marked NOT_SIGNIFICANT in the other method's cell.
+    Returns:
+        one row a method, in the order of the records; N in the titles.
+    """
+    noise = set()
+    if p is not None:
+        even = p[p.p_holm >= 0.05]
+        noise = {tuple(row) for row in even[["other", "set", "modality", "kind"]].itertuples(index=False)}
+    table = {}
+    for title, rows in six_columns(records).items():
+        by_method = rows.groupby("method", sort=False)
+        means = by_method[["value", "low", "high"]].mean().round(9)  # as equal as they look
+        unlearned = means.value.drop(REFERENCES, errors="ignore")
+        best = unlearned.min() if title == LOWER else unlearned.max()
+        one = rows.iloc[0]
+        places = 1 if one.metric == "accuracy" else 3
+        cells = {}
+        for method, mean in means.iterrows():
+            text = cell(pd.Series({**mean, "metric": one.metric}))
+            if by_method.seed.nunique()[method] > 1:
+                text += f" ±{by_method.value.std()[method]:.{places}f}"
+            if method in unlearned and mean.value == best:
+                text = f"**{text}**"
+            cells[method] = text + NOT_SIGNIFICANT * ((method, one.set, one.modality, one.kind) in noise)
+        table[f"{title} (N={'/'.join(map(str, sorted(rows.n.unique())))})"] = pd.Series(cells)
+    return pd.DataFrame(table).reindex(records.method.unique())
+
+
+def published_table_1(model: str, benchmark: str) -> pd.DataFrame:
+    """Table 1 as the VKD paper prints it, under our names of methods and columns, for showing beside ours.
+
+    Args:
+        model: "LLaVA-1.5-7B" or "Qwen2-VL-7B".
+        benchmark: "MLLMU-Bench" or "CLEAR".
+    """
+    cells = published("vkd", 1).query("model == @model and benchmark == @benchmark")
+    if cells.empty:
+        raise ValueError(f"Table 1 has no {model} on {benchmark}")
+    titles = cells.set.replace("real", "real-world").str.capitalize() + " " + cells.modality.str.upper()
+    if benchmark == "CLEAR":  # see `metrics.six_columns`
+        titles = titles.replace({"Real-world VQA": "Real world", "Real-world QA": "Real faces"})
+    cells = cells.assign(title=titles, method=cells.method.replace(PRINTED))
+    wide = cells.pivot(index="method", columns="title", values="value")
+    return wide.loc[cells.method.unique(), cells.title.unique()]
+
+
+def beside_published(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Our table with the paper's number, marked as published, after each of our columns.
+
+    Args:
+        ours: from `main_table`; its titles begin with those of `theirs`.
+        theirs: from `published_table_1`.
+    """
+    table = {}
+    for title in ours:
+        table[title] = ours[title]
+        plain = title.split(" (N=")[0]
+        if plain in theirs:
+            table[f"{plain}, published"] = theirs[plain].reindex(ours.index).fillna("")
+    return pd.DataFrame(table)
+
+
 def over_seeds(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Mean, smallest and largest value over seeds, and how many seeds there are.
 
@@ -47,3 +126,24 @@ def markdown(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join([str(i), *map(str, row)]) + " |" for i, row in zip(table.index, table.values)]
     return "\n".join(lines)
+
+
+def latex(table: pd.DataFrame, caption: str = "") -> str:
+    """A LaTeX table in the style of booktabs (`\\usepackage{booktabs}`)."""
+    escaped = table.reset_index(names=table.index.name or "").astype(str)
+    escaped.columns = [_escape(c) for c in escaped.columns]
+    escaped = escaped.map(_escape)
+    return escaped.to_latex(index=False, escape=False, caption=_escape(caption) or None)
+
+
+def _escape(text: str) -> str:
+    for sign, command in (("_", r"\_"), ("%", r"\%"), ("±", r"$\pm$"), (NOT_SIGNIFICANT, r"$^{\approx}$")):
+        text = text.replace(sign, command)
+    bold = text.startswith("**")
+    return r"\textbf{" + text.replace("**", "", 1).replace("**", "}", 1) if bold else text
+
+
+def html(table: pd.DataFrame) -> str:
+    """An HTML table; what is bold stays bold."""
+    shown = table.astype(str).replace(r"\*\*(.*?)\*\*", r"<b>\1</b>", regex=True)
+    return shown.to_html(escape=False, border=0)

@@ -1,0 +1,65 @@
+"""Tables: what is bold, what is noise, what is published, and that LaTeX and HTML say the same."""
+
+import pandas as pd
+import pytest
+
+from vkdlib import tables
+
+
+def records(values: dict[str, list[float]], metric="accuracy", **where) -> pd.DataFrame:
+    """Rows of forget and retain VQA for methods with (forget, retain) of each seed."""
+    rows = []
+    for method, of_seeds in values.items():
+        for seed, pair in enumerate(of_seeds):
+            for group, value in zip(("forget", "retain"), pair):
+                row = {"method": method, "seed": seed, "set": group, "value": value, "n": 50}
+                rows.append(row | {"low": value - 5, "high": value + 5, "metric": metric})
+    task = {"modality": "vqa", "kind": "classification", "benchmark": "testbed/mllmu"}
+    return pd.DataFrame(rows).assign(**task | where)
+
+
+@pytest.fixture
+def table():
+    found = records(
+        {
+            "vanilla": [(90, 99)],
+            "retain-only": [(10, 98)],
+            "GA": [(20, 60), (24, 64)],
+            "VKD": [(30, 90), (32, 90)],
+        }
+    )
+    p = pd.DataFrame({"other": ["GA", "GA"], "set": ["forget", "retain"], "modality": "vqa",
+                      "kind": "classification", "p_holm": [0.3, 0.001]})  # fmt: skip
+    return tables.main_table(found, p)
+
+
+def test_main_table_means_over_seeds_bold_and_noise(table):
+    assert list(table.columns) == ["Forget VQA (N=50)", "Retain VQA (N=50)"]
+    forget, retain = (table[c] for c in table)
+    assert forget["GA"] == "**22.0 [17.0, 27.0] ±2.8**" + tables.NOT_SIGNIFICANT
+    assert forget["VKD"] == "31.0 [26.0, 36.0] ±1.4"
+    assert retain["VKD"] == "**90.0 [85.0, 95.0] ±0.0**" and "±" not in retain["vanilla"]
+    assert retain["GA"] == "62.0 [57.0, 67.0] ±2.8"  # references are better than either, and not bold
+    assert "**" not in forget["retain-only"] + retain["vanilla"]
+
+
+def test_published_numbers_stand_beside_ours(table):
+    theirs = tables.published_table_1("LLaVA-1.5-7B", "MLLMU-Bench")
+    both = tables.beside_published(table, theirs)
+    assert list(both.columns)[:2] == ["Forget VQA (N=50)", "Forget VQA, published"]
+    assert both["Forget VQA, published"].tolist() == ["45.8", "", "43.2", "29.8"]
+    assert both["Retain VQA, published"]["VKD"] == "45.0"
+    clear = tables.published_table_1("Qwen2-VL-7B", "CLEAR")
+    assert clear.loc["MMUnlearner"].tolist() == ["50.0", "0.123", "68.3", "0.100", "68.9", "94.7"]
+    assert list(clear.columns)[-2:] == ["Real world", "Real faces"]
+    with pytest.raises(ValueError, match="no LLaVA on CLEAR"):
+        tables.published_table_1("LLaVA", "CLEAR")
+
+
+def test_latex_and_html_keep_bold_and_signs(table):
+    text = tables.latex(table.rename(index={"GA": "GA_Diff"}), "Ours, 5 % forgotten")
+    assert r"\textbf{22.0 [17.0, 27.0] $\pm$2.8}$^{\approx}$" in text and "**" not in text
+    assert r"GA\_Diff & " in text and r"\toprule" in text and r"\caption{Ours, 5 \% forgotten}" in text
+    assert "<b>22.0 [17.0, 27.0] ±2.8</b>≈" in tables.html(table)
+    for row in tables.markdown(table).splitlines():
+        assert row.count("|") == 4
