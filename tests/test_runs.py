@@ -50,6 +50,18 @@ def test_identity_is_the_configuration(tmp_path):
         assert not other.done and other.hash != run.hash
 
 
+def test_a_run_is_found_under_another_experiment(tmp_path):
+    run = finished(tmp_path)
+    with runs.open_run("other", CONFIG, tmp_path) as same:
+        assert same.done and same.folder == tmp_path / "other" / run.hash
+    assert same.records().experiment.unique().tolist() == ["other"]
+    pd.testing.assert_frame_equal(same.predictions, run.predictions)
+    (run.folder / "metrics.json").write_text("{}")
+    (same.folder / "metrics.json").write_text("{}")
+    with runs.open_run("third", CONFIG, tmp_path) as another:  # no damaged run is taken over
+        assert not another.done and not another.partial.exists()
+
+
 def test_another_version_of_the_library_is_another_run(tmp_path, monkeypatch):
     finished(tmp_path)
     monkeypatch.setattr("vkdlib.__version__", "9.9.9")

@@ -87,8 +87,13 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
     }
 
 
+CLEAR_TRAINING = {
+    **TESTBED["training"],
+    "epochs": (100, "ours, chosen on selection people (selection_clear.yaml)"),
+}
 PRESETS = {
     "testbed": TESTBED,
+    "testbed-clear": TESTBED | {"training": CLEAR_TRAINING},
     "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER),
     "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID),
     "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER),

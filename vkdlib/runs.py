@@ -114,6 +114,17 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)  # a folder without DONE is no run
         os.rename(self.partial, self.folder)
 
+    def adopt(self) -> None:
+        """Copy the same run from another experiment, if one has it whole."""
+        for done in sorted(self.home.glob(f"*/{self.hash}/DONE")):
+            try:
+                self.check(done.parent)
+            except RunError:
+                continue  # then it is computed, or found elsewhere
+            shutil.rmtree(self.partial, ignore_errors=True)
+            shutil.copytree(done.parent, self.partial)
+            return self.publish()
+
     def check(self, folder: Path | None = None) -> None:
         """Raise RunError if a file of a finished run is missing or was changed."""
         folder = folder or self.folder
@@ -156,7 +167,7 @@ class Run:
 def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterator[Run]:
     """Within: this process alone works on the run; another one that wants it waits.
 
-    Look at `run.done` first: a finished run is never computed again.
+    Look at `run.done` first: a finished run is never computed again, whatever experiment it was for.
     """
     from filelock import FileLock
 
@@ -166,6 +177,8 @@ def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterato
         run.publish()
         if run.done:
             run.check()
+        else:
+            run.adopt()
         yield run
 
 
