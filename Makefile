@@ -8,9 +8,9 @@ NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(BIN)/pytest --nb
          --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
-REPORTS := notebooks/01_benchmarks.ipynb
+REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
 
-SWEEPS := foundation selection selection_both selection_draws selection_epochs
+SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear families
 
 .PHONY: quickstart test unit notebooks lab figures $(SWEEPS) models execute clean
 
@@ -39,6 +39,7 @@ $(SWEEPS): $(READY)  ## figures/data/<target>.csv
 figures: quickstart  ## everything in figures/ but the records of the sweeps
 	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True
 	$(PAPERMILL) notebooks/03_anatomy_of_vkd.ipynb runs/03.ipynb -p write True
+	$(PAPERMILL) notebooks/30_audit.ipynb runs/30.ipynb -p write True
 
 models: $(READY)  ## train the embedded models from nothing and compare them with the shipped ones
 	$(BIN)/python -m vkdlib.testbed build

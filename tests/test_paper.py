@@ -56,7 +56,7 @@ def test_reachable_agrees_with_counting():
     for n in (7, 48, 125):
         possible = {f"{round(100 * k / n, 1):.1f}" for k in range(n + 1)}
         assert {v for v in (f"{i / 10:.1f}" for i in range(1001)) if reachable(v, n)} >= possible
-    assert chance(125) == pytest.approx(126 / 1001)  # k/125 has one decimal: nothing to round
+    assert chance(125, 125) == pytest.approx(126 / 1001)  # k/125 has one decimal: nothing to round
 
 
 def test_the_audit_tells_what_is_not_reachable():

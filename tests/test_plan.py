@@ -6,6 +6,7 @@ from PIL import Image
 from vkdlib import plan, presets
 from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
+from vkdlib.methods import VKD, make_method
 from vkdlib.models import Loaded, live_blocks, visual_parameters
 from vkdlib.packs import make_pack
 from vkdlib.testbed.architectures import QWEN_TEMPLATE
@@ -94,11 +95,11 @@ def real_processor(real: Loaded):
     return QwenImageProcessor(images, make_processor("qwen2-vl").tokenizer, chat_template=QWEN_TEMPLATE)
 
 
-def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", **changes):
+def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", method=None, **changes):
     known = presets.preset(name, "training") | presets.preset(name, "machine") | presets.preset(name, "model")
     wanted = ("epochs", "batch_size", "retain_batch", "micro_batch", "checkpointing", "dtype", "quantise")
     options = {k: known[k] for k in wanted} | changes
-    found = plan.plan(known["model"], benchmark, 5, **options)
+    found = plan.plan(known["model"], benchmark, 5, method or VKD(), **options)
     return found.set_index(["part", "item"]).value
 
 
@@ -119,22 +120,45 @@ def test_plans_at_paper_scale(name):
     assert shared < make_plan(name, micro_batch=None)["memory", "activations"]
 
 
+def test_plans_of_baselines():
+    """Adapters: rank 16 on every linear layer that is read. The whole model: not in half precision."""
+    name = "paper-llava-1.5-7b"
+    vkd, lora = make_plan(name), make_plan(name, method=make_method("GA_Diff", trained="lora"))
+    text = 32 * (4 * 2 * 4096 + 3 * (4096 + 11008))
+    vision = 23 * (4 * 2 * 1024 + 2 * (1024 + 4096))
+    assert lora["training", "trained"] == 16 * (text + vision + (1024 + 4096) + 2 * 4096)
+    assert lora["memory", "activations"] > vkd["memory", "activations"]
+    assert ("memory", "teacher's features, beside the device") not in lora
+    with pytest.raises(ValueError, match='use trained="lora"'):
+        make_plan(name, method=make_method("GA_Diff"))
+    whole = make_plan(name, method=make_method("GA_Diff"), dtype="float32", quantise=None)
+    dead = 4 * (1024 * 1024 + 1024) + CLIP_MLP + 4 * 1024
+    assert whole["training", "trained"] == whole["model"].sum() - dead
+    assert make_plan(name, method=make_method("MANU"))["training", "trained"] == 0
+
+
+def test_presets_of_baselines():
+    assert presets.preset("testbed", "method", "GA") == {"trained": "all"}
+    assert presets.preset("paper-qwen2-vl-7b", "method", "NPO", beta=0.1) == {"trained": "lora", "beta": 0.1}
+    assert presets.preset("testbed", "method", "MANU", share=0.1) == {"share": 0.1}
+
+
 def test_every_value_of_a_preset_has_a_source():
     for name in presets.PRESETS:
         table = presets.sources(name)
         assert table.source.str.len().min() > 3
-        assert set(table.part) == {"model", "method", "training", "evaluation", "machine"}
+        assert set(table.part) == {"model", "method", "baselines", "training", "evaluation", "machine"}
 
 
 def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
     options = dict(epochs=50, batch_size=5, retain_batch=15)
-    found = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, **options)
+    found = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), **options)
     found = found.set_index(["part", "item"]).value
     assert found["model"].sum() == sum(p.numel() for p in loaded.model.parameters())
     assert found["training", "trained"] == sum(p.numel() for p in visual_parameters(loaded).values())
     assert found["training", "steps"] == 100 and "download" not in found
     with pytest.raises(ValueError, match="forget_ratio is 7; MLLMMU/MLLMU-Bench has 5, 10, 15"):
-        plan.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, **options)
+        plan.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, VKD(), **options)
 
 
 def test_memory_of_weights_is_exact(loaded):

@@ -17,7 +17,8 @@ from vkdlib import paths
 from vkdlib.data import load_benchmark
 from vkdlib.families import Family, family_of
 from vkdlib.images import open_image
-from vkdlib.models import Loaded, visual_parameters
+from vkdlib.methods import VKD
+from vkdlib.models import Loaded
 
 GB = 1e9
 BITS = {"nf4": 4.13, "int8": 8.0}  # a weight with its share of scales
@@ -87,6 +88,7 @@ def plan(
     model: str,
     benchmark: str,
     forget_ratio: int,
+    method,
     *,
     epochs: float,
     batch_size: int,
@@ -95,20 +97,23 @@ def plan(
     checkpointing: bool = False,
     dtype: str = "float32",
     quantise: str | None = None,
-    layers: int | None = None,
     processes: int = 1,
 ) -> pd.DataFrame:
-    """Steps, tokens, trained parameters, memory by part, downloads of a VKD run.
+    """Steps, tokens, trained parameters, memory by part, downloads of a run.
 
     Args:
         model: base or vanilla model; other arguments as `experiments.run` and its settings.
+        method: from `methods.make_method`.
         processes: GPUs that share each step.
     Returns:
         columns part, item, value, unit. Memory is that of one device.
     """
     loaded = without_weights(model)
     count, (of, sizes) = parts(loaded), data(benchmark, forget_ratio)
-    trained = sum(p.numel() for p in visual_parameters(loaded, layers).values())
+    how = getattr(method, "trained", "visual")
+    if how == "all" and (dtype != "float32" or quantise):
+        raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
+    trained = sum(p.numel() for p in method.scope(loaded).values()) if method.trains else 0
     batch_size = min(batch_size, of["forget pictures"])
     retain_batch = retain_batch or batch_size
     steps = max(1, round(epochs * of["forget pictures"] / batch_size))
@@ -127,12 +132,13 @@ def plan(
     ]
     share = math.ceil(max(batch_size, retain_batch) / processes)
     at_once = min(micro_batch or share, share)
-    used = memory(loaded, count, trained, at_once, length, image, checkpointing, dtype, quantise)
+    used = memory(loaded, count, trained, at_once, length, image, checkpointing, dtype, quantise, how)
     rows += [("memory", name, round(size / GB, 3), "GB") for name, size in used.items()]
     rows += [("memory", "together", round(sum(used.values()) / GB, 2), "GB")]
-    width = torch.finfo(getattr(torch, dtype)).bits // 8
-    features = of["retain pictures"] * image * loaded.model.config.get_text_config().hidden_size * width
-    rows += [("memory", "teacher's features, beside the device", round(features / GB, 3), "GB")]
+    if isinstance(method, VKD) and method.beta:
+        width = torch.finfo(getattr(torch, dtype)).bits // 8
+        features = of["retain pictures"] * image * loaded.model.config.get_text_config().hidden_size * width
+        rows += [("memory", "teacher's features, beside the device", round(features / GB, 3), "GB")]
     if model in published()["models"] and not Path(model).is_dir():
         rows += [("download", model, round(2 * sum(count.values()) / GB, 1), "GB")]
     if benchmark in published()["benchmarks"] and not Path(benchmark).is_dir():
@@ -142,13 +148,14 @@ def plan(
 
 def memory(
     loaded: Loaded, count: dict, trained: int, packs: int, length: float, image: int, checkpointing: bool,
-    dtype: str, quantise: str | None,
+    dtype: str, quantise: str | None, how: str = "visual",
 ) -> dict[str, float]:  # fmt: skip
     """Bytes on the device by part, for `packs` packs of `length` tokens at a time.
 
     A frozen linear layer keeps no input. What an LLM block keeps for the backward pass is, per token: two
     norms' inputs (fp32), queries, keys, values and their result, gate, up and the gate's activation; of a
-    vision block likewise, and with trained MLPs their inputs too.
+    vision block likewise, and with trained MLPs their inputs too. Where the language model is trained (`how`
+    is "all" or "lora"), its linear layers keep their inputs as well.
     """
     config, width = loaded.model.config, torch.finfo(getattr(torch, dtype)).bits // 8
     text, vision = config.get_text_config(), config.vision_config
@@ -157,6 +164,8 @@ def memory(
     inner = getattr(vision, "intermediate_size", None) or round(side * getattr(vision, "mlp_ratio", 4))
     rows = packs * image * getattr(vision, "spatial_merge_size", 1) ** 2
     wide = 4 * text.hidden_size + 3 * text.intermediate_size
+    if how != "visual":
+        wide += 2 * text.hidden_size + text.intermediate_size
     block = packs * length * (8 * text.hidden_size + width * wide)
     hidden = packs * length * text.hidden_size * width
     seen = rows * (8 * side + width * (6 * side + 3 * inner))

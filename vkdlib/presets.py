@@ -7,7 +7,11 @@ results are in figures/data. Those at paper scale that nobody published are mark
 them, choose on selection people (`select`), then report.
 """
 
+from dataclasses import fields
+
 import pandas as pd
+
+from vkdlib.methods import METHODS
 
 CHOSEN = "ours, chosen on selection people"
 NOT_TRIED = "ours, not tried"
@@ -38,6 +42,7 @@ TESTBED = {
         "d_F": (1.0, CHOSEN),
         **AS_WRITTEN,
     },
+    "baselines": {"trained": ("all", "VKD paper, Table 2")},
     "training": {
         "epochs": (50, CHOSEN),
         "lr": (1e-3, CHOSEN),
@@ -70,6 +75,7 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
             "d_F": (1.0, NOT_TRIED),
             **AS_WRITTEN,
         },
+        "baselines": {"trained": ("lora", "MMUnlearner's code; the whole model does not fit")},
         "training": {
             "epochs": (5, NOT_TRIED),
             "lr": (1e-5, PEERS),
@@ -106,13 +112,14 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
 
     Args:
         part: "model", "method", "training", "evaluation", or "machine" (what changes no result).
-        method: whose settings "method" are; others than VKD keep their defaults.
+        method: whose settings "method" are; what "baselines" does not say of others is their default.
     """
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
-    values = {field: value for field, (value, _) in PRESETS[name][part].items()}
-    if part == "method" and method != "VKD":
-        values = {}
+    of = "baselines" if part == "method" and method != "VKD" else part
+    values = {field: value for field, (value, _) in PRESETS[name][of].items()}
+    if of == "baselines":
+        values = {f.name: values[f.name] for f in fields(METHODS[method]) if f.name in values}
     changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
     return values | changes
 

@@ -40,7 +40,12 @@ class MANU:
 
     def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
         """The weights of which columns are set to zero."""
-        return {name: projection.weight for name, projection in projections(loaded, self.layers).items()}
+        found = {name: projection.weight for name, projection in projections(loaded, self.layers).items()}
+        if any(not weight.is_floating_point() for weight in found.values()):
+            raise ValueError(
+                "MANU sets weights to zero and cannot do so in quantised ones: load without quantise"
+            )
+        return found
 
     def prepare(
         self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None, *_

@@ -31,10 +31,11 @@ def reachable(value: str, n: int) -> bool:
     return False
 
 
-def chance(n: int, places: int = 1) -> float:
-    """Share of all printable percentages that are reachable with n questions: how easily a value fits."""
+def chance(*n: int, places: int = 1) -> float:
+    """Share of all printable percentages that one of some numbers of questions reaches: how easily a value
+    fits."""
     values = [f"{i / 10**places:.{places}f}" for i in range(100 * 10**places + 1)]
-    return sum(reachable(v, n) for v in values) / len(values)
+    return sum(any(reachable(v, k) for k in n) for v in values) / len(values)
 
 
 def denominators() -> list[dict]:

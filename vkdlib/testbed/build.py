@@ -31,6 +31,7 @@ SHIPPED = (
     "qwen2-vl/base",
     "qwen2-vl-mllmu/vanilla",
     "qwen2-vl-mllmu/retain-only-5",
+    "qwen2-vl-clear/vanilla",
 )
 
 
