@@ -1,6 +1,7 @@
 # Each target sets up all it needs in .venv; a second run reuses it.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 1
 READY := .venv/ready
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
 # Notebooks are tested on runs made by today's code.
@@ -34,7 +35,7 @@ lab: $(READY)  ## open the notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
 
 $(SWEEPS): $(READY)  ## figures/data/<target>.csv
-	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml
+	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml --workers $(WORKERS)
 
 figures: quickstart  ## everything in figures/ but the records of the sweeps
 	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True

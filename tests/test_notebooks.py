@@ -75,13 +75,11 @@ def test_all_sanitising_rules_load():
 
 
 def test_sweeps_name_parameters_that_exist():
-    import yaml
-
-    from vkdlib import sweep
+    from vkdlib import grid
 
     for file in sorted(Path(paths.root(), "notebooks", "sweeps").glob("*.yaml")):
-        wanted = yaml.safe_load(file.read_text())
-        sweep.check(paths.root() / "notebooks" / wanted["notebook"], sweep.points(wanted))
+        wanted = grid.read(file)
+        grid.check(paths.root() / "notebooks" / wanted["notebook"], grid.points(wanted))
 
 
 def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch):

@@ -68,9 +68,6 @@ def run(
     """
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
-    start = checkpoint(model, benchmark, method, forget_ratio)
-    data = load_benchmark(benchmark)
-    loaded = load(start, **_precision(precision))
     config = {
         "model": model,
         "benchmark": benchmark,
@@ -84,11 +81,12 @@ def run(
         "draw": draw,
         "kinds": list(kinds),
         "protocol": protocol,
-        "data": data.hash,
-        "weights": weights_hash(loaded.model.state_dict()),
     }
     if precision and precision != {"dtype": "float32", "quantise": None}:
         config["precision"] = precision
+    loaded = load_start(config)
+    data = load_benchmark(benchmark)
+    config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
     compared = reference(config)
     if compared:
         config["reference"] = weights_hash(load(compared).model.state_dict())
@@ -213,11 +211,15 @@ def reference(config: dict) -> str | None:
     return None if name == "vanilla" else name
 
 
+def load_start(config: dict) -> Loaded:
+    """The model that a run starts from."""
+    name = checkpoint(*(config[k] for k in ("model", "benchmark", "method", "forget_ratio")))
+    return load(name, **_precision(config.get("precision")))
+
+
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
-    c = run.config
-    start = checkpoint(c["model"], c["benchmark"], c["method"], c["forget_ratio"])
-    loaded = load(start, **_precision(c.get("precision")))
+    loaded = load_start(run.config)
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():

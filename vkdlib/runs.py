@@ -182,6 +182,19 @@ def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterato
         yield run
 
 
+def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
+    """A finished run by its hash.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    home = home or paths.runs()
+    folder = home / experiment / hash
+    if not (folder / "DONE").exists():
+        raise FileNotFoundError(f"{folder} is no finished run")
+    return Run(experiment, json.loads((folder / "config.json").read_text()), home)
+
+
 def find(experiment: str, home: Path | None = None) -> list[Run]:
     """All finished runs of an experiment."""
     home = home or paths.runs()

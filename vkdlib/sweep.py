@@ -1,74 +1,185 @@
-"""A grid of runs from a YAML file: each point is a notebook executed by papermill.
+"""Run all points of a sweep (see `grid`), each as a notebook in a process of its own.
 
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --workers 2
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run
 
-A finished point is found by its run's hash and not computed again, so a sweep that was stopped goes on
-where it was. The file holds `notebook`, `experiment`, `parameters` (of every point), `grid` (a list of
-{parameter: [values]}, each crossed), `record` (the CSV to write) and `columns` (parameters that become
-columns of it). The notebook prints "run <hash>": that is how its run is found.
+A point that is done is not run again: its executed notebook is there and says which run it is, that run is
+whole, and it is of today's data and weights. So a sweep that was stopped goes on where it was. Points that
+failed are reported with their cell and error, the others go on. The notebook prints "run <hash>": that is how
+its run is found. Executed notebooks and report.md are in runs/<experiment>/notebooks/.
 """
 
-import itertools
+import argparse
+import concurrent.futures
+import functools
+import hashlib
+import json
+import os
+import queue
 import re
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+import nbformat
+import torch
 
-from vkdlib import paths
+import vkdlib
+from vkdlib import grid, paths
+from vkdlib.data import load_benchmark
+from vkdlib.experiments import load_start
+from vkdlib.models import weights_hash
+from vkdlib.paths import whole
 from vkdlib.progress import bar
-from vkdlib.runs import RECORD, Run, find, write_records
+from vkdlib.runs import RECORD, Run, RunError, find_run, write_records
 
 
-def points(sweep: dict) -> list[dict]:
-    """All points of a sweep: parameters of the notebook."""
-    found = []
-    for axes in sweep["grid"]:
-        values = [v if isinstance(v, list) else [v] for v in axes.values()]
-        found += [dict(zip(axes, chosen)) for chosen in itertools.product(*values)]
-    fixed = sweep.get("parameters", {}) | {"experiment": sweep["experiment"]}
-    return [fixed | point for point in found]
+@dataclass(frozen=True)
+class Point:
+    """One notebook to execute: `notebook` with `parameters`; what came of it is in `executed`."""
+
+    notebook: Path
+    parameters: dict
+    folder: Path
+
+    @property
+    def executed(self) -> Path:
+        """Named by what the point is: parameters, code of the notebook, version of the library."""
+        cells = [c.source for c in nbformat.read(self.notebook, 4).cells if c.cell_type == "code"]
+        identity = json.dumps([self.parameters, cells, vkdlib.__version__], sort_keys=True)
+        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
+
+    @property
+    def run(self) -> Run | None:
+        """The finished run, if there is one and it is of today's data and weights."""
+        if not self.executed.exists():
+            return None
+        try:
+            found = find_run(self.parameters["experiment"], run_hash(nbformat.read(self.executed, 4)))
+            found.check()
+        except (ValueError, FileNotFoundError, RunError, nbformat.reader.NotJSONError):
+            return None
+        return found if up_to_date(found) else None
+
+    def execute(self, worker: int, workers: int) -> None:
+        """Run the notebook by papermill; leave what it got to in `executed`."""
+        share = max(1, (os.cpu_count() or 1) // workers)
+        environment = os.environ | {"OMP_NUM_THREADS": str(share), "VKDLIB_PROGRESS": "0"}
+        if torch.cuda.is_available():
+            environment["CUDA_VISIBLE_DEVICES"] = str(worker % torch.cuda.device_count())
+        options = ["--cwd", str(self.notebook.parent), "-k", "python3", "--no-progress-bar"]
+        given = ["-y", json.dumps(self.parameters)]  # JSON is YAML, and keeps types
+        command = [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(self.notebook),
+            str(self.executed),
+            *options,
+            *given,
+        ]
+        subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL)
+
+    @property
+    def error(self) -> str:
+        """What went wrong: cell and error."""
+        if not self.executed.exists():
+            return "the notebook did not start"
+        cells = [c for c in nbformat.read(self.executed, 4).cells if c.cell_type == "code"]
+        for number, cell in enumerate(cells):
+            for output in cell.get("outputs", []):
+                if output.output_type == "error" and "papermill-error-cell-tag" not in str(cell.metadata):
+                    return f"cell {number}: {output.ename}: {output.evalue}"
+        return "the notebook's process was killed"
 
 
-def check(notebook: Path, wanted: list[dict]) -> None:
-    """Stop before anything runs if a point names a parameter that the notebook lacks."""
-    import papermill
-
-    known = papermill.inspect_notebook(str(notebook))
-    for name in {n for point in wanted for n in point}:
-        if name not in known:
-            raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")
+@functools.cache
+def _today(start: str) -> tuple[str, str]:
+    """Hashes of the data and the weights that a run with such a start (JSON) would have now."""
+    config = json.loads(start)
+    return load_benchmark(config["benchmark"]).hash, weights_hash(load_start(config).model.state_dict())
 
 
-def execute(file: Path) -> Path:
-    """Run all points of a sweep that are not done yet, then write its record.
+def up_to_date(run: Run) -> bool:
+    """Whether the run's data and weights are those that are there now."""
+    start = {k: run.config.get(k) for k in ("model", "benchmark", "method", "forget_ratio", "precision")}
+    return _today(json.dumps(start)) == (run.config["data"], run.config["weights"])
 
+
+def execute(file: Path, workers: int = 1, dry_run: bool = False) -> list[Point]:
+    """Run all points that are not done yet; write report.md, and the record once every point is done.
+
+    Args:
+        file: the sweep.
+        workers: processes at a time; CPU cores are shared out, and each gets a GPU where there are any.
+        dry_run: only say what there is to do.
     Returns:
-        the record: figures/data/<record>.csv.
+        the points that are not done: those that failed, or all that are left for a dry run.
     """
-    import papermill
-
-    sweep = yaml.safe_load(file.read_text())
+    sweep = grid.read(file)
     notebook = file.parent.parent / sweep["notebook"]
-    wanted = points(sweep)
-    check(notebook, wanted)
+    wanted = grid.points(sweep)
+    grid.check(notebook, wanted)
     folder = paths.runs() / sweep["experiment"] / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    hashes = set()
-    for number, point in enumerate(bar(wanted, file.stem)):
-        executed = papermill.execute_notebook(
-            str(notebook),
-            str(folder / f"{number:03d}.ipynb"),
-            point,
-            kernel_name="python3",
-            cwd=str(notebook.parent),
-            progress_bar=False,
-            start_timeout=120,
+    everything = [Point(notebook, parameters, folder) for parameters in wanted]
+    left = [p for p in bar(everything, "looking for finished points") if not p.run]
+    print(f"{file.stem}: {len(everything)} points, {len(everything) - len(left)} done, {len(left)} to do")
+    print(expected_time(everything, len(left), workers))
+    if dry_run:
+        for point in left:
+            print("  to do:", point.parameters)
+        return left
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        slots = queue.SimpleQueue()
+        for number in range(workers):
+            slots.put(number)
+        started = [pool.submit(in_slot, slots, workers, point) for point in left]
+        try:
+            for _ in bar(concurrent.futures.as_completed(started), file.stem, total=len(left)):
+                pass
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    failed = [p for p in left if not p.run]
+    write_report(file.stem, everything)
+    if failed:
+        return failed
+    columns = sweep.get("columns", [])
+    write_records(sweep["record"], [p.run.records(**swept(p.run, columns)) for p in everything])
+    return []
+
+
+def in_slot(slots: queue.SimpleQueue, workers: int, point: Point) -> None:
+    """Execute a point in the next free slot (a GPU, a share of the cores)."""
+    slot = slots.get()
+    try:
+        point.execute(slot, workers)
+    finally:
+        slots.put(slot)
+
+
+def expected_time(everything: list[Point], left: int, workers: int) -> str:
+    """How long the points that are left will take, from those that are there."""
+    there = [nbformat.read(p.executed, 4).metadata for p in everything if p.executed.exists()]
+    took = [metadata.papermill.duration for metadata in there if "papermill" in metadata]
+    took = [seconds for seconds in took if seconds]
+    if not left or not took:
+        return "nothing to do" if not left else "how long a point takes is not known yet"
+    return f"about {sum(took) / len(took) * left / workers / 60:.0f} minutes, by the points already there"
+
+
+def write_report(title: str, everything: list[Point]) -> None:
+    """report.md beside the executed notebooks: what each point is, its run or its error, its notebook."""
+    lines = [f"# {title}", "", "| parameters | run | notebook |", "|---|---|---|"]
+    for p in everything:
+        given = ", ".join(f"{k}={v}" for k, v in p.parameters.items())
+        lines.append(
+            f"| {given} | {p.run.hash if p.run else p.error} | [{p.executed.stem}]({p.executed.name}) |"
         )
-        hashes.add(run_hash(executed))
-    runs = [run for run in find(sweep["experiment"]) if run.hash in hashes]
-    records = [run.records(**columns(run, sweep.get("columns", []))) for run in runs]
-    return write_records(sweep["record"], records)
+    with whole(everything[0].folder / "report.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def run_hash(executed) -> str:
@@ -80,13 +191,25 @@ def run_hash(executed) -> str:
     return found[1]
 
 
-def columns(run: Run, names: list[str]) -> dict:
+def swept(run: Run, names: list[str]) -> dict:
     """Values of swept parameters, wherever in the run's configuration they are; none for references."""
     flat = {**run.config, **run.config["settings"], **run.config["training"]}
     return {name: flat[name] for name in names if name not in RECORD and flat.get(name) is not None}
 
 
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
+    parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time")
+    parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    options = parser.parse_args(arguments)
+    missing = execute(options.file, options.workers, options.dry_run)
+    if missing and not options.dry_run:
+        print(f"{len(missing)} points failed; the same command tries them again:")
+        for point in missing:
+            print(f"  {point.parameters}: {point.error}\n    {point.executed}")
+    return int(bool(missing) and not options.dry_run)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m vkdlib.sweep FILE.yaml")
-    print(f"record: {execute(Path(sys.argv[1]))}")
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""The points of a sweep: a grid in YAML -> parameters of a notebook, checked before anything runs.
+
+notebook: 04_run_unlearn.ipynb
+experiment: fig2_beta          # where runs are kept
+parameters: {forget_ratio: 5}  # of every point
+grid:                          # a list; each entry's axes are crossed, and entries are added up
+  - {seed: [0, 1, 2], beta: {linspace: [0, 10, 11]}}     # also logspace: [0.01, 10, 7]
+  - {"lr, epochs": [[0.001, 50], [0.0001, 200]]}         # names with a comma go together
+record: fig2_beta              # figures/data/fig2_beta.csv
+columns: [beta]                # parameters that become columns of it
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+FIELDS = ("notebook", "experiment", "parameters", "grid", "record", "columns")
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list[str]": list, "dict": dict}
+
+
+def read(file: Path) -> dict:
+    """A sweep's YAML file.
+
+    Raises:
+        ValueError: a field is missing or not known; the message names file and field.
+    """
+    sweep = yaml.safe_load(file.read_text())
+    for field in ("notebook", "experiment", "grid", "record"):
+        if field not in (sweep or {}):
+            raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(FIELDS)}")
+    for field in sweep:
+        if field not in FIELDS:
+            raise ValueError(f"{file.name}: field {field!r} is not known; a sweep has {', '.join(FIELDS)}")
+    return sweep
+
+
+def points(sweep: dict) -> list[dict]:
+    """All points of a sweep, each once, in order: parameters of the notebook."""
+    fixed = sweep.get("parameters", {}) | {"experiment": sweep["experiment"]}
+    found = []
+    for axes in sweep["grid"]:
+        steps = [axis(name, values) for name, values in axes.items()]
+        for chosen in itertools.product(*steps):
+            point = fixed | {name: value for part in chosen for name, value in part.items()}
+            if point not in found:
+                found.append(point)
+    return found
+
+
+def axis(name: str, values) -> list[dict]:
+    """One axis of a grid: a list of {parameter: value}."""
+    names = [n.strip() for n in name.split(",")]
+    if isinstance(values, dict):
+        ((scale, ends),) = values.items()
+        if scale not in ("linspace", "logspace") or len(ends) != 3:
+            raise ValueError(
+                f"axis {name!r}: {values} is neither linspace nor logspace of [first, last, number]"
+            )
+        spaced = np.linspace(*ends) if scale == "linspace" else np.geomspace(*ends)
+        values = [float(f"{v:.6g}") for v in spaced]
+    values = values if isinstance(values, list) else [values]
+    if len(names) == 1:
+        return [{names[0]: v} for v in values]
+    for together in values:
+        if not isinstance(together, list) or len(together) != len(names):
+            raise ValueError(f"axis {name!r}: {together} does not give a value to each of its names")
+    return [dict(zip(names, together)) for together in values]
+
+
+def check(notebook: Path, wanted: list[dict]) -> None:
+    """Stop before anything runs if a point names a parameter that the notebook lacks, or of another type."""
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    for name in {n: None for point in wanted for n in point}:
+        if name not in known:
+            raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")
+        kind, optional = known[name]["inferred_type_name"], known[name]["default"] == "None"
+        for value in (point[name] for point in wanted if name in point):
+            right = isinstance(value, TYPES.get(kind, object)) and (kind == "bool" or value is not True)
+            if not right and not (optional and value is None):
+                raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}")
