@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from vkdlib import compare
-from vkdlib.compare import differences, forget_quality, holm, paired_p, seeds_interval, truth_ratio
+from vkdlib.compare import differences, forget_quality, holm, seeds_interval, sign_flip, truth_ratio
+from vkdlib.metrics import mcnemar
 
 
 def predictions(scores, people=None, options=None):
@@ -39,24 +40,47 @@ def test_differences_pair_questions_whatever_their_order():
     shuffled = theirs.sample(frac=1, random_state=1)
     rows = differences(ours, {"other": shuffled}).iloc[0]
     assert rows.difference == pytest.approx(100 * (ours.score.mean() - theirs.score.mean()))
-    assert rows.p == pytest.approx(paired_p(ours.score, theirs.score))
+    assert rows.p == pytest.approx(sign_flip(ours.score - theirs.score, ours.person))
     assert rows.low <= rows.difference <= rows.high and rows.n == 40
     same = differences(ours, {"itself": ours}).iloc[0]
-    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
-    with pytest.raises(ValueError, match="not of the same questions"):
+    assert (same.difference, same.low, same.high, same.p, same.p_holm) == (0, 0, 0, 1, 1)
+    with pytest.raises(ValueError, match="other was not asked the same questions"):
         differences(ours, {"other": theirs.iloc[1:]})
+    assert differences(ours, {}).empty
 
 
-def test_pairing_finds_what_unpaired_intervals_do_not():
-    """Ten of 100 answers get worse and none better: p = 2 * 0.5**10."""
-    before, after = [1.0] * 60 + [0.0] * 40, [1.0] * 50 + [0.0] * 50
-    assert paired_p(before, after) == pytest.approx(2 * 0.5**10)
+def test_seeds_are_averaged_by_question_and_only_shown_columns_are_corrected_for():
+    first, second = predictions([1.0, 0.0, 1.0]), predictions([1.0, 1.0, 0.0])
+    other = predictions([0.0, 0.0, 0.0])
+    rows = differences([first, second], {"x": [other, other]})
+    assert rows.difference.tolist() == pytest.approx([100 * 2 / 3])
+    both = [pd.concat([t, t.assign(set="test")]) for t in (first, other)]
+    shown = differences(both[0], {"x": both[1]}, [("forget", "vqa", "classification")])
+    assert len(shown) == 1 and (shown.p_holm == shown.p).all()
+    everything = differences(both[0], {"x": both[1]})
+    assert (everything.p_holm >= everything.p).all() and len(everything) == 2
+    with pytest.raises(ValueError, match="not of the same questions"):
+        differences([first, second.iloc[1:]], {"x": other})
 
 
-def test_scores_between_are_compared_by_rank():
-    a = np.linspace(0.2, 0.8, 12)
-    assert paired_p(a, a - np.linspace(0.01, 0.12, 12)) == pytest.approx(2 * 0.5**12)
-    assert paired_p(a, a) == 1.0
+def test_sign_flips_by_hand():
+    """Seven people better and one worse: 9 of 256 ways have a sum of 6 or more, and as many of -6 or less."""
+    assert sign_flip([1.0] * 7 + [-1.0] + [0.0] * 5, list("abcdefghijklm")) == pytest.approx(18 / 256)
+    assert sign_flip([0.0] * 3, list("abc")) == 1.0
+    # All of one person's questions are one draw, however many they are.
+    assert sign_flip([1.0] * 50, ["a"] * 50) == 1.0
+
+
+def test_sign_flips_of_people_do_not_find_what_is_not_there():
+    """No true difference, but people differ: below 0.05 in about 5 % of cases, not in a fourth of them."""
+    rng = np.random.default_rng(0)
+    people, found = np.repeat(np.arange(12), 5), []
+    for _ in range(200):
+        chance = 1 / (1 + np.exp(-3 * rng.standard_normal((2, 12))))[:, people]
+        a, b = (rng.random((2, 60)) < chance).astype(float)
+        found.append((sign_flip(a - b, people) < 0.05, mcnemar(a, b) < 0.05))
+    by_person, by_question = np.mean(found, axis=0)
+    assert by_person < 0.1 < by_question
 
 
 def test_people_are_redrawn_as_wholes():
@@ -78,7 +102,7 @@ def test_forget_quality():
     rng = np.random.default_rng(0)
     knows, guesses = ([log_options(p) for p in rng.uniform(low, low + 0.2, 30)] for low in (0.75, 0.15))
     same = forget_quality(predictions([0.0] * 30, options=guesses), predictions([0.0] * 30, options=guesses))
-    assert same == {"accuracy": 0, "ks": 0, "ks_p": 1, "n": 30}
+    assert same == {"accuracy": 0, "low": 0, "high": 0, "ks": 0, "ks_p": 1, "n": 30}
     far = forget_quality(predictions([1.0] * 30, options=knows), predictions([0.0] * 30, options=guesses))
     assert far["ks"] == 1 and far["ks_p"] < 1e-9 and far["accuracy"] == 100
     with pytest.raises(ValueError, match="by likelihood"):

@@ -120,5 +120,7 @@ def test_what_a_method_is_compared_with():
     assert experiments.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
     with pytest.raises(ValueError, match='reference="vanilla"'):
         experiments.reference(npo | {"select": True})
+    with pytest.raises(ValueError, match="name the retain-only model"):
+        experiments.reference(npo | {"model": "some/folder"})
     assert experiments.reference(task | {"method": "VKD", "settings": {}}) is None
     assert experiments.reference(task | {"method": "vanilla", "settings": {}}) is None

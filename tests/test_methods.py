@@ -44,8 +44,9 @@ def gradient_of(loaded, loss):
 
 def assert_close(got, expected, tolerance=1e-5):
     largest = max(g.abs().max().item() for g in expected.values())
-    for name, e in expected.items():
-        assert torch.allclose(got.get(name, torch.zeros_like(e)), e, atol=tolerance * largest), name
+    for name in expected.keys() | got.keys():
+        e, g = (of.get(name, torch.zeros(())) for of in (expected, got))
+        assert torch.allclose(*torch.broadcast_tensors(g, e), atol=tolerance * largest), name
 
 
 def copied(loaded):
@@ -128,6 +129,34 @@ def test_npo_asks_its_reference_once_and_per_question(loaded, tasks):
     assert losses["npo"] == pytest.approx(2 / 0.4 * math.log(2), rel=1e-6)  # model = reference
     with pytest.raises(ValueError, match="name or folder"):
         make_method("NPO").prepare(loaded, tasks)
+
+
+def test_npo_with_another_model_as_reference(loaded, tasks, tmp_path):
+    oracle = copied(loaded)
+    with torch.no_grad():
+        for p in oracle.model.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    oracle.model.save_pretrained(tmp_path / "oracle")
+    oracle.processor.save_pretrained(tmp_path / "oracle")
+    method = make_method("NPO", reference=str(tmp_path / "oracle"))
+    reference = method.prepare(loaded, tasks, 2).teacher
+    expected = answers(oracle, tasks.forget_vqa, 2)
+    assert all(torch.allclose(reference[k], v, atol=1e-3) for k, v in expected.items())
+    vanilla = answers(loaded, tasks.forget_vqa, 2)
+    assert any(not torch.allclose(reference[k], v, atol=1e-2) for k, v in vanilla.items())
+    with pytest.raises(ValueError, match="beta is 0"):
+        make_method("NPO", beta=0)
+
+
+def test_adapters_are_masked_by_what_can_be_judged(loaded, tasks):
+    """A has no gradient where B is zero: a mask on it would ban it from forgetting for the whole run."""
+    for method in (
+        make_method("MMUnlearner", trained="lora"),
+        make_method("VKD", trained="lora", prune=False),
+    ):
+        mask = method.prepare(loaded, tasks).mask
+        assert mask and all("lora_B" in n for n in mask) and any(m.any() for m in mask.values())
+        assert {n for n in method.scope(loaded) if "lora_B" in n} == set(mask)
 
 
 def test_mmunlearner_masks_the_forget_term_alone(loaded, tasks):
@@ -247,3 +276,5 @@ def test_manu_prunes_and_trains_nothing(loaded, tasks):
     assert moved <= {names[m.weight] for m in outputs}
     with pytest.raises(ValueError, match="share is 2"):
         make_method("MANU", share=2)
+    with pytest.raises(ValueError, match="layers is 9; untrained has . live vision blocks"):
+        make_method("MANU", layers=9).scope(loaded)

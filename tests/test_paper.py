@@ -1,6 +1,5 @@
 """The published numbers, and what can be said of them by arithmetic."""
 
-import pandas as pd
 import pytest
 
 from vkdlib.paper import published
@@ -71,9 +70,12 @@ def test_the_audit_tells_what_is_not_reachable():
 def test_rows_that_are_printed_twice_or_exchanged():
     pairs = {(r.a, r.b) for r in repeated_rows().itertuples()}
     assert ("vkd table 1 LLaVA-1.5-7B MLLMU-Bench GA_Diff", "vkd table 3 B") in pairs
-    rmu = ("vgid table 8 LLaVA-1.5-7B MLLMU-Bench RMU", "vgid table 9 Qwen2.5-VL-3B MLLMU-Bench RMU")
+    rmu = (
+        "vgid table 8 LLaVA-1.5-7B MLLMU-Bench RMU 10 %",
+        "vgid table 9 Qwen2.5-VL-3B MLLMU-Bench RMU 15 %",
+    )
     assert rmu in pairs
     found = swapped()
     assert set(found.method) == {"RMU"} and set(found.model) == {"LLaVA-1.5-13B"}
     assert sorted(found.table.unique()) == ["8", "9"]
-    assert isinstance(found, pd.DataFrame) and set(found.set) == {"forget", "test"}
+    assert len(found) == 4 and set(found.set) == {"forget", "test"}

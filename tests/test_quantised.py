@@ -5,6 +5,7 @@ import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from test_families import PAIRS
 
+from vkdlib import adapters
 from vkdlib.benchmark import text_twins
 from vkdlib.images import to_png
 from vkdlib.loading import load
@@ -140,3 +141,18 @@ def test_adapters_learn_beside_quantised_weights(folder):
     now = {n.replace(".base_layer", ""): p for n, p in loaded.model.named_parameters()}
     assert all(torch.equal(now[n], p) for n, p in weights.items())
     assert any(p.abs().sum() for n, p in scope.items() if "lora_B" in n)
+
+
+def test_manu_prunes_half_precision_and_refuses_quantised_weights(folder):
+    loaded = load(folder, dtype=torch.bfloat16)
+    history, report = unlearn(loaded, make_tasks(loaded), make_method("MANU", share=0.2), epochs=1, lr=1e-3)
+    assert history == [] and sum(report.values()) > 0
+    with pytest.raises(ValueError, match="MANU sets weights to zero"):
+        make_method("MANU").scope(load(folder, quantise="nf4"))
+
+
+def test_adapters_are_not_merged_into_quantised_weights(folder):
+    loaded = load(folder, quantise="nf4")
+    make_method("GA", trained="lora").scope(loaded)
+    with pytest.raises(ValueError, match="load the model without quantise"):
+        adapters.merge(loaded.family.language(loaded.model))

@@ -15,6 +15,7 @@ def records(values: dict[str, list[float]], metric="accuracy", **where) -> pd.Da
                 row = {"method": method, "seed": seed, "set": group, "value": value, "n": 50}
                 rows.append(row | {"low": value - 5, "high": value + 5, "metric": metric})
     task = {"modality": "vqa", "kind": "classification", "benchmark": "testbed/mllmu"}
+    task |= {"model": "testbed/llava", "forget_ratio": 5}
     return pd.DataFrame(rows).assign(**task | where)
 
 
@@ -41,6 +42,26 @@ def test_main_table_means_over_seeds_bold_and_noise(table):
     assert retain["VKD"] == "**90.0 [85.0, 95.0] ±0.0**" and "±" not in retain["vanilla"]
     assert retain["GA"] == "62.0 [57.0, 67.0] ±2.8"  # references are better than either, and not bold
     assert "**" not in forget["retain-only"] + retain["vanilla"]
+
+
+def test_forgetting_more_than_a_model_that_never_knew_is_no_success():
+    found = records({"retain-only": [(30, 98)], "GA": [(20, 60)], "NPO": [(26, 70)], "VKD": [(33, 90)]})
+    forget = tables.main_table(found)["Forget VQA (N=50)"]
+    assert forget["GA"] == "20.0 [15.0, 25.0]" + tables.OVER_FORGOTTEN
+    assert forget["NPO"] == "**26.0 [21.0, 31.0]**" and "*" not in forget["VKD"]
+
+
+def test_what_looks_equal_is_equally_bold():
+    found = records({"GA": [(22.04, 60)], "VKD": [(22.0, 60)]})
+    assert (tables.main_table(found)["Forget VQA (N=50)"].str[:6] == "**22.0").all()
+
+
+def test_rows_of_several_settings_are_not_averaged():
+    one = records({"VKD": [(10, 90)]})
+    with pytest.raises(ValueError, match="several rows for one method and seed"):
+        tables.main_table(pd.concat([one, one.assign(value=50)]))
+    with pytest.raises(ValueError, match="records of several forget_ratios: 5, 10"):
+        tables.main_table(pd.concat([one, one.assign(forget_ratio=10)]))
 
 
 def test_published_numbers_stand_beside_ours(table):

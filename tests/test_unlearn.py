@@ -207,3 +207,15 @@ def test_clear_errors(loaded, tasks):
         run(loaded, empty)
     with pytest.raises(FileNotFoundError, match="testbed/llava-mllmu/best: not shipped .* Shipped: "):
         load("testbed/llava-mllmu/best")
+
+
+def test_the_mask_in_parallel_is_that_of_the_vanilla_model(loaded, tasks):
+    vanilla_mask = make_method("VKD", **QUIET).choose_weights(loaded, tasks)
+    parallel = make_method("VKD", order="parallel", **QUIET).prepare(loaded, tasks)
+    assert parallel.report["pruned"] > 0
+    assert all(torch.equal(parallel.mask[n], m) for n, m in vanilla_mask.items())
+    pruned_mask = make_method("VKD", **QUIET).choose_weights(loaded, tasks)  # of what is pruned by now
+    assert any(not torch.equal(pruned_mask[n], m) for n, m in vanilla_mask.items())
+    for setting in ("order", "fisher", "reduction"):
+        with pytest.raises(ValueError, match=f"{setting} is 'no'"):
+            make_method("VKD", **{setting: "no"})

@@ -18,12 +18,13 @@ def attach(modules: Iterable[nn.Module]) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    torch.manual_seed(0)
-    for module in modules:
-        names = sorted({n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)})
-        inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=names), module)
-        for name, p in module.named_parameters():
-            if "lora_" in name:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for module in modules:
+            linear = {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+            config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=sorted(linear))
+            inject_adapter_in_model(config, module)
+            for p in adapters(module).values():
                 p.data = p.data.float()
 
 
@@ -50,6 +51,8 @@ def merge(module: nn.Module) -> None:
     from peft.tuners.lora import LoraLayer
 
     for name, layer in [(n, m) for n, m in module.named_modules() if isinstance(m, LoraLayer)]:
+        if not layer.get_base_layer().weight.is_floating_point():
+            raise ValueError("quantised weights cannot take adapters in: load the model without quantise")
         if layer.get_base_layer().weight.dtype != torch.float32:
             layer.to("cpu", torch.float32)
         layer.merge()

@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vkdlib.metrics import clustered_bootstrap, mcnemar, option_probability
+from vkdlib.metrics import clustered_bootstrap, option_probability
 
 KEYS = ["set", "modality", "kind", "question"]
 
 
-def matched(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two tables of predictions in the same order of questions.
+def over_seeds(tables: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Predictions of one or several seeds as one table: each question's score is the mean over seeds.
 
     Raises:
         ValueError: they are not about the same questions.
     """
-    a, b = a.set_index(KEYS), b.set_index(KEYS)
-    if not a.index.is_unique or not a.index.sort_values().equals(b.index.sort_values()):
-        raise ValueError("the predictions are not of the same questions: compare runs of one task")
-    return a, b.loc[a.index]
+    tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
+    first = tables[0].set_index(KEYS)
+    for other in tables:
+        index = pd.MultiIndex.from_frame(other[KEYS])
+        if not index.is_unique or not index.sort_values().equals(first.index.sort_values()):
+            raise ValueError("the predictions are not of the same questions: compare runs of one task")
+    scores = sum(t.set_index(KEYS).score.reindex(first.index) for t in tables) / len(tables)
+    return first.assign(score=scores)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -30,64 +34,98 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return multipletests(list(p), method="holm")[1] if len(p) else np.array([])
 
 
-def paired_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p of no difference on the same questions: McNemar's for right and wrong, Wilcoxon's signed
-    ranks for scores between. 1 if all are the same."""
-    from scipy.stats import wilcoxon
+def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
+    """Two-sided p of no difference on the same questions, when whole people change sides by chance.
 
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if np.array_equal(a, b):
-        return 1.0
-    if set(np.unique([a, b])) <= {0.0, 1.0}:
-        return mcnemar(a, b)
-    return float(wilcoxon(a, b).pvalue)
-
-
-def differences(ours: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Our scores minus those of other models, question by question.
+    Questions about one person go together; a test that takes each for itself (McNemar's) finds differences
+    that are not there several times as often as it says. Exact up to 13 people that differ, else by 9,999
+    draws, seeded.
 
     Args:
-        ours: predictions, as `evaluate` returns them.
-        others: name -> predictions on the same questions.
-    Returns:
-        one row a model, set, modality and kind: difference in points (per cent, ROUGE-L times 100), low and
-        high (95 %, people redrawn as wholes), n, p of no difference, and p_holm over all rows.
+        differences: one score minus the other, a question.
+        people: the person of each question.
     """
-    rows = []
+    from scipy.stats import permutation_test
+
+    by_person = pd.Series(list(differences), dtype=float).groupby(list(people)).sum().to_numpy()
+    by_person = by_person[by_person != 0]  # a person without a difference changes nothing by changing sides
+    if len(by_person) < 2:
+        return 1.0
+    found = permutation_test(
+        (by_person,),
+        lambda x, axis: x.sum(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+Tables = pd.DataFrame | Sequence[pd.DataFrame]  # predictions of one seed, or of several
+
+
+def differences(
+    ours: Tables, others: Mapping[str, Tables], columns: Sequence[tuple[str, str, str]] | None = None
+) -> pd.DataFrame:
+    """Our scores minus those of other models, question by question, in the mean over seeds.
+
+    Args:
+        ours: predictions, as `evaluate` returns them; of several seeds, a list.
+        others: name -> predictions on the same questions.
+        columns: (set, modality, kind) of the comparisons to make; None: all there are.
+    Returns:
+        one row a model and column: difference in points (per cent, ROUGE-L times 100), low and high (95 %,
+        people redrawn as wholes), n, p of no difference (`sign_flip`), and p_holm over all rows but those in
+        which every answer is the same.
+    """
+    names = ["other", *KEYS[:-1], "difference", "low", "high", "n", "p"]
+    rows, a = [], over_seeds(ours)
     for name, theirs in others.items():
-        a, b = matched(ours, theirs)
-        for where, part in a.groupby(KEYS[:-1], sort=False):
-            x, y = part.score, b.loc[part.index].score
-            low, high = clustered_bootstrap(100 * (x - y), part.person)
-            numbers = {"difference": 100 * (x - y).mean(), "low": low, "high": high, "n": len(x)}
-            rows.append({"other": name, **dict(zip(KEYS, where)), **numbers, "p": paired_p(x, y)})
-    table = pd.DataFrame(rows)
-    return table.assign(p_holm=holm(table.p))
+        b = over_seeds(theirs)
+        gaps = a.assign(score=100 * (a.score - b.score.reindex(a.index)))
+        if gaps.score.isna().any() or len(a) != len(b):
+            raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
+        for where, part in gaps.groupby(KEYS[:-1], sort=False):
+            if columns is not None and where not in columns:
+                continue
+            low, high = clustered_bootstrap(part.score, part.person)
+            p = sign_flip(part.score, part.person)
+            rows.append([name, *where, part.score.mean(), low, high, len(part), p])
+    table = pd.DataFrame(rows, columns=names)
+    tested = (table.low != 0) | (table.high != 0) | (table.difference != 0)
+    table["p_holm"] = 1.0
+    table.loc[tested, "p_holm"] = holm(table.p[tested])
+    return table
 
 
 def forget_quality(unlearned: pd.DataFrame, retain_only: pd.DataFrame) -> dict[str, float]:
     """How far forget VQA (multiple choice) is from a model that never saw the faces.
 
     Returns:
-        "accuracy": difference in points; "ks" and "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right
-        answers' probabilities, and its p (TOFU's forget quality; they differ if it is small); "n".
+        "accuracy": difference in points, with "low" and "high" (95 %, people redrawn as wholes); "ks" and
+        "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right answers' probabilities, and its p; "n".
+        TOFU's forget quality is this p for its truth ratio, whose answers' probabilities are taken per token.
+        It takes questions as independent, so a small p says less than it seems to.
     """
     from scipy.stats import ks_2samp
 
     wanted = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
-    a, b = matched(unlearned.query(wanted), retain_only.query(wanted))
+    gap = differences(unlearned.query(wanted), {"": retain_only.query(wanted)})
+    a, b = (table.query(wanted).set_index(KEYS) for table in (unlearned, retain_only))
     if not len(a) or a.options.isna().any() or b.options.isna().any():
         raise ValueError('forget quality needs multiple choice by likelihood (protocol "likelihood")')
     p, q = ([option_probability(o, g) for o, g in zip(t.options, t.gold)] for t in (a, b))
     found = ks_2samp(p, q)
-    distance = 100 * (a.score.mean() - b.score.mean())
-    return {"accuracy": distance, "ks": float(found.statistic), "ks_p": float(found.pvalue), "n": len(a)}
+    distance = {"accuracy": gap.difference[0], "low": gap.low[0], "high": gap.high[0]}
+    return {**distance, "ks": float(found.statistic), "ks_p": float(found.pvalue), "n": len(a)}
 
 
 def truth_ratio(options: str, gold: str) -> float:
-    """p(right) / (p(right) + mean p(wrong)), 0 to 1, one half where the model does not know.
+    """p(right) / (p(right) + mean p(wrong)), 0 to 1; one half if right and wrong are as likely.
 
-    After TOFU's, with the wrong options for its perturbed answers, and whole answers' probabilities.
+    After TOFU's, with the wrong options for its perturbed answers, and whole answers' probabilities (TOFU's
+    are per token), so that a short option has an advantage.
 
     Args:
         options: JSON of option -> log-probability, as `evaluate` keeps it.

@@ -17,7 +17,7 @@ from vkdlib import parallel, paths
 from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
-from vkdlib.loading import load
+from vkdlib.loading import files_hash, load
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, weights_hash
 from vkdlib.plan import published
@@ -82,14 +82,15 @@ def run(
         "kinds": list(kinds),
         "protocol": protocol,
     }
-    if precision and precision != {"dtype": "float32", "quantise": None}:
+    full = {"dtype": "float32", "quantise": None}
+    if full | (precision or {}) != full:
         config["precision"] = precision
     loaded = load_start(config)
     data = load_benchmark(benchmark)
     config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
     compared = reference(config)
     if compared:
-        config["reference"] = weights_hash(load(compared).model.state_dict())
+        config["reference"] = files_hash(compared)
     split = data.split(forget_ratio)
     split = split.for_selection(draw) if select else split
     with _open(experiment, config) as this:
@@ -207,6 +208,8 @@ def reference(config: dict) -> str | None:
     if name == "retain-only":
         if config["select"]:
             raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
+        if not config["model"].startswith("testbed/"):
+            raise ValueError('name the retain-only model: reference="<its folder>", or "vanilla"')
         return checkpoint(config["model"], config["benchmark"], "retain-only", config["forget_ratio"])
     return None if name == "vanilla" else name
 

@@ -4,6 +4,7 @@ What is trained, the vision tower and the projector, always has fp32 weights, wh
 model has: at the learning rates in use, most steps are too small to change a bf16 weight.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def load(
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
     _limit_context(model, processor)
     model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
-    loaded = Loaded(model.eval(), processor, family, name)
+    loaded = Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise})
     if quantise:
         _check_quantised(loaded)
     if half:
@@ -158,6 +159,12 @@ def model_folder(name: str) -> str:
         f"{name}: not shipped and not trained yet. Shipped: {', '.join(shipped)}; train it with "
         f"`python -m vkdlib.testbed build --only {name.removeprefix('testbed/')}`"
     )
+
+
+def files_hash(name: str) -> str:
+    """sha256 of a model's weight files, without loading them; of its name if it is on the Hub."""
+    parts = [file_hash(f) for f in sorted(Path(model_folder(name)).glob("*.safetensors"))] or [name]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _check_shipped(name: str, folder: str) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from vkdlib.packs import IGNORE
 
+REDUCTIONS = ("mean", "sum")
+
 
 def answer_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """L in Eq. 1, 2 and 5: mean negative log-likelihood of the answer tokens of a batch.
@@ -62,8 +64,8 @@ def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tenso
         student: (N, C) projector outputs of N image tokens, with gradient.
         teacher: (N, C) the same of the frozen vanilla model.
     """
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f'reduction is {reduction!r}; it must be "mean" or "sum"')
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}; it must be one of {REDUCTIONS}")
     squares = (student.float() - teacher.float()).square()
     return squares.mean() if reduction == "mean" else squares.sum(-1).mean()
 

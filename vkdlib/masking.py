@@ -23,8 +23,8 @@ def fisher(
     """Eq. 9: F_diag^D = [∇L^D(θ0)]², the diagonal of the Fisher information, in fp32.
 
     Args:
-        datasets: packs of each dataset; the losses of several are added, as below the line of Eq. 10.
-            Empty datasets count nothing.
+        datasets: packs of each dataset; their losses are added, as below the line of Eq. 10 (under "batch"
+            and "sample", their Fisher informations). Empty datasets count nothing.
         kind: "summed" squares the gradient of the whole dataset's loss (the paper's text, default);
             "batch" averages the squared gradients of batches (MMUnlearner's code; depends on the
             batch size); "sample" averages those of single questions (the empirical Fisher proper).

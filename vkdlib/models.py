@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,12 +16,18 @@ from vkdlib.packs import Pack, answer_tokens, collate, to_device
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its processor and family. `name` is what it was loaded as."""
+    """A model with its processor and family.
+
+    Attributes:
+        name: what it was loaded as.
+        precision: how: arguments "dtype" and "quantise" of `loading.load`.
+    """
 
     model: nn.Module
     processor: object
     family: Family
     name: str
+    precision: dict = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -49,7 +55,8 @@ def language_blocks(loaded: Loaded) -> list[nn.Module]:
 
 def mlp_output(block: nn.Module) -> nn.Linear:
     """The output projection of a block's MLP: the last Linear in it. Its inputs are the neurons."""
-    return [m for m in block.mlp.modules() if isinstance(m, nn.Linear)][-1]
+    linear = [m for n, m in block.mlp.named_modules() if isinstance(m, nn.Linear) and "lora_" not in n]
+    return linear[-1]
 
 
 def vision_mlps(loaded: Loaded, layers: int | None = None) -> dict[int, nn.Module]:

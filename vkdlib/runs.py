@@ -227,9 +227,10 @@ def read_records(name: str) -> pd.DataFrame:
 
 
 def changed_weights(loaded: Loaded, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters that differ from their values in `before`, by name, on the CPU."""
+    """Parameters that differ from their values in `before`, by name, on the CPU; and all adapters, which the
+    model does not have that the changes are put into."""
     now = {name: loaded.model.get_parameter(name).detach().cpu() for name in before}
-    return {name: now[name] for name, old in before.items() if not torch.equal(now[name], old)}
+    return {n: now[n] for n, old in before.items() if "lora_" in n or not torch.equal(now[n], old.cpu())}
 
 
 def save_delta(file: Path, delta: dict[str, Tensor], base_hash: str) -> None:
@@ -259,7 +260,11 @@ def apply_delta(loaded: Loaded, file: Path) -> None:
         delta = {name: saved.get_tensor(name) for name in saved.keys()}
     if any("lora_" in name for name in delta):
         attached(loaded)
-    loaded.model.load_state_dict(delta, strict=False)
+    unknown = loaded.model.load_state_dict(delta, strict=False).unexpected_keys
+    if unknown:
+        raise RunError(
+            f"{file} holds {unknown[0]}, which {loaded.name} does not have: other library versions?"
+        )
 
 
 def environment() -> dict[str, str]:

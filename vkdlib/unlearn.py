@@ -50,7 +50,6 @@ def unlearn(
     """
     _check(tasks, schedule, batch_size, retain_batch or batch_size)
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
-    steps = steps if method.trains else 0
     parameters = method.scope(loaded)
 
     def batch(step: int) -> Tasks:
@@ -62,6 +61,8 @@ def unlearn(
     mine = {p.key for step in range(steps) for p in batch(step).share(*parallel.processes()).retain_vqa}
     with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
         prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
+        if not method.trains:
+            return [], prepared.report
         hold = Hold(parameters, prepared.held)
         history = training.fit(
             parameters,
@@ -137,6 +138,8 @@ def backward(total: Tensor, named: dict[str, Tensor], losses: dict[str, Tensor])
 def gather_gradients(parameters: dict) -> None:
     """Add the gradients of all processes up."""
     if parallel.processes()[1] > 1:
-        for p in parameters.values():
+        reached = set(parallel.gather([name for name, p in parameters.items() if p.grad is not None]))
+        found = [p for name, p in parameters.items() if name in reached]
+        for p in found:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        parallel.add_up(p.grad for p in parameters.values())
+        parallel.add_up(p.grad for p in found)

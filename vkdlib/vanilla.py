@@ -53,6 +53,8 @@ def teach(
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe is {recipe!r}; it must be one of {', '.join(RECIPES)}")
+    if any(not p.is_floating_point() for p in loaded.model.parameters()):
+        raise ValueError(f"{loaded.name} is quantised: load it without quantise, to merge what is learnt")
     base = weights_hash(loaded.model.state_dict())
     tasks = lessons(loaded, data, hidden, text=recipe == "full")
     steps = max(1, round(epochs * len(tasks.retain_vqa) / batch_size))

@@ -36,10 +36,11 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
     """The weights that a method may change: name -> parameter.
 
     Args:
-        trained: "visual": the vision MLPs and the projector (VKD's way). "all": the whole model (the VKD
+        trained: "visual": the MLPs of the `layers` deepest live vision blocks and the projector (VKD's way).
+            "all": the whole model (the VKD
             paper's way for its baselines), but for vision blocks whose output nobody reads. "lora": the same
             layers by adapters, which are put into the model: what a 7B model allows.
-        layers: how many of the deepest live vision blocks, for "visual".
+        layers: for "visual"; None: the deeper half.
     """
     if trained not in TRAINED:
         raise ValueError(f"trained is {trained!r}; it must be one of {', '.join(TRAINED)}")
@@ -57,6 +58,12 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
             'it with dtype float32 and without quantise, or use trained="lora"'
         )
     return found
+
+
+def maskable(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """The trained weights that a saliency mask is about. Of an adapter, B alone: A acts through B, which is 0
+    at the start, so A has no gradient there by which to judge it, and is let through."""
+    return {name: p for name, p in parameters.items() if "lora_A" not in name}
 
 
 def reaching(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:

@@ -17,7 +17,7 @@ class GA:
     The loss has no lower bound: what is left of the model depends on when one stops.
 
     Attributes:
-        trained: "all" (the paper's setting for baselines) or "visual", see `trained_parameters`.
+        trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
     """
 
     trained: str = "all"

@@ -17,8 +17,9 @@ from vkdlib.tasks import Tasks
 class KLMin(GA):
     """L = -L_vqa^f + KL(vanilla || model) on the retain people's pictures (Maini et al. 2024, TOFU).
 
-    The KL is the mean over answer tokens. The peers' codes sum it over all positions, padding and image
-    included, so that it weighs hundreds of times as much; and they add L_vqa^r.
+    The VKD paper has it "maximizing KL divergence with D_f"; TOFU's, this one, maximises the answers' loss
+    there. The KL is the mean over answer tokens. The peers' codes sum it over all positions, padding and
+    image included, so that it weighs hundreds of times as much; and they add L_vqa^r.
     """
 
     def prepare(self, loaded: Loaded, tasks: Tasks, *_) -> Prepared:

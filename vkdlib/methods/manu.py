@@ -71,7 +71,9 @@ def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:
     """Last linear layers of the MLPs looked at: "vision.<block>" and "language.<block>" -> module."""
     found = {}
     for part, blocks in (("vision", live_blocks(loaded)), ("language", language_blocks(loaded))):
-        deepest = (len(blocks) + 1) // 2 if layers is None else min(layers, len(blocks))
+        deepest = (len(blocks) + 1) // 2 if layers is None else layers
+        if not 1 <= deepest <= len(blocks):
+            raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live {part} blocks")
         found |= {f"{part}.{i}": mlp_output(blocks[i]) for i in range(len(blocks) - deepest, len(blocks))}
     return found
 

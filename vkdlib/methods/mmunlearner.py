@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vkdlib import masking
-from vkdlib.methods.common import Prepared, ascend, descend, reaching
+from vkdlib.methods.common import Prepared, ascend, descend, maskable, reaching
 from vkdlib.methods.ga import GA
 from vkdlib.models import Loaded
 from vkdlib.tasks import Tasks
@@ -14,9 +14,9 @@ class MMUnlearner(GA):
     """L = -alpha m ⊙ L_vqa^f + L_vqa^r (Huo et al. 2025).
 
     A weight is salient if its Fisher information on the forget people's pictures is at least `threshold`
-    times that on what is to be kept: pictures of the retain people, and everything in text. The mask
-    multiplies the gradient of the forget term, for every weight trained. (In its code the mask of LLaVA
-    never applies, and parameters without an entry in it are ascended freely.)
+    times that on what is to be kept: pictures of the retain people and everything in text, as one set. The
+    mask multiplies the gradient of the forget term, for every weight trained. (In its code the mask of
+    LLaVA never applies, and parameters without an entry in it are ascended freely.)
 
     Attributes:
         alpha: strength of forgetting.
@@ -33,14 +33,13 @@ class MMUnlearner(GA):
     ) -> Prepared:
         """Compute the mask."""
         size = batch_size if self.fisher == "batch" else micro_batch or batch_size
-        kept = [
-            tasks.retain_vqa,
-            *(reaching(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)),
-        ]
-        above, below = (
-            masking.fisher(loaded, sets, self.scope(loaded), self.fisher, size)
-            for sets in ([tasks.forget_vqa], kept)
-        )
+        weights = maskable(self.scope(loaded))
+        text = (*tasks.forget_qa, *tasks.retain_qa)
+        kept = [packs for packs in (tasks.retain_vqa, reaching(text, self.trained)) if packs]
+        share = [len(packs) / sum(map(len, kept)) for packs in kept]
+        above = masking.fisher(loaded, [tasks.forget_vqa], weights, self.fisher, size)
+        found = [masking.fisher(loaded, [packs], weights, self.fisher, size) for packs in kept]
+        below = {n: sum(s * f[n] for s, f in zip(share, found)) for n in weights}
         mask = masking.weight_mask(masking.saliency_ratio(above, below), self.threshold)
         return Prepared(mask, report={"mask_density": masking.density(mask)})
 

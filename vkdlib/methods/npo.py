@@ -23,13 +23,17 @@ class NPO(GA):
 
     Attributes:
         beta: how soon forgetting fades out as answers become less likely than the reference has them
-            (MMUnlearner's code: 0.4). Towards 0 this is GA.
+            (MMUnlearner's code: 0.4). Towards 0 this is gradient ascent on whole answers.
         reference: "retain-only" (the VKD paper's text: "an oracle model fine-tuned on D_r"), or "vanilla"
             (as NPO was published), or the name of any model.
     """
 
     beta: float = 0.4
     reference: str = "retain-only"
+
+    def __post_init__(self):
+        if self.beta <= 0:
+            raise ValueError(f"NPO's beta is {self.beta}; it must be above 0")
 
     def prepare(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None, *_):
         """Ask the reference about the forget people, once."""
@@ -40,7 +44,9 @@ class NPO(GA):
                 'NPO\'s reference is "retain-only", which is a kind of model, not a name: give the name or '
                 'folder of one, or "vanilla"'
             )
-        oracle = loaded if self.reference == "vanilla" else load(self.reference, device=str(loaded.device))
+        oracle = loaded
+        if self.reference != "vanilla":  # in the same precision: what rounding does is no difference
+            oracle = load(self.reference, device=str(loaded.device), **loaded.precision)
         return Prepared(teacher=answers(oracle, tasks.forget_vqa, micro_batch or batch_size))
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):

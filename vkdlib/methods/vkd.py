@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from vkdlib import masking, pruning
-from vkdlib.losses import output_loss, total_loss, vkd_loss
+from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
-from vkdlib.methods.common import Prepared, reaching, trained_parameters
+from vkdlib.methods.common import Prepared, maskable, reaching, trained_parameters
 from vkdlib.models import (
     Loaded,
     batch_nll,
@@ -22,6 +22,7 @@ from vkdlib.packs import Pack, batches
 from vkdlib.tasks import Tasks
 
 MASK_SCOPES = ("forget", "update")
+ORDERS = ("prune, mask", "parallel")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class VKD:
         mask_scope: "forget": m multiplies the gradient of the forget term, as Eq. 5 is written.
             "update": masked weights do not move at all.
         reduction: of Eq. 4, see `losses.vkd_loss`.
-        trained: "visual", as the method is ("F" in the paper's ablation), or "all" ("B").
+        trained: "visual", as the method is ("F" in the paper's ablation), or "all" ("B"), or "lora".
+        order: "prune, mask": the mask is computed on the pruned model. "parallel": on the vanilla model, as
+            Eq. 9 has it (its θ0 "denotes the vanilla model"). Pruning never depends on the mask, so to mask
+            first and then prune is the same as "parallel".
     """
 
     alpha: float = 1.25
@@ -53,11 +57,18 @@ class VKD:
     mask_scope: str = "forget"
     reduction: str = "mean"
     trained: str = "visual"
+    order: str = "prune, mask"
     trains = True  # not a setting: steps are taken
 
     def __post_init__(self):
         if self.mask_scope not in MASK_SCOPES:
             raise ValueError(f"mask_scope is {self.mask_scope!r}; it must be one of {MASK_SCOPES}")
+        if self.order not in ORDERS:
+            raise ValueError(f"order is {self.order!r}; it must be one of {ORDERS}")
+        if self.fisher not in masking.FISHERS:
+            raise ValueError(f"fisher is {self.fisher!r}; it must be one of {masking.FISHERS}")
+        if self.reduction not in REDUCTIONS:
+            raise ValueError(f"reduction is {self.reduction!r}; it must be one of {REDUCTIONS}")
         if self.prune and self.trained == "lora":
             raise ValueError('adapters would bring pruned neurons back: set prune=False with trained="lora"')
 
@@ -73,7 +84,7 @@ class VKD:
         micro_batch: int | None = None,
         kept: Collection[str] | None = None,
     ) -> Prepared:
-        """Ask the teacher, prune (Eq. 6-8), then compute the mask of the pruned model (Eq. 9-11).
+        """Ask the teacher, prune (Eq. 6-8), compute the mask (Eq. 9-11), see `order`.
 
         Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
 
@@ -87,6 +98,10 @@ class VKD:
         teacher = teacher_features(loaded, asked, size) if self.beta else {}
         parameters = self.scope(loaded)
         report, held, mask = {}, {}, None
+        # The reading "batch" depends on the batch, so it has to be whole.
+        whole = batch_size if self.fisher == "batch" else size
+        if self.mask and self.order == "parallel":
+            mask = self.choose_weights(loaded, tasks, whole)
         if self.prune:
             neurons = self.choose_neurons(loaded, tasks, size)
             pruning.prune(loaded, neurons)
@@ -94,8 +109,7 @@ class VKD:
             total = sum(n.numel() for n in neurons.values())
             report["pruned"] = sum(int(n.sum()) for n in neurons.values()) / total
         if self.mask:
-            # The reading "batch" depends on the batch, so it has to be whole.
-            mask = self.choose_weights(loaded, tasks, batch_size if self.fisher == "batch" else size)
+            mask = mask or self.choose_weights(loaded, tasks, whole)
             report["mask_density"] = masking.density(mask)
             if self.mask_scope == "update":
                 held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
@@ -116,7 +130,7 @@ class VKD:
             *(reaching(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)),
         ]
         above, below = (
-            masking.fisher(loaded, sets, self.scope(loaded), self.fisher, batch_size)
+            masking.fisher(loaded, sets, maskable(self.scope(loaded)), self.fisher, batch_size)
             for sets in ([tasks.forget_vqa], kept)
         )
         return masking.weight_mask(masking.saliency_ratio(above, below), self.d_F)

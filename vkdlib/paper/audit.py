@@ -80,8 +80,10 @@ def repeated_rows(least: int = 6) -> pd.DataFrame:
     found = []
     for (a, x), (b, y) in itertools.combinations(rows.items(), 2):
         same = len(x) >= least and x == y
-        if same and (a[4] != b[4] or (a[2] and b[2] and a[2] != b[2])):
-            names = [" ".join(filter(None, (k[0], "table", k[1], k[2], k[3], k[4], k[5]))) for k in (a, b)]
+        other = any(a[i] and b[i] and a[i] != b[i] for i in (2, 6))  # model, forget ratio
+        if same and (a[4] != b[4] or other):
+            ratios = [f"{k[6]} %" if k[6] else "" for k in (a, b)]
+            names = [" ".join(filter(None, (k[0], "table", *k[1:6], r))) for k, r in zip((a, b), ratios)]
             found.append({"a": names[0], "b": names[1], "values": " ".join(x)})
     return pd.DataFrame(found, columns=["a", "b", "values"])
 
