@@ -32,6 +32,8 @@ SHIPPED = (
     "qwen2-vl-mllmu/vanilla",
     "qwen2-vl-mllmu/retain-only-5",
     "qwen2-vl-clear/vanilla",
+    "qwen2.5-vl/base",
+    "qwen2.5-vl-mllmu/vanilla",
 )
 
 
