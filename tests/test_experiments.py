@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vkdlib import experiments, loading, runs
+from vkdlib import deltas, experiments, loading, runs, starts
 
 RUN = """
 import sys
@@ -64,7 +64,7 @@ def test_a_finished_run_is_found_and_its_model_loads(whole, monkeypatch):
     run = found(whole, monkeypatch)
     assert run.folder == whole
     unlearned, vanilla = experiments.load_unlearned(run), loading.load("testbed/llava-mllmu/vanilla")
-    changed = runs.changed_weights(unlearned, dict(vanilla.model.named_parameters()))
+    changed = deltas.changed_weights(unlearned, dict(vanilla.model.named_parameters()))
     delta = load_file(whole / "delta.safetensors")
     assert changed.keys() == delta.keys()
     assert all(torch.equal(changed[n], delta[n]) for n in delta)
@@ -115,12 +115,12 @@ def test_other_errors_are_not_taken_for_memory():
 def test_what_a_method_is_compared_with():
     task = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "forget_ratio": 10, "select": False}
     npo = task | {"method": "NPO", "settings": {}}
-    assert experiments.reference(npo) == "testbed/llava-mllmu/retain-only-10"
-    assert experiments.reference(npo | {"settings": {"reference": "vanilla"}}) is None
-    assert experiments.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
+    assert starts.reference(npo) == "testbed/llava-mllmu/retain-only-10"
+    assert starts.reference(npo | {"settings": {"reference": "vanilla"}}) is None
+    assert starts.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
     with pytest.raises(ValueError, match='reference="vanilla"'):
-        experiments.reference(npo | {"select": True})
+        starts.reference(npo | {"select": True})
     with pytest.raises(ValueError, match="name the retain-only model"):
-        experiments.reference(npo | {"model": "some/folder"})
-    assert experiments.reference(task | {"method": "VKD", "settings": {}}) is None
-    assert experiments.reference(task | {"method": "vanilla", "settings": {}}) is None
+        starts.reference(npo | {"model": "some/folder"})
+    assert starts.reference(task | {"method": "VKD", "settings": {}}) is None
+    assert starts.reference(task | {"method": "vanilla", "settings": {}}) is None

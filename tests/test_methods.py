@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vkdlib.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.losses import answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.manu import MANU, modality_scores, projections, statistics, top_share
 from vkdlib.methods.npo import answers
 from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
 from vkdlib.packs import IGNORE, collate
-from vkdlib.runs import apply_delta, changed_weights, save_delta
 from vkdlib.tasks import Tasks
 from vkdlib.unlearn import combine, unlearn
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import full_disk
 
-from vkdlib import runs
+from vkdlib import deltas, runs
 from vkdlib.models import weights_hash
 
 CONFIG = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": 0}
@@ -150,14 +150,14 @@ def test_delta_round_trip_and_wrong_model(loaded, tmp_path):
     name = "model.multi_modal_projector.linear_1.weight"
     with torch.no_grad():
         loaded.model.state_dict()[name].add_(1)
-    delta = runs.changed_weights(loaded, before)
+    delta = deltas.changed_weights(loaded, before)
     assert list(delta) == [name]
-    runs.save_delta(tmp_path / "delta.safetensors", delta, base)
+    deltas.save_delta(tmp_path / "delta.safetensors", delta, base)
     changed = {n: p.clone() for n, p in loaded.model.state_dict().items()}
     with pytest.raises(runs.RunError, match="load the vanilla model that the run started from"):
-        runs.apply_delta(loaded, tmp_path / "delta.safetensors")
+        deltas.apply_delta(loaded, tmp_path / "delta.safetensors")
     loaded.model.load_state_dict(before, strict=False)
-    runs.apply_delta(loaded, tmp_path / "delta.safetensors")
+    deltas.apply_delta(loaded, tmp_path / "delta.safetensors")
     assert all(torch.equal(p, changed[n]) for n, p in loaded.model.state_dict().items())
 
 

@@ -16,22 +16,15 @@ import yaml
 from vkdlib import parallel, paths
 from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
+from vkdlib.deltas import apply_delta, changed_weights
 from vkdlib.evaluate import evaluate
-from vkdlib.loading import files_hash, load
+from vkdlib.loading import files_hash
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, weights_hash
-from vkdlib.plan import published
-from vkdlib.runs import Run, apply_delta, changed_weights, open_run
+from vkdlib.runs import Run, open_run
+from vkdlib.starts import REFERENCES, load_start, reference
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
-
-REFERENCES = {  # models that are evaluated as they are -> which pictures they are asked with
-    "base": "shown",
-    "vanilla": "shown",
-    "retain-only": "shown",
-    "vanilla, blank picture": "blank",
-    "vanilla, no picture": "hidden",
-}
 
 
 def run(
@@ -117,14 +110,6 @@ def _open(experiment: str, config: dict) -> Iterator[Run]:
     parallel.from_first(None)
 
 
-def _precision(wanted: dict | None) -> dict:
-    """Arguments of `load` from names as they stand in a configuration."""
-    wanted = dict(wanted or {})
-    if "dtype" in wanted:
-        wanted["dtype"] = getattr(torch, wanted["dtype"])
-    return wanted
-
-
 def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fits) -> None:
     """Unlearn, unless the method is a reference; evaluate; write the run."""
     c = run.config
@@ -178,46 +163,6 @@ def enough_memory(work: str, field: str) -> Iterator[None]:
             raise
         place = "GPU" if gpu else "machine"
         raise MemoryError(f"{work} does not fit into the memory of the {place}: lower {field}") from error
-
-
-def checkpoint(model: str, benchmark: str, method: str, forget_ratio: int) -> str:
-    """Name of the model that a run starts from.
-
-    Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself.
-    """
-    if model in published()["models"] and method != "base":
-        raise ValueError(
-            f"{model} does not know the people of {benchmark} yet: make a vanilla model of it first "
-            "(notebooks/02_vanilla_models.ipynb), then name its folder as the model"
-        )
-    if not model.startswith("testbed/") and model not in published()["models"]:
-        if method in ("base", "retain-only"):
-            raise ValueError(f"{model} is a vanilla model; load the {method} one by its own name")
-        return model
-    if method == "base":
-        return f"{model}/base" if model.startswith("testbed/") else model
-    kind = f"retain-only-{forget_ratio}" if method == "retain-only" else "vanilla"
-    return f"{model}-{benchmark.split('/')[-1]}/{kind}"
-
-
-def reference(config: dict) -> str | None:
-    """The model that a run's method compares with (NPO), beside the one it starts from; None: no other."""
-    if config["method"] in REFERENCES:
-        return None
-    name = getattr(make_method(config["method"], **config["settings"]), "reference", None)
-    if name == "retain-only":
-        if config["select"]:
-            raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
-        if not config["model"].startswith("testbed/"):
-            raise ValueError('name the retain-only model: reference="<its folder>", or "vanilla"')
-        return checkpoint(config["model"], config["benchmark"], "retain-only", config["forget_ratio"])
-    return None if name == "vanilla" else name
-
-
-def load_start(config: dict) -> Loaded:
-    """The model that a run starts from."""
-    name = checkpoint(*(config[k] for k in ("model", "benchmark", "method", "forget_ratio")))
-    return load(name, **_precision(config.get("precision")))
 
 
 def load_unlearned(run: Run) -> Loaded:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 import vkdlib
 from vkdlib import metrics, paths
-from vkdlib.adapters import attached
-from vkdlib.models import Loaded, file_hash, weights_hash
+from vkdlib.deltas import RunError, save_delta
+from vkdlib.models import file_hash
 from vkdlib.paths import whole
 from vkdlib.training import write_csv
 
@@ -35,10 +35,6 @@ RECORD = [
 FILES = [
     "config.json", "env.json", "history.csv", "predictions.parquet", "metrics.json", "delta.safetensors",
 ]  # fmt: skip
-
-
-class RunError(RuntimeError):
-    """A run's folder is not what its DONE file says."""
 
 
 @dataclass(frozen=True)
@@ -224,47 +220,6 @@ def read_records(name: str) -> pd.DataFrame:
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such record; the README says which command makes it")
     return pd.read_csv(file)
-
-
-def changed_weights(loaded: Loaded, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters that differ from their values in `before`, by name, on the CPU; and all adapters, which the
-    model does not have that the changes are put into."""
-    now = {name: loaded.model.get_parameter(name).detach().cpu() for name in before}
-    return {n: now[n] for n, old in before.items() if "lora_" in n or not torch.equal(now[n], old.cpu())}
-
-
-def save_delta(file: Path, delta: dict[str, Tensor], base_hash: str) -> None:
-    """Write changed tensors with the hash of the weights they apply to."""
-    from safetensors.torch import save_file
-
-    with whole(file) as temporary:
-        save_file(delta, temporary, metadata={"applies_to": base_hash})
-
-
-def apply_delta(loaded: Loaded, file: Path) -> None:
-    """Turn a vanilla model into the unlearned one, in place.
-
-    Raises:
-        RunError: the delta belongs to another model.
-    """
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as saved:
-        expected = saved.metadata()["applies_to"]
-        found = weights_hash(loaded.model.state_dict())
-        if found != expected:
-            raise RunError(
-                f"{file} applies to weights {expected[:12]}, {loaded.name} has {found[:12]}: "
-                "load the vanilla model that the run started from"
-            )
-        delta = {name: saved.get_tensor(name) for name in saved.keys()}
-    if any("lora_" in name for name in delta):
-        attached(loaded)
-    unknown = loaded.model.load_state_dict(delta, strict=False).unexpected_keys
-    if unknown:
-        raise RunError(
-            f"{file} holds {unknown[0]}, which {loaded.name} does not have: other library versions?"
-        )
 
 
 def environment() -> dict[str, str]:

@@ -28,11 +28,11 @@ import torch
 import vkdlib
 from vkdlib import grid, paths
 from vkdlib.data import load_benchmark
-from vkdlib.experiments import load_start
 from vkdlib.models import weights_hash
 from vkdlib.paths import whole
 from vkdlib.progress import bar
 from vkdlib.runs import RECORD, Run, RunError, find_run, write_records
+from vkdlib.starts import load_start
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from vkdlib.experiments import REFERENCES
 from vkdlib.metrics import six_columns
 from vkdlib.paper import published
+from vkdlib.starts import REFERENCES
 
 PRINTED = {"Vanilla": "vanilla", "MMU": "MMUnlearner", "Ours": "VKD"}  # the paper's names -> ours
 LOWER = "Forget VQA"  # the one column of Table 1 in which less is better
