@@ -81,3 +81,28 @@ def test_over_seeds():
     records = pd.DataFrame({"method": "VKD", "value": [1.0, 2.0, 6.0]})
     row = tables.over_seeds(records, ["method"]).iloc[0]
     assert (row["mean"], row["min"], row["max"], row["seeds"]) == (3.0, 1.0, 6.0, 3)
+
+
+def test_the_forget_retain_plane_has_a_dot_a_method_and_a_star(records):
+    never = records[records.method == "VKD"].assign(method="retain-only", value=20.0, low=11.0, high=25.0)
+    seeds = pd.concat([records, records[records.method == "VKD"].assign(value=40.0), never])
+    ax = plots.forget_retain(plt.subplots()[1], seeds)
+    dots = {c.get_label(): c.lines[0] for c in ax.containers}
+    assert {m: (d.get_xdata()[0], d.get_ydata()[0]) for m, d in dots.items()} == {
+        "vanilla": (90.0, 90.0),
+        "VKD": (35.0, 35.0),
+        "retain-only": (20.0, 20.0),
+    }
+    assert [m for m, d in dots.items() if d.get_marker() == "*"] == ["retain-only"]
+    assert ax.get_xlabel() == "forget VQA (%)" and ax.get_ylabel() == "retain VQA (%)"
+
+
+def test_the_forest_shows_which_differences_are_sure():
+    rows = {"other": ["GA", "NPO"], "set": "forget", "modality": "vqa", "difference": [-9.0, 2.0],
+            "low": [-12.0, -3.0], "high": [-6.0, 7.0], "p_holm": [0.01, 0.6]}  # fmt: skip
+    ax = plots.forest(plt.subplots()[1], pd.DataFrame(rows), "VKD")
+    points = [c.lines[0] for c in ax.containers]
+    assert [(p.get_xdata()[0], p.get_ydata()[0]) for p in points] == [(-9.0, 0), (2.0, 1)]
+    assert [p.get_markerfacecolor() == "white" for p in points] == [False, True]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["GA, forget VQA", "NPO, forget VQA"]
+    assert ax.get_xlabel() == "VKD minus the other (points)"

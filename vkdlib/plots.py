@@ -12,7 +12,11 @@ from vkdlib import metrics, paths
 from vkdlib.images import open_image
 
 CHANCE = 25.0  # per cent, four options
-COLOURS = {"vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452"}
+COLOURS = {
+    "vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452",
+    "GA": "#8172b3", "GA_Diff": "#937860", "KL_Min": "#da8bc3", "NPO": "#8c8c8c", "MANU": "#ccb974",
+    "MMUnlearner": "#64b5cd",
+}  # fmt: skip
 
 
 def use_style() -> None:
@@ -53,6 +57,55 @@ def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
     ax.legend(loc="center")
+    return ax
+
+
+def forget_retain(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
+    """Forget VQA against retain VQA: a dot a method (mean over seeds, mean 95 % interval), a star for
+    retain-only, which unlearning should reach: neither more nor less forgotten.
+
+    Args:
+        records: rows in the layout of figures/data of one model, benchmark and forget ratio.
+    """
+    columns = metrics.six_columns(records)
+    sides = ["value", "low", "high"]
+    x, y = (columns[t].groupby("method", sort=False)[sides].mean() for t in ("Forget VQA", "Retain VQA"))
+    for method in x.index:
+        (a, *a_ends), (b, *b_ends) = x.loc[method], y.loc[method]
+        ax.errorbar(
+            [a], [b], xerr=[[a - a_ends[0]], [a_ends[1] - a]], yerr=[[b - b_ends[0]], [b_ends[1] - b]],
+            fmt="*" if method == "retain-only" else "o", ms=10 if method == "retain-only" else 5, lw=1,
+            capsize=2, color=COLOURS.get(method), label=method,
+        )  # fmt: skip
+    ax.axvline(CHANCE, ls="--", lw=0.8, color="grey")
+    ax.annotate("chance", (CHANCE, 2), rotation=90, ha="right", va="bottom", color="grey")
+    ax.set_xlim(-2, 104)
+    ax.set_ylim(0, 104)
+    ax.set_xlabel("forget VQA (%)")
+    ax.set_ylabel("retain VQA (%)")
+    ax.legend()
+    return ax
+
+
+def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
+    """Paired differences with 95 % intervals, a line each; filled where Holm's p is below 0.05.
+
+    Args:
+        differences: from `compare.differences`.
+        reference: the method that the others are subtracted from.
+    """
+    labels = []
+    for line, row in enumerate(differences.itertuples()):
+        sure = row.p_holm < 0.05
+        ax.errorbar(
+            [row.difference], [line], xerr=[[row.difference - row.low], [row.high - row.difference]], fmt="o",
+            ms=4, lw=1, capsize=2, color=COLOURS.get(row.other), mfc=None if sure else "white",
+        )  # fmt: skip
+        labels.append(f"{row.other}, {row.set} {row.modality.upper()}")
+    ax.axvline(0, lw=0.8, color="grey")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{reference} minus the other (points)")
     return ax
 
 
