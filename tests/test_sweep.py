@@ -40,6 +40,7 @@ def test_ranges_and_axes_that_go_together():
         ({"betta": 1.0}, "04_run_unlearn.ipynb has no parameter 'betta'; it has: exp"),
         ({"seed": "two"}, "seed is 'two'; it must be of type int"),
         ({"seed": 1.5}, "seed is 1.5"),
+        (yaml.safe_load("lr: 1e-5"), "lr is '1e-5'; it must be of type float .YAML wants a dot"),
         ({"seed": True}, "seed is True"),
         ({"kinds": "cloze"}, "kinds is 'cloze'; it must be of type list"),
         ({"forget_ratio": None}, "forget_ratio is None"),
@@ -140,3 +141,19 @@ def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     assert point.run is None and point.error == "the notebook's process was killed"
     point.executed.unlink()
     assert point.error == "the notebook did not start"
+
+
+def test_a_point_runs_in_its_slot_with_typed_parameters(swept, monkeypatch):
+    root, *_ = swept
+    called = {}
+    monkeypatch.setattr(
+        sweep.subprocess, "run", lambda command, env, **_: called.update(env, command=command)
+    )
+    monkeypatch.setattr(sweep.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    parameters = {"experiment": "s", "lr": 1e-05, "seed": 2, "kinds": ["cloze"], "prune": False, "beta": None}
+    sweep.Point(root / "notebooks" / NOTEBOOK.name, parameters, root).execute(3, 4)
+    assert called["CUDA_VISIBLE_DEVICES"] == "6" and called["OMP_NUM_THREADS"] == "2"
+    given = called["command"][called["command"].index("-y") + 1]
+    assert yaml.safe_load(given) == parameters and isinstance(yaml.safe_load(given)["lr"], float)

@@ -81,4 +81,5 @@ def check(notebook: Path, wanted: list[dict]) -> None:
         for value in (point[name] for point in wanted if name in point):
             right = isinstance(value, TYPES.get(kind, object)) and (kind == "bool" or value is not True)
             if not right and not (optional and value is None):
-                raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}")
+                hint = " (YAML wants a dot in it, as 1.0e-5)" if "e-" in str(value) else ""
+                raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}{hint}")

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import nbformat
 import torch
+import yaml
 
 import vkdlib
 from vkdlib import grid, paths
@@ -66,19 +67,12 @@ class Point:
         """Run the notebook by papermill; leave what it got to in `executed`."""
         share = max(1, (os.cpu_count() or 1) // workers)
         environment = os.environ | {"OMP_NUM_THREADS": str(share), "VKDLIB_PROGRESS": "0"}
-        if torch.cuda.is_available():
-            environment["CUDA_VISIBLE_DEVICES"] = str(worker % torch.cuda.device_count())
-        options = ["--cwd", str(self.notebook.parent), "-k", "python3", "--no-progress-bar"]
-        given = ["-y", json.dumps(self.parameters)]  # JSON is YAML, and keeps types
-        command = [
-            sys.executable,
-            "-m",
-            "papermill",
-            str(self.notebook),
-            str(self.executed),
-            *options,
-            *given,
-        ]
+        if gpus := torch.cuda.device_count():
+            ours = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+            environment["CUDA_VISIBLE_DEVICES"] = ours.split(",")[worker % gpus]
+        command = [sys.executable, "-m", "papermill", str(self.notebook), str(self.executed)]
+        command += ["--cwd", str(self.notebook.parent), "-k", "python3", "--no-progress-bar"]
+        command += ["-y", yaml.safe_dump(self.parameters)]  # keeps types, also that of 1e-05
         subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL)
 
     @property
@@ -89,7 +83,7 @@ class Point:
         cells = [c for c in nbformat.read(self.executed, 4).cells if c.cell_type == "code"]
         for number, cell in enumerate(cells):
             for output in cell.get("outputs", []):
-                if output.output_type == "error" and "papermill-error-cell-tag" not in str(cell.metadata):
+                if output.output_type == "error":
                     return f"cell {number}: {output.ename}: {output.evalue}"
         return "the notebook's process was killed"
 
