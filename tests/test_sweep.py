@@ -1,5 +1,7 @@
 """Sweeps: the grid, what is checked before anything runs, what is done, and what failed."""
 
+import queue
+
 import nbformat
 import nbformat.v4 as v4
 import pytest
@@ -138,9 +140,11 @@ def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     point.executed.write_text('{"cells": [')
     assert point.run is None
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("1")]), point.executed)
-    assert point.run is None and point.error == "the notebook's process was killed"
+    point.log.write_text("Executing\nRuntimeError: the kernel died\n")
+    assert point.run is None and point.error.endswith("said: RuntimeError: the kernel died")
     point.executed.unlink()
-    assert point.error == "the notebook did not start"
+    point.log.unlink()
+    assert point.error.endswith("ended early; the last it said: nothing")
 
 
 def test_a_point_runs_in_its_slot_with_typed_parameters(swept, monkeypatch):
@@ -157,3 +161,16 @@ def test_a_point_runs_in_its_slot_with_typed_parameters(swept, monkeypatch):
     assert called["CUDA_VISIBLE_DEVICES"] == "6" and called["OMP_NUM_THREADS"] == "2"
     given = called["command"][called["command"].index("-y") + 1]
     assert yaml.safe_load(given) == parameters and isinstance(yaml.safe_load(given)["lr"], float)
+
+
+def test_a_kernel_that_died_before_any_cell_gets_one_more_try(swept, monkeypatch):
+    root, *_ = swept
+    point = sweep.Point(
+        root / "notebooks" / NOTEBOOK.name, {"experiment": "s", "seed": 7}, root / "runs/s/notebooks"
+    )
+    tried = []
+    monkeypatch.setattr(sweep.Point, "execute", lambda self, slot, workers: tried.append(slot))
+    slots = queue.SimpleQueue()
+    slots.put(3)
+    sweep.in_slot(slots, 1, point)
+    assert tried == [3, 3] and slots.get() == 3

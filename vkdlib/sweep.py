@@ -52,14 +52,25 @@ class Point:
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
 
     @property
+    def content(self) -> nbformat.NotebookNode:
+        """The executed notebook; an empty one if there is none, or half a file."""
+        try:
+            return nbformat.read(self.executed, 4)
+        except (FileNotFoundError, nbformat.reader.NotJSONError):
+            return nbformat.v4.new_notebook()
+
+    @property
+    def log(self) -> Path:
+        """What the notebook's process said."""
+        return self.executed.with_suffix(".log")
+
+    @property
     def run(self) -> Run | None:
         """The finished run, if there is one and it is of today's data and weights."""
-        if not self.executed.exists():
-            return None
         try:
-            found = find_run(self.parameters["experiment"], run_hash(nbformat.read(self.executed, 4)))
+            found = find_run(self.parameters["experiment"], run_hash(self.content))
             found.check()
-        except (ValueError, FileNotFoundError, RunError, nbformat.reader.NotJSONError):
+        except (ValueError, FileNotFoundError, RunError):
             return None
         return found if up_to_date(found) else None
 
@@ -72,20 +83,26 @@ class Point:
             environment["CUDA_VISIBLE_DEVICES"] = ours.split(",")[worker % gpus]
         command = [sys.executable, "-m", "papermill", str(self.notebook), str(self.executed)]
         command += ["--cwd", str(self.notebook.parent), "-k", "python3", "--no-progress-bar"]
+        command += ["--start-timeout", "120"]
         command += ["-y", yaml.safe_dump(self.parameters)]  # keeps types, also that of 1e-05
-        subprocess.run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL)
+        with open(self.log, "w") as log:
+            subprocess.run(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     @property
-    def error(self) -> str:
-        """What went wrong: cell and error."""
-        if not self.executed.exists():
-            return "the notebook did not start"
-        cells = [c for c in nbformat.read(self.executed, 4).cells if c.cell_type == "code"]
-        for number, cell in enumerate(cells):
+    def cell_error(self) -> str | None:
+        """The cell that failed and its error; None if none did."""
+        for number, cell in enumerate(c for c in self.content.cells if c.cell_type == "code"):
             for output in cell.get("outputs", []):
                 if output.output_type == "error":
                     return f"cell {number}: {output.ename}: {output.evalue}"
-        return "the notebook's process was killed"
+        return None
+
+    @property
+    def error(self) -> str:
+        """What went wrong."""
+        said = self.log.read_text().strip().splitlines() if self.log.exists() else []
+        early = f"the notebook's process ended early; the last it said: {said[-1] if said else 'nothing'}"
+        return self.cell_error or early
 
 
 @functools.cache
@@ -146,17 +163,23 @@ def execute(file: Path, workers: int = 1, dry_run: bool = False) -> list[Point]:
 
 
 def in_slot(slots: queue.SimpleQueue, workers: int, point: Point) -> None:
-    """Execute a point in the next free slot (a GPU, a share of the cores)."""
+    """Execute a point in the next free slot (a GPU, a share of the cores).
+
+    A kernel now and then dies before its first cell, above all when several start at once: then once more.
+    """
     slot = slots.get()
     try:
-        point.execute(slot, workers)
+        for _ in range(2):
+            point.execute(slot, workers)
+            if point.cell_error or point.run:
+                return
     finally:
         slots.put(slot)
 
 
 def expected_time(everything: list[Point], left: int, workers: int) -> str:
     """How long the points that are left will take, from those that are there."""
-    there = [nbformat.read(p.executed, 4).metadata for p in everything if p.executed.exists()]
+    there = [point.content.metadata for point in everything]
     took = [metadata.papermill.duration for metadata in there if "papermill" in metadata]
     took = [seconds for seconds in took if seconds]
     if not left or not took:
