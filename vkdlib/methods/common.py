@@ -37,9 +37,9 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
 
     Args:
         trained: "visual": the MLPs of the `layers` deepest live vision blocks and the projector (VKD's way).
-            "all": the whole model (the VKD
-            paper's way for its baselines), but for vision blocks whose output nobody reads. "lora": the same
-            layers by adapters, which are put into the model: what a 7B model allows.
+            "all": the whole model (the VKD paper's way for its baselines), but for vision blocks whose output
+            nobody reads. "lora": its linear layers by adapters, which are put into the model: what a 7B model
+            allows.
         layers: for "visual"; None: the deeper half.
     """
     if trained not in TRAINED:

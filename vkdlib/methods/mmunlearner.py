@@ -21,24 +21,22 @@ class MMUnlearner(GA):
     Attributes:
         alpha: strength of forgetting.
         threshold: of the saliency ratio.
-        fisher: its code averages the squared gradients of batches, see `masking.fisher`.
     """
 
     alpha: float = 1.0
     threshold: float = 1.0
-    fisher: str = "batch"
 
     def prepare(
         self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None, *_
     ) -> Prepared:
-        """Compute the mask."""
-        size = batch_size if self.fisher == "batch" else micro_batch or batch_size
+        """Compute the mask: squared gradients of batches, averaged (so `batch_size` matters, and batches are
+        whole whatever `micro_batch` is)."""
         weights = maskable(self.scope(loaded))
         text = (*tasks.forget_qa, *tasks.retain_qa)
         kept = [packs for packs in (tasks.retain_vqa, reaching(text, self.trained)) if packs]
         share = [len(packs) / sum(map(len, kept)) for packs in kept]
-        above = masking.fisher(loaded, [tasks.forget_vqa], weights, self.fisher, size)
-        found = [masking.fisher(loaded, [packs], weights, self.fisher, size) for packs in kept]
+        above = masking.fisher(loaded, [tasks.forget_vqa], weights, "batch", batch_size)
+        found = [masking.fisher(loaded, [packs], weights, "batch", batch_size) for packs in kept]
         below = {n: sum(s * f[n] for s, f in zip(share, found)) for n in weights}
         mask = masking.weight_mask(masking.saliency_ratio(above, below), self.threshold)
         return Prepared(mask, report={"mask_density": masking.density(mask)})
