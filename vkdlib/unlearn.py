@@ -1,6 +1,5 @@
 """Unlearning: a method's terms, one combined gradient a step, the one training loop."""
 
-import functools
 from pathlib import Path
 
 import torch
@@ -53,20 +52,26 @@ def unlearn(
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
     parameters = method.scope(loaded)
 
-    batch = functools.partial(tasks.batch, size=batch_size, seed=seed, retain_size=retain_batch)
+    def batch(step: int) -> Tasks:
+        return tasks.batch(step, batch_size, seed, retain_batch)
+
+    def gradients(step: int) -> dict[str, float]:
+        return combine(loaded, method, prepared, parameters, batch(step), micro_batch)
+
     mine = {p.key for step in range(steps) for p in batch(step).share(*parallel.processes()).retain_vqa}
     with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
         prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
         if not method.trains:
             return [], prepared.report
+        hold = Hold(parameters, prepared.held)
         history = training.fit(
             parameters,
-            lambda step: combine(loaded, method, prepared, parameters, batch(step), micro_batch),
+            gradients,
             steps,
             lr,
             schedule=SCHEDULES[schedule],
             weight_decay=weight_decay,
-            after_step=Hold(parameters, prepared.held).restore,
+            after_step=hold.restore,
             folder=folder,
             checkpoint_every=checkpoint_every,
             identity=f"{method} {batch_size}/{retain_batch} {seed} {sorted(p.key for p in tasks.forget_vqa)}",
