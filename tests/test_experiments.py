@@ -17,7 +17,7 @@ import sys
 from vkdlib import experiments
 from vkdlib.tasks import Tasks
 batch = Tasks.batch
-Tasks.batch = lambda self, step, *rest: print("step", step) or batch(self, step, *rest)
+Tasks.batch = lambda self, step, **rest: print("step", step) or batch(self, step, **rest)
 run = experiments.run("killed", training={"epochs": 1.2, "lr": 1e-3, "batch_size": 2, "checkpoint_every": 2},
                       settings={"mask": False, "layers": 1}, kinds=["classification"])
 print(run.folder)

@@ -78,19 +78,23 @@ def run(
     full = {"dtype": "float32", "quantise": None}
     if full | (precision or {}) != full:
         config["precision"] = precision
-    loaded = load_start(config)
-    data = load_benchmark(benchmark)
-    config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
-    compared = reference(config)
-    if compared:
-        config["reference"] = files_hash(compared)
-    split = data.split(forget_ratio)
-    split = split.for_selection(draw) if select else split
+    loaded, split = _start(config)
     with _open(experiment, config) as this:
         if not parallel.from_first(this.done):
             fits = {"micro_batch": micro_batch, "checkpointing": checkpointing}
             _compute(this, loaded, split, evaluation_batch, **fits)
     return this
+
+
+def _start(config: dict) -> tuple[Loaded, Split]:
+    """Model and task of a run; the hashes of data and models are added to its configuration."""
+    loaded = load_start(config)
+    data = load_benchmark(config["benchmark"])
+    config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
+    if compared := reference(config):
+        config["reference"] = files_hash(compared)
+    split = data.split(config["forget_ratio"])
+    return loaded, split.for_selection(config["draw"]) if config["select"] else split
 
 
 def launched(point: dict) -> Run:

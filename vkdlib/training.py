@@ -80,16 +80,10 @@ def fit(
     for step in bar(range(start, steps), description, total=steps, initial=start):
         optimiser.zero_grad(set_to_none=True)
         losses = gradients(step)
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            raise FloatingPointError(
-                f"{bad[0]} loss is {losses[bad[0]]} at step {step}: lower the learning rate ({lr})"
-            )
+        for name, value in losses.items():
+            _must_be_finite(f"{name} loss", value, step, lr)
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), math.inf if clip is None else clip)
-        if not norm.isfinite():
-            raise FloatingPointError(
-                f"the gradient is {norm.item()} at step {step}: lower the learning rate ({lr})"
-            )
+        _must_be_finite("the gradient", norm.item(), step, lr)
         optimiser.param_groups[0]["lr"] = lr * schedule(step, steps)
         optimiser.step()
         if after_step:
@@ -102,6 +96,11 @@ def fit(
         ):
             _save(folder, step + 1, parameters, optimiser, history, identity)
     return history
+
+
+def _must_be_finite(what: str, value: float, step: int, lr: float) -> None:
+    if not math.isfinite(value):
+        raise FloatingPointError(f"{what} is {value} at step {step}: lower the learning rate ({lr})")
 
 
 def _save(folder: Path, step: int, parameters, optimiser, history: list[dict], identity: str) -> None:

@@ -1,5 +1,6 @@
 """Unlearning: a method's terms, one combined gradient a step, the one training loop."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -52,26 +53,20 @@ def unlearn(
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
     parameters = method.scope(loaded)
 
-    def batch(step: int) -> Tasks:
-        return tasks.batch(step, batch_size, seed, retain_batch)
-
-    def gradients(step: int) -> dict[str, float]:
-        return combine(loaded, method, prepared, parameters, batch(step), micro_batch)
-
+    batch = functools.partial(tasks.batch, size=batch_size, seed=seed, retain_size=retain_batch)
     mine = {p.key for step in range(steps) for p in batch(step).share(*parallel.processes()).retain_vqa}
     with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
         prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
         if not method.trains:
             return [], prepared.report
-        hold = Hold(parameters, prepared.held)
         history = training.fit(
             parameters,
-            gradients,
+            lambda step: combine(loaded, method, prepared, parameters, batch(step), micro_batch),
             steps,
             lr,
             schedule=SCHEDULES[schedule],
             weight_decay=weight_decay,
-            after_step=hold.restore,
+            after_step=Hold(parameters, prepared.held).restore,
             folder=folder,
             checkpoint_every=checkpoint_every,
             identity=f"{method} {batch_size}/{retain_batch} {seed} {sorted(p.key for p in tasks.forget_vqa)}",

@@ -65,20 +65,10 @@ def teach(
         if recipe == "full":
             parameters |= visual_parameters(loaded)
 
-        def gradients(step: int) -> dict[str, float]:
-            batch = tasks.batch(step, batch_size, seed)
-            named = {}
-            for name, packs in (("vqa", batch.retain_vqa), ("qa", batch.retain_qa)):
-                if packs:
-                    loss = batch_nll(loaded, packs)
-                    loss.backward()
-                    named[name] = loss.item()
-            return named
-
         with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
             return fit(
                 parameters,
-                gradients,
+                lambda step: learn(loaded, tasks.batch(step, batch_size, seed)),
                 steps,
                 lr,
                 schedule=linear,
@@ -88,6 +78,17 @@ def teach(
             )
     finally:
         merge(language)
+
+
+def learn(loaded: Loaded, batch: Tasks) -> dict[str, float]:
+    """Fill the gradients of one step: L_vqa + L_qa; return the named losses."""
+    named = {}
+    for name, packs in (("vqa", batch.retain_vqa), ("qa", batch.retain_qa)):
+        if packs:
+            loss = batch_nll(loaded, packs)
+            loss.backward()
+            named[name] = loss.item()
+    return named
 
 
 def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> Tasks:
