@@ -34,6 +34,7 @@ SHIPPED = (
     "qwen2-vl-clear/vanilla",
     "qwen2.5-vl/base",
     "qwen2.5-vl-mllmu/vanilla",
+    "qwen2.5-vl-clear/vanilla",
 )
 
 
