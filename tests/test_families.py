@@ -12,7 +12,8 @@ from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
 from vkdlib.loading import load
 from vkdlib.methods import make_method
-from vkdlib.models import Loaded, visual_features, visual_parameters
+from vkdlib.methods.vkd import teacher_features
+from vkdlib.models import Loaded, live_blocks, visual_features, visual_parameters
 from vkdlib.packs import collate, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
@@ -73,6 +74,9 @@ def test_pictures_of_different_size_share_a_batch(model, packs):
     alone = torch.cat([visual_features(model, p.image) for p in packs])
     assert len(together) == sum(p.image_tokens for p in packs)
     assert torch.allclose(together, alone, atol=1e-5)
+    last = live_blocks(model)[-1]  # which has more rows than the projector
+    by_picture = [list(teacher_features(model, packs, size, last).values()) for size in (3, 1)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*by_picture, strict=True))
     assert all(
         torch.allclose(a, b, atol=1e-5)
         for a, b in zip(importance(model, packs).values(), importance(model, packs, batch_size=1).values())

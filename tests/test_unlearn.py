@@ -127,9 +127,9 @@ def test_teacher_is_the_vanilla_model_and_is_asked_once(loaded, tasks, monkeypat
 def test_the_teacher_is_asked_about_those_alone_who_will_be_seen(loaded, tasks, monkeypatch):
     asked, original = [], vkd.teacher_features
 
-    def counted(model, packs, size):
+    def counted(model, packs, *others):
         asked.extend(packs)
-        return original(model, packs, size)
+        return original(model, packs, *others)
 
     monkeypatch.setattr(vkd, "teacher_features", counted)
     run(loaded, tasks, steps=1)
@@ -143,6 +143,26 @@ def test_caught_features_are_the_models_own(untrained, tasks):
         untrained.model(**batch["inputs"])
     teacher = teacher_features(untrained, tasks.retain_vqa[:3])
     assert torch.allclose(caught[0], torch.cat(list(teacher.values())), atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["layers", "both"])
+def test_distillation_from_the_vision_blocks(loaded, untrained, tasks, target):
+    """After a step, the distance is that of the tower's own hidden states, and of the projector's output."""
+    method = make_method("VKD", target=target, layers=1, beta=2.0)
+    *_, history, _ = run(copy.deepcopy(loaded), tasks, 2, 1e-3, method)
+    run(loaded, tasks, 1, 1e-3, method)
+    pixels = torch.cat([p.image["pixel_values"] for p in tasks.batch(1, 2, 0).retain_vqa])
+    seen = []
+    for model in (loaded.model, untrained.model):
+        features = model.get_image_features(pixel_values=pixels, output_hidden_states=True)
+        last = len(live_blocks(loaded))  # hidden state 0 is the embedding
+        seen.append((features.hidden_states[last], torch.cat(list(features.pooler_output))))
+    blocks, projector = (((a - b) ** 2).mean().item() for a, b in zip(*seen))
+    expected = blocks if target == "layers" else (blocks + projector) / 2
+    assert history[1]["vkd"] == pytest.approx(expected, rel=1e-4) and projector > 0
+    assert history[0]["vkd"] == 0 and abs(blocks / projector - 1) > 0.1
+    with pytest.raises(ValueError, match="target is 'eyes'"):
+        make_method("VKD", target="eyes")
 
 
 def test_blank_images_let_the_qa_terms_in(loaded, tasks, benchmark):

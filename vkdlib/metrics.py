@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import softmax
 
 CONFIDENCE = 0.95
+CHANCE = 25.0  # per cent, four options
 # The six columns of the VKD paper's Table 1: title -> (set, modality, kind, metric). Under CLEAR the paper's
 # "Real-world QA" has the size of real_faces, where faces are named: no question in text.
 _MLLMU = {

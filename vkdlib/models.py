@@ -165,19 +165,26 @@ def visual_features(loaded: Loaded, images: dict[str, Tensor]) -> Tensor:
 
 
 @contextlib.contextmanager
-def caught_features(loaded: Loaded) -> Iterator[list[Tensor]]:
+def caught_features(loaded: Loaded, modules: Sequence[nn.Module] = ()) -> Iterator[list[Tensor]]:
     """Within: the projector's output of each forward pass is appended to the list, (N, C) each.
 
     It is how VKD sees the student's features without a second pass through the vision tower.
+
+    Args:
+        modules: to watch instead of the projector, in the order in which they run.
     """
     caught: list[Tensor] = []
-    hook = loaded.family.projector(loaded.model).register_forward_hook(
-        lambda module, args, output: caught.append(output.flatten(0, -2))
-    )
+
+    def keep(module, args, output):
+        caught.append((output[0] if isinstance(output, tuple) else output).flatten(0, -2))
+
+    watched = modules or [loaded.family.projector(loaded.model)]
+    hooks = [module.register_forward_hook(keep) for module in watched]
     try:
         yield caught
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def weights_hash(tensors: dict[str, Tensor]) -> str:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from vkdlib import metrics, paths
 from vkdlib.images import open_image
+from vkdlib.metrics import CHANCE
 
-CHANCE = 25.0  # per cent, four options
 COLOURS = {
     "vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452",
     "GA": "#8172b3", "GA_Diff": "#937860", "KL_Min": "#da8bc3", "NPO": "#8c8c8c", "MANU": "#ccb974",

@@ -116,3 +116,13 @@ def undo(loaded: Loaded, before: dict[int, Tensor]) -> None:
     """Put back what `prune` returned: weights are bit-identical to what they were."""
     for i, weight in before.items():
         mlp_output(live_blocks(loaded)[i]).weight.copy_(weight)
+
+
+def pruned_entries(loaded: Loaded, neurons: Neurons, parameters: dict) -> dict[str, Tensor]:
+    """Where pruned neurons are in the trained parameters: name -> bool of the parameter's shape."""
+    names = {p: name for name, p in parameters.items()}
+    held = {}
+    for i, chosen in neurons.items():
+        weight = mlp_output(live_blocks(loaded)[i]).weight
+        held[names[weight]] = chosen.to(weight.device).expand_as(weight).clone()
+    return held

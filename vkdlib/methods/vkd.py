@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vkdlib import masking, pruning
 from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
@@ -15,14 +15,18 @@ from vkdlib.models import (
     batch_nll,
     caught_features,
     live_blocks,
-    mlp_output,
-    visual_features,
+    vision_mlps,
 )
 from vkdlib.packs import Pack, batches
 from vkdlib.tasks import Tasks
 
-MASK_SCOPES = ("forget", "update")
-ORDERS = ("prune, mask", "parallel")
+CHOICES = {
+    "fisher": masking.FISHERS,
+    "mask_scope": ("forget", "update"),
+    "reduction": REDUCTIONS,
+    "order": ("prune, mask", "parallel"),
+    "target": ("projector", "layers", "both"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class VKD:
         order: "prune, mask": the mask is computed on the pruned model. "parallel": on the vanilla model, as
             Eq. 9 has it (its θ0 "denotes the vanilla model"). Pruning never depends on the mask, so to mask
             first and then prune is the same as "parallel".
+        target: whose outputs are distilled: "projector" (f of Eq. 4), "layers" (those of the `layers` trained
+            vision blocks, all weighing the same), or "both".
     """
 
     alpha: float = 1.25
@@ -58,17 +64,13 @@ class VKD:
     reduction: str = "mean"
     trained: str = "visual"
     order: str = "prune, mask"
+    target: str = "projector"
     trains = True  # not a setting: steps are taken
 
     def __post_init__(self):
-        if self.mask_scope not in MASK_SCOPES:
-            raise ValueError(f"mask_scope is {self.mask_scope!r}; it must be one of {MASK_SCOPES}")
-        if self.order not in ORDERS:
-            raise ValueError(f"order is {self.order!r}; it must be one of {ORDERS}")
-        if self.fisher not in masking.FISHERS:
-            raise ValueError(f"fisher is {self.fisher!r}; it must be one of {masking.FISHERS}")
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(f"reduction is {self.reduction!r}; it must be one of {REDUCTIONS}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {known}")
         if self.prune and self.trained == "lora":
             raise ValueError('adapters would bring pruned neurons back: set prune=False with trained="lora"')
 
@@ -95,7 +97,10 @@ class VKD:
         """
         size = micro_batch or batch_size
         asked = [p for p in tasks.retain_vqa if kept is None or p.key in kept]
-        teacher = teacher_features(loaded, asked, size) if self.beta else {}
+        teacher = {}
+        if self.beta:
+            for name, module in self.compared(loaded).items():
+                teacher[name] = teacher_features(loaded, asked, size, module)
         parameters = self.scope(loaded)
         report, held, mask = {}, {}, None
         # The reading "batch" depends on the batch, so it has to be whole.
@@ -105,7 +110,7 @@ class VKD:
         if self.prune:
             neurons = self.choose_neurons(loaded, tasks, size)
             pruning.prune(loaded, neurons)
-            held = pruned_entries(loaded, neurons, parameters)
+            held = pruning.pruned_entries(loaded, neurons, parameters)
             total = sum(n.numel() for n in neurons.values())
             report["pruned"] = sum(int(n.sum()) for n in neurons.values()) / total
         if self.mask:
@@ -114,6 +119,12 @@ class VKD:
             if self.mask_scope == "update":
                 held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
         return Prepared(mask, held, teacher, report)
+
+    def compared(self, loaded: Loaded) -> dict[str, nn.Module]:
+        """Modules whose outputs Eq. 4 compares, in the order in which they run."""
+        blocks = {f"block {i}": live_blocks(loaded)[i] for i in vision_mlps(loaded, self.layers)}
+        projector = {"projector": loaded.family.projector(loaded.model)}
+        return {"projector": projector, "layers": blocks, "both": blocks | projector}[self.target]
 
     def choose_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> pruning.Neurons:
         """Eq. 6 to 8 on the four data sets."""
@@ -135,7 +146,7 @@ class VKD:
         )
         return masking.weight_mask(masking.saliency_ratio(above, below), self.d_F)
 
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, dict]):
         """The masked part of Eq. 5: (-alpha L_vqa^f, its named losses).
 
         Args:
@@ -145,11 +156,11 @@ class VKD:
         forget_vqa = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
         return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
 
-    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):
+    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, dict]):
         """The rest of Eq. 3 and 5: (L_vqa^r + L_qa^f + L_qa^r + beta L_VKD, its named losses)."""
         named = {"retain_vqa": torch.zeros((), device=loaded.device)}
         if part.retain_vqa:
-            with caught_features(loaded) as caught:
+            with caught_features(loaded, list(self.compared(loaded).values())) as caught:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
             packs = reaching(getattr(part, name), self.trained)
@@ -159,9 +170,12 @@ class VKD:
         output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
         if not self.beta or not part.retain_vqa:
             return output, named
-        target = torch.cat([teacher[p.key] for p in part.retain_vqa]).to(caught[0].device)
+        distances = []
+        for student, features in zip(caught, teacher.values()):
+            target = torch.cat([features[p.key] for p in part.retain_vqa]).to(student.device)
+            distances.append(vkd_loss(student, target, self.reduction))
         share = image_tokens(part.retain_vqa) / image_tokens(batch.retain_vqa)
-        named["vkd"] = vkd_loss(caught[0], target, self.reduction) * share
+        named["vkd"] = torch.stack(distances).mean() * share
         return total_loss(output, named["vkd"], self.beta), named
 
 
@@ -171,21 +185,20 @@ def image_tokens(packs: Sequence[Pack]) -> int:
 
 
 @torch.no_grad()
-def teacher_features(loaded: Loaded, packs: Sequence[Pack], batch_size: int = 8) -> dict[str, Tensor]:
-    """t of Eq. 4, computed once: person -> (tokens, C) projector output, kept off the GPU."""
+def teacher_features(
+    loaded: Loaded, packs: Sequence[Pack], batch_size: int = 8, module: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """t of Eq. 4, computed once: person -> (rows, C), kept off the GPU.
+
+    Args:
+        module: whose output; None: the projector's, one row an image token.
+    """
     features = {}
     for group in batches(packs, batch_size):
-        found = visual_features(loaded, pruning.image_inputs(loaded, group)).cpu()
-        counts = [p.image_tokens for p in group]
+        with caught_features(loaded, [module] if module else ()) as caught:
+            loaded.model.get_image_features(**pruning.image_inputs(loaded, group))
+        found = caught[0].cpu()
+        # A vision block has more rows than the projector, in the same proportion for every image.
+        counts = [p.image_tokens * len(found) // image_tokens(group) for p in group]
         features |= {p.key: f.clone() for p, f in zip(group, found.split(counts))}
     return features
-
-
-def pruned_entries(loaded: Loaded, neurons: pruning.Neurons, parameters: dict) -> Weights:
-    """Where pruned neurons are in the trained parameters: name -> bool of the parameter's shape."""
-    names = {p: name for name, p in parameters.items()}
-    held = {}
-    for i, chosen in neurons.items():
-        weight = mlp_output(live_blocks(loaded)[i]).weight
-        held[names[weight]] = chosen.to(weight.device).expand_as(weight).clone()
-    return held

@@ -1,0 +1,41 @@
+"""The rule by which methods get their learning rates."""
+
+import pandas as pd
+import pytest
+
+from vkdlib import selection
+
+
+def trial(method, tried, draw, forget, kept):
+    """Records of one trial: forget VQA, and the same accuracy in all else."""
+    field = "share" if method == "MANU" else "lr"
+    where = [("forget", "vqa", forget), *((*column, kept) for column in selection.KEPT)]
+    rows = [{"set": s, "modality": m, "value": v, "method": method, "draw": draw} for s, m, v in where]
+    return pd.DataFrame(rows).assign(
+        **{"lr": 0.5, "share": float("nan")} | {field: tried}, kind="classification", metric="accuracy"
+    )
+
+
+def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
+    records = pd.concat([trial("GA", 0.1, 0, 40, 90), trial("GA", 0.1, 1, 60, 80)])
+    assert selection.balance(records)["GA", 0.1] == pytest.approx((50 + 20) / 2)
+
+
+def test_to_forget_more_than_a_guess_is_worth_nothing():
+    records = pd.concat([trial("GA", 0.1, 0, 0, 90), trial("GA", 0.2, 0, 25, 90.5)])
+    assert selection.balance(records).tolist() == pytest.approx([65, 65.5])
+    assert selection.choose(records) == {"GA": 0.2}
+
+
+def test_of_equal_trials_the_smaller_one_and_each_method_for_itself():
+    trials = [("GA", 0.3, 30, 90), ("GA", 0.1, 30, 90), ("MANU", 0.02, 50, 99), ("MANU", 0.01, 90, 99)]
+    records = pd.concat([trial(m, tried, 0, forget, kept) for m, tried, forget, kept in trials])
+    assert selection.choose(records) == {"GA": 0.1, "MANU": 0.02}
+
+
+def test_half_a_sweep_chooses_nothing():
+    whole = [trial("GA", 0.1, 0, 30, 90), trial("GA", 0.2, 0, 30, 90), trial("GA", 0.1, 1, 30, 90)]
+    with pytest.raises(ValueError, match="all draws and all columns"):
+        selection.choose(pd.concat(whole))
+    with pytest.raises(ValueError, match="all draws and all columns"):
+        selection.choose(pd.concat([whole[0], whole[1].query("set != 'real'")]))
