@@ -1,0 +1,131 @@
+"""The papers' sentences: what is compared with what, and what is said of it."""
+
+import math
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from vkdlib import claims, paper, runs
+from vkdlib.metrics import six_columns
+
+PEOPLE, QUESTIONS = 12, 4
+ROWS = {  # method -> right in forget VQA, retain VQA, real VQA; QA is always right
+    "vanilla": (1, 1, 1),
+    "retain-only": (0, 1, 1),
+    "VKD": (0, 1, 1),
+    "MMUnlearner": (1, 1, 0),
+    "MANU": (1, 1, 1),
+    "GA": (0, 0, 0),
+    "NPO": (0, 0, 0),
+}
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """A record of Table 1 in which every person is known by a method, or nobody."""
+    seen = {"forget": 0, "retain": 1, "real": 2}
+    predictions, record = {}, []
+    for method, right in ROWS.items():
+        for seed in (0, 1):
+            of = [
+                (group, modality, "classification", f"{group}{p}", f"{group}{p}-{modality}{q}", score)
+                for group, k in seen.items()
+                for modality, score in (("vqa", float(right[k])), ("qa", 1.0))
+                for p in range(PEOPLE)
+                for q in range(QUESTIONS)
+            ]
+            columns = ["set", "modality", "kind", "person", "question", "score"]
+            table = pd.DataFrame(of, columns=columns)
+            options = table.score.map({1.0: '{"A": -0.1, "B": -3}', 0.0: '{"A": -1, "B": -0.5}'})
+            predictions[f"{method}{seed}"] = table.assign(gold="A", options=options)
+            for (group, modality), rows in predictions[f"{method}{seed}"].groupby(["set", "modality"]):
+                record.append(
+                    {
+                        "experiment": "x",
+                        "model": "m",
+                        "benchmark": "mllmu",
+                        "forget_ratio": 5,
+                        "method": method,
+                    }
+                    | {"seed": seed, "set": group, "modality": modality, "kind": "classification"}
+                    | {"metric": "accuracy", "value": 100 * rows.score.mean(), "run": f"{method}{seed}"}
+                )
+    monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(record))
+    found = lambda experiment, run: SimpleNamespace(predictions=predictions[run])  # noqa: E731
+    monkeypatch.setattr(runs, "find_run", found)
+
+
+def test_claims_are_judged_on_the_runs_of_the_record(table):
+    judged = claims.judge("table1_main").set_index(["claim", "column"])
+    assert list(judged.reset_index()[claims.COLUMNS].columns) == claims.COLUMNS
+    forget = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
+    assert (forget.difference, forget.n, forget.seeds, forget.verdict) == (-100, 48, 2, "holds")
+    text = judged.loc["VKD keeps what is known in text of forget and retain people"]
+    assert set(text.verdict) == {"holds"} and (text.low == 0).all()
+    rivals = judged.loc["VKD keeps other faces better than MMUnlearner"]
+    assert rivals.verdict.to_dict() == {"Retain VQA": "inside the noise", "Real-world VQA": "holds"}
+    assert judged.loc["GA forgets in part only", "Forget VQA"].verdict == "inside the noise"
+    assert set(judged.loc["NPO degrades other faces and text"].verdict) == {"holds", "inside the noise"}
+    raw = 2 ** -(PEOPLE - 1)  # all twelve people differ in the same direction
+    assert forget.p_holm > raw  # there are more comparisons than one
+
+
+@pytest.mark.parametrize(
+    "difference, p, expected, said",
+    [
+        (-9, 0.01, "lower", "holds"),
+        (-9, 0.01, "higher", "does not hold"),
+        (9, 0.01, "higher", "holds"),
+        (9, 0.2, "higher", "inside the noise"),
+        (-3, 0.01, "as good", "holds"),  # within the margin
+        (-7, 0.01, "as good", "inside the noise"),
+        (-9, 0.01, "as good", "does not hold"),
+    ],
+)
+def test_verdicts(difference, p, expected, said):
+    row = SimpleNamespace(difference=difference, low=difference - 2, high=difference + 3, p_holm=p)
+    assert claims.verdict(row, expected) == said
+    with pytest.raises(ValueError, match="expected is 'less'"):
+        claims.verdict(row, "less")
+
+
+def test_rows_of_the_ablation_are_the_papers():
+    switches = [(t, m, b) for t in ("all", "visual") for m in (False, True) for b in (0.0, 3.0)]
+    record = pd.DataFrame(switches, columns=["trained", "mask", "beta"]).assign(method="VKD")
+    references = pd.DataFrame({"method": ["vanilla", "retain-only"]})
+    names = claims.rows_of_table(pd.concat([record, references], ignore_index=True))
+    printed = set(paper.published("vkd", 3).method)
+    assert {n for n in names if n not in ("vanilla", "retain-only")} == (printed - {"Vanilla"}) | {"B+VKD"}
+
+
+def test_claims_name_rows_and_columns_that_tables_have(table):
+    titles = set(six_columns(runs.read_records("any"))) | {"Real world", "Real faces"}
+    known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
+    known["table3_ablation"] = set(paper.published("vkd", 3).method)
+    for record, rows in known.items():
+        for one in claims.statements(record):
+            assert set(one["rows"]) <= rows and set(one["columns"]) <= titles
+            assert one["expected"] in ("lower", "higher", "as good") and one["source"].startswith("4.")
+
+
+def test_a_row_against_all_others(table):
+    found = claims.against("table1_main", "VKD")
+    assert set(found.other) == set(ROWS) - {"VKD"} and set(found.model) == {"m"}
+    assert len(found) == 6 * (len(ROWS) - 1)  # six columns
+    rival = found[(found.other == "MMUnlearner") & (found.modality == "vqa")].set_index("set").difference
+    assert rival.to_dict() == {"forget": -100, "retain": 0, "real": 100}
+    with pytest.raises(ValueError, match="no row 'SGD'; it has vanilla, retain-only"):
+        claims.against("table1_main", "SGD")
+
+
+def test_quality_of_every_run(table):
+    only_one = runs.read_records("any").query("method != 'retain-only' or seed == 0")
+    runs.read_records = lambda name: only_one  # the fixture puts it back
+    found = claims.quality("table1_main").set_index("row")
+    assert len(found) == 2 * len(ROWS) - 1
+    assert (found.loc["VKD", ["accuracy", "ks"]] == 0).all(axis=None)
+    assert (found.loc["MANU", ["accuracy", "ks"]] == [100, 1]).all(axis=None)
+    right, wrong = (1 / (1 + math.exp(b - a)) for a, b in ((-0.1, -3), (-1, -0.5)))
+    assert found.loc["vanilla"].truth_ratio.tolist() == pytest.approx([right] * 2)
+    assert found.loc["VKD"].truth_ratio.tolist() == pytest.approx([wrong] * 2)
