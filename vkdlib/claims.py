@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from vkdlib import paper, runs
+from vkdlib import paper, paths, runs
 from vkdlib.compare import differences, forget_quality, holm, truth_ratio
 from vkdlib.metrics import six_columns
 
@@ -90,6 +90,20 @@ def quality(record: str) -> pd.DataFrame:
                 ratio = np.mean([truth_ratio(o, g) for o, g in zip(asked.options, asked.gold)])
                 found.append(known | {"row": row, **forget_quality(table, reference), "truth_ratio": ratio})
     return pd.DataFrame(found)
+
+
+def write(record: str, ours: str) -> None:
+    """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and the record's rows of
+    claims.csv; those of other records stay."""
+    folder = paths.figures() / "data"
+    judged = judge(record).assign(record=record)[["record", *COLUMNS]]
+    if (folder / "claims.csv").exists():
+        before = pd.read_csv(folder / "claims.csv")
+        judged = pd.concat([before[before.record != record], judged]).sort_values("record", kind="stable")
+    made = {f"{record}_tests": against(record, ours), f"{record}_quality": quality(record), "claims": judged}
+    for name, table in made.items():
+        with paths.whole(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.4f")
 
 
 def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:
