@@ -104,6 +104,7 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
     known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
     known["table3_ablation"] = set(paper.published("vkd", 3).method)
     for record, rows in known.items():
+        assert len(claims.statements(record)) == 8
         for one in claims.statements(record):
             assert set(one["rows"]) <= rows and set(one["columns"]) <= titles
             assert one["expected"] in ("lower", "higher", "as good") and one["source"].startswith("4.")

@@ -106,3 +106,17 @@ def test_the_forest_shows_which_differences_are_sure():
     assert [p.get_markerfacecolor() == "white" for p in points] == [False, True]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["GA, forget VQA", "NPO, forget VQA"]
     assert ax.get_xlabel() == "VKD minus the other (points)"
+
+
+def test_curves_are_means_over_seeds_with_their_range(records):
+    swept = [records[records.method == "VKD"].assign(value=10.0 * b + s, beta=b, seed=s)
+             for b in (0.0, 1.0, 4.0) for s in (0, 2)]  # fmt: skip
+    ax = plots.six_curves(plt.subplots()[1], pd.concat(swept), "beta", smallest=1.0)
+    curves = [line for line in ax.lines if len(line.get_xdata()) == 3]
+    assert len(curves) == 6
+    for line in curves:
+        assert line.get_xdata().tolist() == [0.0, 1.0, 4.0]
+        assert line.get_ydata().tolist() == [1.0, 11.0, 41.0]
+    corners = ax.collections[0].get_paths()[0].vertices
+    assert {(0.0, 0.0), (0.0, 2.0), (4.0, 40.0), (4.0, 42.0)} <= set(map(tuple, corners.round(6)))
+    assert ax.get_xscale() == "symlog" and ax.get_legend().texts[0].get_text() == "Forget VQA"

@@ -13,7 +13,7 @@ from vkdlib.metrics import six_columns
 MARGIN = 5.0  # points: what "as good" allows
 COLUMNS = [
     "claim", "source", "model", "benchmark", "forget_ratio", "ours", "other", "column", "expected",
-    "difference", "low", "high", "n", "seeds", "p_holm", "verdict",
+    "test", "difference", "low", "high", "n", "seeds", "p_holm", "verdict",
 ]  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def judge(record: str) -> pd.DataFrame:
             found.append(tested.assign(column=list(columns), ours=ours, seeds=seeds, **text, **known))
     claims = pd.concat(found, ignore_index=True)
     claims["p_holm"] = holm(claims.p)
+    claims["test"] = "sign flips by person"
     claims["verdict"] = [verdict(row, row.expected) for row in claims.itertuples()]
     return claims[COLUMNS]
 
@@ -93,17 +94,22 @@ def quality(record: str) -> pd.DataFrame:
 
 
 def write(record: str, ours: str) -> None:
-    """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and the record's rows of
-    claims.csv; those of other records stay."""
-    folder = paths.figures() / "data"
-    judged = judge(record).assign(record=record)[["record", *COLUMNS]]
-    if (folder / "claims.csv").exists():
-        before = pd.read_csv(folder / "claims.csv")
-        judged = pd.concat([before[before.record != record], judged]).sort_values("record", kind="stable")
-    made = {f"{record}_tests": against(record, ours), f"{record}_quality": quality(record), "claims": judged}
-    for name, table in made.items():
-        with paths.whole(folder / f"{name}.csv") as temporary:
+    """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and claims.csv (`keep`)."""
+    for name, table in (("tests", against(record, ours)), ("quality", quality(record))):
+        with paths.whole(paths.figures() / "data" / f"{record}_{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.4f")
+    keep(record, judge(record))
+
+
+def keep(record: str, judged: pd.DataFrame) -> None:
+    """Put judged claims into figures/data/claims.csv, in place of those about the same record."""
+    file = paths.figures() / "data" / "claims.csv"
+    table = judged.assign(record=record)[["record", *judged.columns]]
+    if file.exists():
+        before = pd.read_csv(file)
+        table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
+    with paths.whole(file) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4f")
 
 
 def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:

@@ -109,6 +109,35 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
     return ax
 
 
+def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | None = None) -> plt.Axes:
+    """The six columns of Table 1 against a setting: mean over seeds, the band from lowest to highest seed.
+
+    ROUGE-L, where it is what a column measures, is drawn times 100.
+
+    Args:
+        records: rows in the layout of figures/data of one model, benchmark and forget ratio.
+        x: column with the setting's value.
+        smallest: draw x on a logarithmic scale from here up, and in proportion below (it may be 0 there).
+    """
+    import seaborn as sns
+
+    columns = metrics.six_columns(records)
+    long = pd.concat([rows.assign(column=title) for title, rows in columns.items()], ignore_index=True)
+    long["value"] *= np.where(long.metric == "accuracy", 1, 100)
+    forget = [title for title in columns if title == "Forget VQA"]
+    sns.lineplot(
+        long, x=x, y="value", hue="column", style="column", markers=True, dashes=False, ms=4, lw=1,
+        errorbar=("pi", 100), size="column", sizes={t: 2 if t in forget else 1 for t in columns}, ax=ax,
+    )  # fmt: skip
+    if smallest:
+        ax.set_xscale("symlog", linthresh=smallest)
+    ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
+    ax.set_ylim(0, 104)
+    ax.set_ylabel("accuracy (%)")
+    ax.legend(title=None)
+    return ax
+
+
 def gallery(
     people: Sequence[tuple[str, bytes]], question: str, answers: Mapping[str, Sequence[tuple[str, bool]]]
 ) -> plt.Figure:
