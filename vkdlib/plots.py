@@ -131,10 +131,11 @@ def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | No
     )  # fmt: skip
     if smallest:
         ax.set_xscale("symlog", linthresh=smallest)
+        ax.set_xlim(long[x].min(), long[x].max())
     ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
-    ax.legend(title=None)
+    ax.legend(title=None, loc="lower right")
     return ax
 
 
