@@ -7,7 +7,15 @@ from vkdlib import paths, runs, tables
 from vkdlib.metrics import wilson
 from vkdlib.presets import preset
 
-RECORDS = ["quickstart", "foundation", "selection", "selection_both", "selection_draws", "selection_epochs"]
+RECORDS = [
+    "quickstart",
+    "foundation",
+    "selection",
+    "selection_both",
+    "selection_draws",
+    "selection_epochs",
+    "selection_clear",
+]
 
 
 @pytest.fixture(params=RECORDS)
@@ -17,7 +25,7 @@ def record(request):
 
 def test_layout(record):
     assert list(record.columns[: len(runs.RECORD)]) == runs.RECORD
-    assert set(record.set) <= {"forget", "retain", "test", "real"}
+    assert set(record.set) <= {"forget", "retain", "test", "real", "world"}
     assert set(record.modality) <= {"vqa", "qa"}
     assert record.run.str.fullmatch("[0-9a-f]{12}").all()
     assert ((record.low <= record.value + 1e-3) & (record.value <= record.high + 1e-3)).all()
@@ -122,3 +130,18 @@ def test_the_shorter_training_is_what_the_last_selection_picks():
     shorter = foundation.epochs.min()
     assert sorted(narrowest.index) == [20, 25, 30, 50] and narrowest.idxmax() == shorter
     assert foundation.epochs.max() == preset("testbed", "training")["epochs"]
+
+
+def test_the_settings_of_clear_lose_the_least():
+    """No trial satisfies the first rule of selection_clear.yaml; the preset is what its second picks."""
+    record = runs.read_records("selection_clear")
+    rows = record[(record.kind == "classification") & (record.metric == "accuracy")]
+    means = (
+        rows.groupby(["method", "beta", "epochs", "forget_ratio", "set"], dropna=False).value.mean().unstack()
+    )
+    kept = ["retain", "real", "world"]
+    assert (means.loc["vanilla", kept] == 100).all(axis=None)
+    worst = (means.loc["VKD", kept] - 95).min(axis=1).unstack().min(axis=1)
+    assert len(worst) == 4 and (worst < 0).all()
+    chosen = {part: preset("testbed-clear", part) for part in ("method", "training")}
+    assert worst.idxmax() == (chosen["method"]["beta"], chosen["training"]["epochs"])

@@ -3,8 +3,9 @@
 The VKD paper publishes alpha and beta, and neither the thresholds d_I and d_F nor learning rate, epochs or
 batch. Those of the testbed were chosen on selection people, who are never reported, by the rules and grids
 in notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep; their
-results are in figures/data. "testbed-clear" has them too, but for the epochs. Those at paper scale that
-nobody published are marked "ours": start from them, choose on selection people (`select`), then report.
+results are in figures/data. "testbed-clear" has them too, but for beta and epochs: selection_clear.yaml.
+Those at paper scale that nobody published are marked "ours": start from them, choose on selection people
+(`select`), then report.
 """
 
 from dataclasses import fields
@@ -93,10 +94,14 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
     }
 
 
-NOT_CHOSEN = "ours, not chosen yet: selection_clear.yaml has not been run"
+NEAREST = "ours, chosen on selection people: of what selection_clear.yaml tried, the least loss"
 PRESETS = {
     "testbed": TESTBED,
-    "testbed-clear": TESTBED | {"training": TESTBED["training"] | {"epochs": (100, NOT_CHOSEN)}},
+    "testbed-clear": TESTBED
+    | {
+        "method": TESTBED["method"] | {"beta": (1.0, NEAREST)},
+        "training": TESTBED["training"] | {"epochs": (50, NEAREST)},
+    },
     "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER),
     "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID),
     "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER),
