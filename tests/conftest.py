@@ -9,8 +9,11 @@ from dataclasses import replace
 os.environ["VKDLIB_PROGRESS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import nbformat.v4 as v4
 import pytest
 import torch
+import yaml
+from nbformat import write
 
 from vkdlib.data import load_benchmark
 from vkdlib.families import FAMILIES
@@ -31,6 +34,56 @@ def full_disk(size: int = 1000):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+TINY = """
+import os, signal, time
+from pathlib import Path
+import pandas as pd
+import psutil
+from vkdlib import paths, runs
+
+once = paths.runs() / f"{fault}_{seed}"  # what is wrong is wrong the first time only
+if fault and not once.exists():
+    once.write_text(str(os.getpid()))
+    child = psutil.Process().parent()
+    if fault == "worker":
+        child.parent().kill()
+    if fault == "kernel":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "error":
+        raise ValueError("out of luck")
+    time.sleep(600)
+config = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": seed}
+with runs.open_run(experiment, config) as run:
+    if not run.done:
+        row = {"set": "forget", "kind": "cloze", "modality": "vqa", "person": "1", "question": "q",
+               "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}
+        run.finish(pd.DataFrame([row]))
+print("run", run.hash)
+"""
+
+
+def tiny_sweep(root, seeds=(), faults=()):
+    """A sweep "tiny" in the folder `root`: points with a run without a model.
+
+    Args:
+        faults: pairs (seed, what goes wrong the first time): error, kernel, worker, hang.
+    Returns:
+        its file; the run folders belong into root / "runs".
+    """
+    file = root / "notebooks" / "sweeps" / "tiny.yaml"
+    file.parent.mkdir(parents=True)
+    given = v4.new_code_cell('experiment: str = "x"\nseed: int = 0\nfault: str = ""')
+    given.metadata.tags = ["parameters"]
+    notebook = v4.new_notebook(cells=[given, v4.new_code_cell(TINY)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    write(notebook, file.parent.parent / "tiny.ipynb")
+    grid = [{"seed": list(seeds)}, {"seed, fault": [list(pair) for pair in faults]}]
+    file.write_text(
+        yaml.safe_dump({"notebook": "tiny.ipynb", "experiment": "tiny", "grid": grid, "record": "tiny"})
+    )
+    return file
 
 
 def random_llava() -> Loaded:

@@ -57,7 +57,7 @@ def test_a_killed_run_ends_with_the_same_bits(whole, tmp_path):
 
 def found(whole, monkeypatch):
     monkeypatch.setenv("VKDLIB_RUNS", str(whole.parent.parent))
-    return runs.find("killed")[0]
+    return runs.finished("killed")[0]
 
 
 def test_a_finished_run_is_found_and_its_model_loads(whole, monkeypatch):
@@ -104,7 +104,7 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
     method = "VKD" if work == "unlearn" else "vanilla"
     with pytest.raises(MemoryError, match=f"memory of the machine: lower {field}"):
         experiments.run("x", method=method)
-    assert runs.find("x") == []
+    assert runs.finished("x") == []
 
 
 def test_other_errors_are_not_taken_for_memory():

@@ -77,7 +77,7 @@ def test_two_processes_do_the_same(loaded, tasks, tmp_path, monkeypatch):
     found = load_file(tmp_path / "out")
     assert torch.allclose(found.pop("losses"), losses, atol=1e-5)
     assert_close(found, weights)
-    (two,) = runs.find("together")
+    (two,) = runs.finished("together")
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "one"))
     one = experiments.run("together", **POINT)
     assert one.hash == two.hash and len(one.history) == len(two.history) == 1

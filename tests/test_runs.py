@@ -39,7 +39,7 @@ def test_round_trip(tmp_path):
     record = run.records(beta=0.3).iloc[0]
     assert list(run.records().columns) == runs.RECORD
     assert (record.value, record.n, record.run, record.beta) == (50.0, 2, run.hash, 0.3)
-    assert [r.hash for r in runs.find("test", tmp_path)] == [run.hash]
+    assert [r.hash for r in runs.finished("test", tmp_path)] == [run.hash]
 
 
 def test_identity_is_the_configuration(tmp_path):
@@ -65,7 +65,27 @@ def test_a_run_is_found_under_another_experiment(tmp_path):
 def test_another_version_of_the_library_is_another_run(tmp_path, monkeypatch):
     finished(tmp_path)
     monkeypatch.setattr("vkdlib.__version__", "9.9.9")
-    assert runs.find("test", tmp_path) == []
+    assert runs.finished("test", tmp_path) == []
+
+
+def test_all_finished_runs_as_a_table(tmp_path):
+    assert runs.find(tmp_path).empty and runs.find(tmp_path, seed=0).empty
+    trained = CONFIG | {"settings": {"beta": 0.3, "kinds": ["a"]}, "training": {"lr": 0.1}}
+    a, b = finished(tmp_path), finished(tmp_path, trained)
+    with runs.open_run("other", CONFIG | {"seed": 1, "qa_image": None}, tmp_path) as other:
+        other.finish(predictions())
+    table = runs.find(tmp_path)
+    assert table.groupby("experiment").run.apply(set).to_dict() == {
+        "test": {a.hash, b.hash},
+        "other": {other.hash},
+    }
+    assert table.set_index("run").loc[b.hash, ["beta", "lr", "method"]].tolist() == [0.3, 0.1, "VKD"]
+    assert runs.find(tmp_path, beta=0.3, method="VKD").run.tolist() == [b.hash]
+    assert runs.find(tmp_path, kinds=["a"], experiment="test").run.tolist() == [b.hash]
+    assert runs.find(tmp_path, seed=7).empty and list(runs.find(tmp_path, seed=7)) == list(table)
+    assert set(runs.find(tmp_path, qa_image=None).run) == {a.hash, b.hash, other.hash}
+    with pytest.raises(ValueError, match="no run has 'betta'; they have: experiment, run, .*beta"):
+        runs.find(tmp_path, betta=1)
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "metrics.json", "history.csv"])
@@ -84,9 +104,9 @@ def test_tampering_and_loss_are_noticed(tmp_path, name):
 def test_an_unfinished_folder_is_no_run_and_is_replaced(tmp_path):
     run = finished(tmp_path)
     (run.folder / "DONE").unlink()
-    assert runs.find("test", tmp_path) == []
+    assert runs.finished("test", tmp_path) == []
     assert finished(tmp_path).done
-    assert len(runs.find("test", tmp_path)) == 1
+    assert len(runs.finished("test", tmp_path)) == 1
 
 
 def test_killed_between_done_and_its_name(tmp_path, monkeypatch):
@@ -103,7 +123,7 @@ def test_a_failed_run_leaves_nothing_that_looks_done(tmp_path):
     with pytest.raises(RuntimeError, match="out of luck"):
         with runs.open_run("test", CONFIG, tmp_path):
             raise RuntimeError("out of luck")
-    assert runs.find("test", tmp_path) == []
+    assert runs.finished("test", tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -121,8 +141,8 @@ def test_a_full_disk_makes_no_run(tmp_path, size, name):
         pytest.raises(OSError, match=f"{name} could not be written .* make room or give access"),
     ):
         write()
-    assert runs.find("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
-    assert write().done and len(runs.find("test", tmp_path)) == 1
+    assert runs.finished("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
+    assert write().done and len(runs.finished("test", tmp_path)) == 1
 
 
 def test_two_processes_do_one_run_once(tmp_path):

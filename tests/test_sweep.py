@@ -1,13 +1,20 @@
 """Sweeps: the grid, what is checked before anything runs, what is done, and what failed."""
 
-import queue
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import nbformat.v4 as v4
+import psutil
 import pytest
 import yaml
+from conftest import tiny_sweep
 
-from vkdlib import grid, paths, runs, sweep
+from vkdlib import child, grid, paths, pool, presets, runs, sweep
 
 NOTEBOOK = paths.root() / "notebooks" / "04_run_unlearn.ipynb"
 
@@ -64,11 +71,13 @@ def test_a_sweep_names_what_is_missing_or_unknown(tmp_path):
         grid.read(file)
 
 
-def test_the_run_of_a_point_is_what_its_notebook_printed():
+def test_the_run_of_a_point_is_what_its_notebook_printed(monkeypatch):
+    point = sweep.Point(NOTEBOOK, {}, NOTEBOOK.parent)
     cells = [v4.new_code_cell(outputs=[v4.new_output("stream", text=t)]) for t in TEXTS]
-    assert sweep.run_hash(v4.new_notebook(cells=cells)) == "0123456789ab"
-    with pytest.raises(ValueError, match="did not print"):
-        sweep.run_hash(v4.new_notebook(cells=cells[:1]))
+    monkeypatch.setattr(sweep.Point, "content", v4.new_notebook(cells=cells))
+    assert point.run_hash == "0123456789ab"
+    monkeypatch.setattr(sweep.Point, "content", v4.new_notebook(cells=cells[:1]))
+    assert point.run_hash is None
 
 
 TEXTS = ["rerun fedcba987654\n", "VKD {}\nrun 0123456789ab {'pruned': 0.1}\n"]
@@ -95,10 +104,10 @@ def test_a_failed_point_says_where_and_the_others_go_on(swept):
     root, file, failed = swept
     assert [p.parameters["forget_ratio"] for p in failed] == [7]
     assert "ValueError: forget_ratio is 7" in failed[0].error and failed[0].error.startswith("cell ")
-    assert len(runs.find("s")) == 1
+    assert len(runs.finished("s")) == 1
     assert not (root / "figures" / "data" / "s.csv").exists()  # no record of half a sweep
     report = (root / "runs" / "s" / "notebooks" / "report.md").read_text()
-    assert runs.find("s")[0].hash in report and "forget_ratio is 7" in report
+    assert runs.finished("s")[0].hash in report and "forget_ratio is 7" in report
     assert failed[0].executed.name in report
 
 
@@ -111,13 +120,13 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     monkeypatch.setattr(sweep.Point, "execute", lambda self, *_: ran.append(self))
     assert sweep.execute(file) == [] and ran == []
     assert "1 points, 1 done, 0 to do" in capsys.readouterr().out
-    assert len(runs.read_records("s")) == len(runs.find("s")[0].records())
-    point = sweep.Point(root / "notebooks" / NOTEBOOK.name, grid.points(wanted)[0], root / "runs/s/notebooks")
-    assert point.run == runs.find("s")[0]
+    assert len(runs.read_records("s")) == len(runs.finished("s")[0].records())
+    (point,) = sweep.points(file)
+    assert sweep.run_of(point) == runs.finished("s")[0]
     other = sweep.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
-    assert other.executed != point.executed and other.run is None
+    assert other.executed != point.executed and sweep.run_of(other) is None
     monkeypatch.setattr(sweep, "_today", lambda start: ("other data", "weights"))
-    assert point.run is None  # the data are not those of the run
+    assert sweep.run_of(point) is None  # the data are not those of the run
 
 
 def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
@@ -132,45 +141,116 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     assert "by the points already there" in printed
 
 
+def test_another_preset_is_another_point(monkeypatch):
+    wanted = [{"preset": "testbed"}, {}, {"preset": "testbed-clear"}]
+    known = grid.check(NOTEBOOK, wanted)
+    assert known["preset"] == "testbed" and known["alpha"] is None and known["kinds"][0] == "classification"
+    assert grid.literal("Path.home()") is None
+    plain, clear = (presets.meaning(name) for name in ("testbed", "testbed-clear"))
+    names = {sweep.Point(NOTEBOOK, {}, NOTEBOOK.parent, of).executed for of in (plain, clear, {})}
+    assert len(names) == 3 and plain["training"]["lr"] == 1e-3 and "machine" not in plain
+    assert presets.meaning(None) == presets.meaning("mine") == {}
+
+
 def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     root, file, _ = swept
     point = sweep.Point(
         root / "notebooks" / NOTEBOOK.name, {"experiment": "s", "seed": 9}, root / "runs/s/notebooks"
     )
     point.executed.write_text('{"cells": [')
-    assert point.run is None
+    assert sweep.run_of(point) is None
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("1")]), point.executed)
     point.log.write_text("Executing\nRuntimeError: the kernel died\n")
-    assert point.run is None and point.error.endswith("said: RuntimeError: the kernel died")
+    assert sweep.run_of(point) is None and point.error.endswith("said: RuntimeError: the kernel died")
     point.executed.unlink()
     point.log.unlink()
     assert point.error.endswith("ended early; the last it said: nothing")
 
 
-def test_a_point_runs_in_its_slot_with_typed_parameters(swept, monkeypatch):
-    root, *_ = swept
-    called = {}
-    monkeypatch.setattr(
-        sweep.subprocess, "run", lambda command, env, **_: called.update(env, command=command)
-    )
-    monkeypatch.setattr(sweep.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(sweep.os, "cpu_count", lambda: 8)
+def test_the_machine_is_shared_out(monkeypatch):
+    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert pool.share(1, 3) == {"OMP_NUM_THREADS": "2"}
+    monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    shares = [pool.share(slot, 4) for slot in range(4)]
+    assert [s["CUDA_VISIBLE_DEVICES"] for s in shares] == ["4", "6", "4", "6"]
+    assert shares[0]["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what one asks for oneself
+    assert pool.share(0, 2)["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_point_is_executed_with_typed_parameters(swept, monkeypatch, tmp_path):
     parameters = {"experiment": "s", "lr": 1e-05, "seed": 2, "kinds": ["cloze"], "prune": False, "beta": None}
-    sweep.Point(root / "notebooks" / NOTEBOOK.name, parameters, root).execute(3, 4)
-    assert called["CUDA_VISIBLE_DEVICES"] == "6" and called["OMP_NUM_THREADS"] == "2"
-    given = called["command"][called["command"].index("-y") + 1]
-    assert yaml.safe_load(given) == parameters and isinstance(yaml.safe_load(given)["lr"], float)
+    point, called = sweep.Point(NOTEBOOK, parameters, tmp_path), {}
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: called.update(options, c=command))
+    point.execute({"VKDLIB_RUNS": "there"}, 5)
+    assert called["stdin"] == 5 and called["env"]["VKDLIB_RUNS"] == "there" and "PATH" in called["env"]
+    given = []
+    monkeypatch.setattr(child.papermill, "execute_notebook", lambda *task, **_: given.extend(task))
+    child.execute(**json.loads(called["c"][-1]))
+    assert given == [str(NOTEBOOK), str(point.executed), parameters] and isinstance(given[2]["lr"], float)
 
 
-def test_a_kernel_that_died_before_any_cell_gets_one_more_try(swept, monkeypatch):
-    root, *_ = swept
-    point = sweep.Point(
-        root / "notebooks" / NOTEBOOK.name, {"experiment": "s", "seed": 7}, root / "runs/s/notebooks"
-    )
+def test_a_kernel_that_died_gets_one_more_try(monkeypatch, tmp_path):
     tried = []
-    monkeypatch.setattr(sweep.Point, "execute", lambda self, slot, workers: tried.append(slot))
-    slots = queue.SimpleQueue()
-    slots.put(3)
-    sweep.in_slot(slots, 1, point)
-    assert tried == [3, 3] and slots.get() == 3
+
+    def die(*task, **options):
+        tried.append(task)
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(child.papermill, "execute_notebook", die)
+    with pytest.raises(RuntimeError):
+        child.execute("n.ipynb", str(tmp_path / "out.ipynb"), ".", {})
+    assert len(tried) == 2
+
+
+SWEEP = "import sys; from vkdlib import sweep; sweep.up_to_date = lambda run: True; "
+SWEEP += "sys.exit(sweep.main(sys.argv[1:]))"
+
+
+def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
+    """The second point hangs at first, the third loses its kernel."""
+    file, home = tiny_sweep(tmp_path, seeds=[0], faults=[[1, "hang"], [2, "kernel"]]), tmp_path / "runs"
+    environment = os.environ | {"VKDLIB_RUNS": str(home), "VKDLIB_ROOT": str(tmp_path)}
+
+    def start():
+        command = [sys.executable, "-c", SWEEP, str(file), "--workers", "2"]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    process = start()
+    while not (home / "hang_1").exists() or not runs.finished("tiny", home):
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 130
+    assert said.endswith("stopped: what is finished is kept, and the same command goes on from here\n")
+    assert len(children) >= 2 and gone(children)
+    before = len(runs.finished("tiny", home))
+    again = start()
+    said = again.communicate()[0]
+    assert again.returncode == 0 and f"3 points, {before} done" in said
+    assert {run.config["seed"] for run in runs.finished("tiny", home)} == {0, 1, 2}
+
+
+def gone(pids):
+    """Whether processes end within a minute."""
+    deadline = time.time() + 60
+    while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.time() < deadline:
+        time.sleep(0.1)
+    return not left
+
+
+def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
+    root, file, _ = swept
+    everything = sweep.points(file)[:1] * 2
+    shown = []
+    monkeypatch.setattr(sweep, "ended", lambda *_: (p for p in everything))
+    monkeypatch.setattr(sweep, "run_of", lambda p: None)
+    monkeypatch.setattr("tqdm.std.tqdm.set_postfix", lambda self, **numbers: shown.append(numbers))
+    assert sweep.attempt(everything, 1, None, "s") == everything
+    assert shown == [{"failed": 1}, {"failed": 2}]
+    assert capsys.readouterr().out.count("failed: {'method': 'vanilla'") == 2

@@ -10,6 +10,7 @@ record: fig2_beta              # figures/data/fig2_beta.csv
 columns: [beta]                # parameters that become columns of it
 """
 
+import ast
 import itertools
 from pathlib import Path
 
@@ -69,8 +70,12 @@ def axis(name: str, values) -> list[dict]:
     return [dict(zip(names, together)) for together in values]
 
 
-def check(notebook: Path, wanted: list[dict]) -> None:
-    """Stop before anything runs if a point names a parameter that the notebook lacks, or of another type."""
+def check(notebook: Path, wanted: list[dict]) -> dict:
+    """Stop before anything runs if a point names a parameter that the notebook lacks, or of another type.
+
+    Returns:
+        the notebook's parameters and their defaults; None for one that is computed.
+    """
     import papermill
 
     known = papermill.inspect_notebook(str(notebook))
@@ -83,3 +88,12 @@ def check(notebook: Path, wanted: list[dict]) -> None:
             if not right and not (optional and value is None):
                 hint = " (YAML wants a dot in it, as 1.0e-5)" if "e-" in str(value) else ""
                 raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}{hint}")
+    return {name: literal(parameter["default"]) for name, parameter in known.items()}
+
+
+def literal(text: str):
+    """The value of a literal in Python; None for any other expression."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None

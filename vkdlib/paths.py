@@ -34,6 +34,12 @@ def cache() -> Path:
     return Path(os.environ.get("VKDLIB_CACHE", Path.home() / ".cache" / "vkdlib"))
 
 
+def places() -> dict[str, str]:
+    """The environment in which a process that starts elsewhere finds the same folders."""
+    found = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache()}
+    return {name: str(folder.absolute()) for name, folder in found.items()}
+
+
 def cached_models() -> Path:
     """Where embedded models that are not shipped are kept; another folder for another way to make them."""
     digest = hashlib.sha256()

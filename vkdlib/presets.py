@@ -126,6 +126,12 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     return values | changes
 
 
+def meaning(name: str | None) -> dict:
+    """What of a preset a result depends on: part -> field -> value; nothing of one that there is not."""
+    parts = {part: fields for part, fields in PRESETS.get(name, {}).items() if part != "machine"}
+    return {part: {f: value for f, (value, _) in fields.items()} for part, fields in parts.items()}
+
+
 def sources(name: str) -> pd.DataFrame:
     """Every value of a preset and where it comes from: columns part, field, value, source."""
     rows = [(part, f, v, s) for part, fields in PRESETS[name].items() for f, (v, s) in fields.items()]

@@ -58,6 +58,13 @@ class Run:
         return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     @property
+    def flat(self) -> dict:
+        """The configuration in one layer: settings, training and precision unpacked."""
+        inner = [value for value in self.config.values() if isinstance(value, dict)]
+        outer = {name: value for name, value in self.config.items() if not isinstance(value, dict)}
+        return outer | {name: value for part in inner for name, value in part.items()}
+
+    @property
     def folder(self) -> Path:
         return self.home / self.experiment / self.hash
 
@@ -191,7 +198,7 @@ def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
     return Run(experiment, json.loads((folder / "config.json").read_text()), home)
 
 
-def find(experiment: str, home: Path | None = None) -> list[Run]:
+def finished(experiment: str, home: Path | None = None) -> list[Run]:
     """All finished runs of an experiment."""
     home = home or paths.runs()
     found = []
@@ -201,6 +208,27 @@ def find(experiment: str, home: Path | None = None) -> list[Run]:
         if run.folder == done.parent:  # else it was made by another version of the library
             found.append(run)
     return found
+
+
+def find(home: Path | None = None, **wanted) -> pd.DataFrame:
+    """Finished runs of all experiments, one a row: experiment, run (its hash), and its configuration.
+
+        runs.find(method="VKD", forget_ratio=5)
+
+    Args:
+        wanted: values that columns must have; settings and training are columns too.
+    Raises:
+        ValueError: no run has such a column; the message names those there are.
+    """
+    home = home or paths.runs()
+    every = [run for folder in sorted(home.glob("*/")) for run in finished(folder.name, home)]
+    rows = [{"experiment": run.experiment, "run": run.hash, **run.flat} for run in every]
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    for name in wanted:
+        if rows and name not in known:
+            raise ValueError(f"no run has {name!r}; they have: {', '.join(known)}")
+    matching = [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
+    return pd.DataFrame(matching, columns=known)
 
 
 def write_records(name: str, records: list[pd.DataFrame]) -> Path:

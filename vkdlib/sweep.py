@@ -1,7 +1,9 @@
 """Run all points of a sweep (see `grid`), each as a notebook in a process of its own.
 
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --workers 2
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run          # what is left to do
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dask ADDRESS     # see `cluster`
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh
 
 A point that is done is not run again: its executed notebook is there and says which run it is, that run is
 whole, and it is of today's data and weights. So a sweep that was stopped goes on where it was. Points that
@@ -10,99 +12,125 @@ its run is found. Executed notebooks and report.md are in runs/<experiment>/note
 """
 
 import argparse
-import concurrent.futures
+import contextlib
 import functools
-import hashlib
 import json
-import os
-import queue
-import re
-import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
-import torch
-import yaml
-
-import vkdlib
-from vkdlib import grid, paths
+from vkdlib import grid, paths, presets, slurm
+from vkdlib.cluster import on_dask
 from vkdlib.data import load_benchmark
 from vkdlib.models import weights_hash
 from vkdlib.paths import whole
+from vkdlib.points import Point
+from vkdlib.pool import on_this_machine, share
 from vkdlib.progress import bar
 from vkdlib.runs import RECORD, Run, RunError, find_run, write_records
 from vkdlib.starts import load_start
 
 
-@dataclass(frozen=True)
-class Point:
-    """One notebook to execute: `notebook` with `parameters`; what came of it is in `executed`."""
+def points(file: Path) -> list[Point]:
+    """All points of a sweep, by their number; its parameters are checked."""
+    sweep = grid.read(file)
+    notebook = file.absolute().parent.parent / sweep["notebook"]
+    wanted = grid.points(sweep)
+    known = grid.check(notebook, wanted)
+    folder = paths.runs().absolute() / sweep["experiment"] / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Point(notebook, p, folder, presets.meaning(p.get("preset", known.get("preset")))) for p in wanted]
 
-    notebook: Path
-    parameters: dict
-    folder: Path
 
-    @property
-    def executed(self) -> Path:
-        """Named by what the point is: parameters, code of the notebook, version of the library."""
-        cells = [c.source for c in nbformat.read(self.notebook, 4).cells if c.cell_type == "code"]
-        identity = json.dumps([self.parameters, cells, vkdlib.__version__], sort_keys=True)
-        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
+def execute(file: Path, workers: int = 1, dask: str | None = None) -> list[Point]:
+    """Run all points that are not done yet; write report.md, and the record once every point is done.
 
-    @property
-    def content(self) -> nbformat.NotebookNode:
-        """The executed notebook; an empty one if there is none, or half a file."""
+    Args:
+        file: the sweep.
+        workers: processes at a time; CPU cores are shared out, and each gets a GPU where there are any.
+        dask: address of a Dask scheduler that runs them instead; "local": one that is started here, with
+            so many workers.
+    Returns:
+        the points that failed.
+    """
+    everything, left = look(file, workers)
+    failed = attempt(left, workers, dask, file.stem) if left else []
+    write_report(file.stem, everything)
+    if not failed:
+        sweep = grid.read(file)
+        runs = [run_of(point) for point in everything]
+        columns = sweep.get("columns", [])
+        write_records(sweep["record"], [run.records(**swept(run, columns)) for run in runs])
+    return failed
+
+
+def execute_one(file: Path, number: int) -> list[Point]:
+    """Run one point of a sweep, unless it is done: all that a task of an array does.
+
+    Returns:
+        the point, if it failed.
+    """
+    everything = points(file)
+    if not 0 <= number < len(everything):
+        raise ValueError(f"{file.name} has no point {number}; it has 0 to {len(everything) - 1}")
+    return attempt(unfinished(everything[number : number + 1]), 1, None, file.stem)
+
+
+def array_script(file: Path) -> str:
+    """A SLURM script that runs what is left to do, see `slurm`."""
+    everything = points(file)
+    left = [everything.index(point) for point in unfinished(everything)]
+    if not left:
+        raise SystemExit(f"{file.stem}: all points are done; the plain command writes the record")
+    return slurm.script(file, left, everything[0].folder)
+
+
+def look(file: Path, workers: int) -> tuple[list[Point], list[Point]]:
+    """All points and those that are left to do; say how many, and how long they will take."""
+    everything = points(file)
+    left = unfinished(everything)
+    print(f"{file.stem}: {len(everything)} points, {len(everything) - len(left)} done, {len(left)} to do")
+    print(expected_time(everything, len(left), workers))
+    return everything, left
+
+
+def unfinished(everything: list[Point]) -> list[Point]:
+    """The points that are left to do."""
+    return [point for point in bar(everything, "looking for finished points") if not run_of(point)]
+
+
+def attempt(left: list[Point], workers: int, dask: str | None, title: str) -> list[Point]:
+    """Run points, with a bar, and a line for each that fails as soon as it does; return those that failed."""
+    failed = []
+    with contextlib.closing(ended(left, workers, dask)) as ending:
+        progress = bar(ending, title, total=len(left))
         try:
-            return nbformat.read(self.executed, 4)
-        except (FileNotFoundError, nbformat.reader.NotJSONError):
-            return nbformat.v4.new_notebook()
+            for point in progress:
+                if not run_of(point):
+                    failed.append(point)
+                    progress.write(f"failed: {point.parameters}: {point.error}")
+                progress.set_postfix(failed=len(failed))
+        except KeyboardInterrupt:
+            progress.write("stopped: what is finished is kept, and the same command goes on from here")
+            raise
+    return failed
 
-    @property
-    def log(self) -> Path:
-        """What the notebook's process said."""
-        return self.executed.with_suffix(".log")
 
-    @property
-    def run(self) -> Run | None:
-        """The finished run, if there is one and it is of today's data and weights."""
-        try:
-            found = find_run(self.parameters["experiment"], run_hash(self.content))
-            found.check()
-        except (ValueError, FileNotFoundError, RunError):
-            return None
-        return found if up_to_date(found) else None
+def ended(left: list[Point], workers: int, dask: str | None) -> Iterator[Point]:
+    """Run points where they are to be run; each comes out when it has ended."""
+    if dask:
+        return on_dask(left, dask, [share(slot, workers) for slot in range(workers)])
+    return on_this_machine(left, workers)
 
-    def execute(self, worker: int, workers: int) -> None:
-        """Run the notebook by papermill; leave what it got to in `executed`."""
-        share = max(1, (os.cpu_count() or 1) // workers)
-        environment = os.environ | {"OMP_NUM_THREADS": str(share), "VKDLIB_PROGRESS": "0"}
-        if gpus := torch.cuda.device_count():
-            ours = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-            environment["CUDA_VISIBLE_DEVICES"] = ours.split(",")[worker % gpus]
-        command = [sys.executable, "-m", "papermill", str(self.notebook), str(self.executed)]
-        command += ["--cwd", str(self.notebook.parent), "-k", "python3", "--no-progress-bar"]
-        command += ["--start-timeout", "120"]
-        command += ["-y", yaml.safe_dump(self.parameters)]  # keeps types, also that of 1e-05
-        with open(self.log, "w") as log:
-            subprocess.run(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
-    @property
-    def cell_error(self) -> str | None:
-        """The cell that failed and its error; None if none did."""
-        for number, cell in enumerate(c for c in self.content.cells if c.cell_type == "code"):
-            for output in cell.get("outputs", []):
-                if output.output_type == "error":
-                    return f"cell {number}: {output.ename}: {output.evalue}"
+def run_of(point: Point) -> Run | None:
+    """A point's finished run, if there is one and it is of today's data and weights."""
+    try:
+        found = find_run(point.parameters["experiment"], point.run_hash or "none")
+        found.check()
+    except (FileNotFoundError, RunError):
         return None
-
-    @property
-    def error(self) -> str:
-        """What went wrong."""
-        said = self.log.read_text().strip().splitlines() if self.log.exists() else []
-        early = f"the notebook's process ended early; the last it said: {said[-1] if said else 'nothing'}"
-        return self.cell_error or early
+    return found if up_to_date(found) else None
 
 
 @functools.cache
@@ -118,65 +146,6 @@ def up_to_date(run: Run) -> bool:
     return _today(json.dumps(start)) == (run.config["data"], run.config["weights"])
 
 
-def execute(file: Path, workers: int = 1, dry_run: bool = False) -> list[Point]:
-    """Run all points that are not done yet; write report.md, and the record once every point is done.
-
-    Args:
-        file: the sweep.
-        workers: processes at a time; CPU cores are shared out, and each gets a GPU where there are any.
-        dry_run: only say what there is to do.
-    Returns:
-        the points that are not done: those that failed, or all that are left for a dry run.
-    """
-    sweep = grid.read(file)
-    notebook = file.parent.parent / sweep["notebook"]
-    wanted = grid.points(sweep)
-    grid.check(notebook, wanted)
-    folder = paths.runs() / sweep["experiment"] / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    everything = [Point(notebook, parameters, folder) for parameters in wanted]
-    left = [p for p in bar(everything, "looking for finished points") if not p.run]
-    print(f"{file.stem}: {len(everything)} points, {len(everything) - len(left)} done, {len(left)} to do")
-    print(expected_time(everything, len(left), workers))
-    if dry_run:
-        for point in left:
-            print("  to do:", point.parameters)
-        return left
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        slots = queue.SimpleQueue()
-        for number in range(workers):
-            slots.put(number)
-        started = [pool.submit(in_slot, slots, workers, point) for point in left]
-        try:
-            for _ in bar(concurrent.futures.as_completed(started), file.stem, total=len(left)):
-                pass
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    failed = [p for p in left if not p.run]
-    write_report(file.stem, everything)
-    if failed:
-        return failed
-    columns = sweep.get("columns", [])
-    write_records(sweep["record"], [p.run.records(**swept(p.run, columns)) for p in everything])
-    return []
-
-
-def in_slot(slots: queue.SimpleQueue, workers: int, point: Point) -> None:
-    """Execute a point in the next free slot (a GPU, a share of the cores).
-
-    A kernel now and then dies before its first cell, above all when several start at once: then once more.
-    """
-    slot = slots.get()
-    try:
-        for _ in range(2):
-            point.execute(slot, workers)
-            if point.cell_error or point.run:
-                return
-    finally:
-        slots.put(slot)
-
-
 def expected_time(everything: list[Point], left: int, workers: int) -> str:
     """How long the points that are left will take, from those that are there."""
     there = [point.content.metadata for point in everything]
@@ -184,7 +153,8 @@ def expected_time(everything: list[Point], left: int, workers: int) -> str:
     took = [seconds for seconds in took if seconds]
     if not left or not took:
         return "nothing to do" if not left else "how long a point takes is not known yet"
-    return f"about {sum(took) / len(took) * left / workers / 60:.0f} minutes, by the points already there"
+    minutes = sum(took) / len(took) * left / workers / 60
+    return f"about {minutes:.0f} minutes with {workers} workers, by the points already there"
 
 
 def write_report(title: str, everything: list[Point]) -> None:
@@ -192,40 +162,46 @@ def write_report(title: str, everything: list[Point]) -> None:
     lines = [f"# {title}", "", "| parameters | run | notebook |", "|---|---|---|"]
     for p in everything:
         given = ", ".join(f"{k}={v}" for k, v in p.parameters.items())
-        lines.append(
-            f"| {given} | {p.run.hash if p.run else p.error} | [{p.executed.stem}]({p.executed.name}) |"
-        )
+        run = run_of(p)
+        lines.append(f"| {given} | {run.hash if run else p.error} | [{p.executed.stem}]({p.executed.name}) |")
     with whole(everything[0].folder / "report.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def run_hash(executed) -> str:
-    """The hash that an executed notebook printed as "run <hash>"."""
-    text = "".join(o.text for c in executed.cells for o in c.get("outputs", []) if "text" in o)
-    found = re.search(r"^run ([0-9a-f]{12})\b", text, re.MULTILINE)
-    if not found:
-        raise ValueError('the notebook did not print "run <hash>"')
-    return found[1]
-
-
 def swept(run: Run, names: list[str]) -> dict:
     """Values of swept parameters, wherever in the run's configuration they are; none for references."""
-    flat = {**run.config, **run.config["settings"], **run.config["training"]}
-    return {name: flat[name] for name in names if name not in RECORD and flat.get(name) is not None}
+    return {name: run.flat[name] for name in names if name not in RECORD and run.flat.get(name) is not None}
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
     parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
-    parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dask", metavar="ADDRESS", help='run on a Dask cluster; "local": one started here')
+    how.add_argument("--slurm", action="store_true", help="print a SLURM array script for what is left to do")
+    how.add_argument("--point", metavar="N", type=int, help="run only this point, the first is 0")
+    how.add_argument("--dry-run", action="store_true", help="only say what there is to do")
     options = parser.parse_args(arguments)
-    missing = execute(options.file, options.workers, options.dry_run)
-    if missing and not options.dry_run:
-        print(f"{len(missing)} points failed; the same command tries them again:")
-        for point in missing:
-            print(f"  {point.parameters}: {point.error}\n    {point.executed}")
-    return int(bool(missing) and not options.dry_run)
+    if options.slurm:
+        print(array_script(options.file), end="")
+        return 0
+    if options.dry_run:
+        for point in look(options.file, options.workers)[1]:
+            print("  to do:", point.parameters)
+        return 0
+    try:
+        if options.point is None:
+            failed = execute(options.file, options.workers, options.dask)
+        else:
+            failed = execute_one(options.file, options.point)
+    except KeyboardInterrupt:
+        return 130  # as shells have it
+    if failed:
+        print(f"{len(failed)} points failed; the same command tries them again:")
+    for point in failed:
+        print(f"  {point.parameters}: {point.error}\n    {point.executed}")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

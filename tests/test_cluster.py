@@ -1,0 +1,116 @@
+"""Sweeps elsewhere: on Dask workers, one of which is killed, and as a SLURM array."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+from conftest import tiny_sweep
+
+from vkdlib import cluster, paths, runs, slurm, sweep
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Run folders and figures of a test's own; no run is asked whether its model is today's."""
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    monkeypatch.setattr(sweep, "up_to_date", lambda run: True)
+    return tmp_path
+
+
+def ends(pid):
+    """Whether a process is gone, or goes within a minute."""
+    deadline = time.time() + 60
+    while psutil.pid_exists(pid) and time.time() < deadline:
+        time.sleep(0.1)
+    return not psutil.pid_exists(pid)
+
+
+def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
+    """Two real worker processes and a scheduler; the second point kills its worker and hangs."""
+    from distributed import LocalCluster
+
+    file = tiny_sweep(home, seeds=[0], faults=[[1, "worker"], [2, "error"]])
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        failed = sweep.execute(file, dask=local.scheduler_address)
+        assert [p.parameters["seed"] for p in failed] == [2] and "out of luck" in failed[0].error
+        assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1}
+        killed = home / "runs" / "worker_1"
+        assert killed.exists() and ends(int(killed.read_text()))  # its notebook did not outlive it
+        assert sweep.execute(file, dask=local.scheduler_address) == []  # only the one that failed
+    assert (home / "figures" / "data" / "tiny.csv").exists()
+
+
+def test_local_dask_workers_share_the_machine(home):
+    file = tiny_sweep(home, seeds=[0, 1])
+    mine = [{"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "3"}]
+    points = sweep.points(file)
+    assert sorted(p.parameters["seed"] for p in cluster.on_dask(points, "local", mine)) == [0, 1]
+    assert [sweep.run_of(p).config["seed"] for p in points] == [0, 1]
+
+
+def test_dask_that_is_not_there_is_named(home, monkeypatch):
+    import dask
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+            list(cluster.on_dask([], "tcp://127.0.0.1:9", []))
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match="pip install distributed"):
+        list(cluster.on_dask([], "local", []))
+
+
+def test_workers_need_no_model_code():
+    program = "import sys, vkdlib.cluster\nassert not {'torch', 'distributed'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_ranges_as_slurm_has_them():
+    assert slurm.ranges([0, 3, 7, 8, 9, 11]) == "0,3,7-9,11"
+
+
+def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
+    file = tiny_sweep(home, seeds=range(6))
+    ran = []
+
+    def execute(point, environment, alive):
+        """What a task does, without the notebook."""
+        ran.append(point.parameters["seed"])
+        point.executed.write_text("{}")
+
+    monkeypatch.setattr(sweep, "run_of", lambda p: p.executed.exists() or p.parameters["seed"] == 2)
+    monkeypatch.setattr(sweep.Point, "execute", execute)
+    assert sweep.main([str(file), "--slurm"]) == 0
+    script = home / "array.sh"
+    script.write_text(capsys.readouterr().out)
+    subprocess.run(["bash", "-n", script], check=True)
+    assert "#SBATCH --array=0-1,3-5\n" in script.read_text()
+    python = home / "python"
+    python.write_text('#!/bin/bash\necho "$VKDLIB_RUNS"\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    script.write_text(script.read_text().replace(sys.executable, str(python)))
+    for number in (0, 1, 3, 4, 5):
+        task = os.environ | {"SLURM_ARRAY_TASK_ID": str(number), "VKDLIB_RUNS": "elsewhere"}
+        said = subprocess.run(["bash", script], env=task, check=True, capture_output=True, text=True).stdout
+        place, *arguments = said.splitlines()
+        assert place == str(paths.runs()) and arguments[:2] == ["-m", "vkdlib.sweep"]
+        assert sweep.main(arguments[2:]) == 0
+    assert ran == [0, 1, 3, 4, 5] and sweep.unfinished(sweep.points(file)) == []
+    with pytest.raises(SystemExit, match="all points are done"):
+        sweep.main([str(file), "--slurm"])
+    with pytest.raises(ValueError, match="tiny.yaml has no point 6; it has 0 to 5"):
+        sweep.main([str(file), "--point", "6"])
+
+
+def test_one_point_that_fails_says_so(home, capsys):
+    file = tiny_sweep(home, faults=[[1, "error"]])
+    assert sweep.main([str(file), "--point", "0"]) == 1
+    assert re.search("1 points failed.*out of luck", capsys.readouterr().out, re.DOTALL)
+    assert sweep.main([str(file), "--point", "0"]) == 0
+    wanted = yaml.safe_load(file.read_text())
+    assert not (home / "figures" / "data" / f"{wanted['record']}.csv").exists()  # the plain command's

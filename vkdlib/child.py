@@ -1,0 +1,38 @@
+"""The process that executes one notebook of a sweep by papermill; see `points.Point.execute`.
+
+It ends when its parent is gone, however that ended: nothing is left behind by a sweep that was killed.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+import papermill
+from filelock import FileLock
+
+
+def end_with_parent() -> None:
+    """Wait for the other end of stdin, which the parent alone holds, to be closed."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
+    """Execute a notebook, one process at a time; keep what it got to, also of one that failed.
+
+    A kernel now and then dies before its first cell, above all when several start at once: then once more.
+    """
+    options = dict(kernel_name="python3", cwd=cwd, progress_bar=False, start_timeout=120)
+    with FileLock(executed + ".lock"):
+        try:
+            papermill.execute_notebook(notebook, executed, parameters, **options)
+        except RuntimeError as error:  # what a kernel that died or never answered raises
+            print(f"{error}; once more", file=sys.stderr)
+            papermill.execute_notebook(notebook, executed, parameters, **options)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    execute(**json.loads(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""A point of a sweep: one notebook with its parameters, executed in a process of its own.
+
+Light to import: this is all that a worker on another machine needs.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+
+import vkdlib
+
+
+@dataclass(frozen=True)
+class Point:
+    """One notebook to execute: `notebook` with `parameters`; what came of it is in `executed`.
+
+    Attributes:
+        preset: what the parameter of that name stands for: with other settings it is another point.
+    """
+
+    notebook: Path
+    parameters: dict
+    folder: Path
+    preset: dict = field(default_factory=dict)
+
+    @property
+    def executed(self) -> Path:
+        """Named by what the point is: parameters, preset, code of the notebook, version of the library."""
+        cells = [c.source for c in nbformat.read(self.notebook, 4).cells if c.cell_type == "code"]
+        identity = json.dumps([self.parameters, self.preset, cells, vkdlib.__version__], sort_keys=True)
+        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
+
+    @property
+    def content(self) -> nbformat.NotebookNode:
+        """The executed notebook; an empty one if there is none, or half a file."""
+        try:
+            return nbformat.read(self.executed, 4)
+        except (FileNotFoundError, nbformat.reader.NotJSONError):
+            return nbformat.v4.new_notebook()
+
+    @property
+    def log(self) -> Path:
+        """What the notebook's process said."""
+        return self.executed.with_suffix(".log")
+
+    def execute(self, environment: dict[str, str], alive: int) -> None:
+        """Run the notebook by papermill; leave what it got to in `executed`.
+
+        Args:
+            environment: variables that the notebook gets beside those of this process.
+            alive: from `lifeline`.
+        """
+        task = {"notebook": str(self.notebook), "executed": str(self.executed)}
+        task |= {"cwd": str(self.notebook.parent), "parameters": self.parameters}
+        command = [sys.executable, "-m", "vkdlib.child", json.dumps(task)]
+        environment = os.environ | environment | {"VKDLIB_PROGRESS": "0"}
+        with open(self.log, "w") as log:
+            subprocess.run(command, env=environment, stdin=alive, stdout=log, stderr=log)
+
+    @property
+    def run_hash(self) -> str | None:
+        """The hash that the executed notebook printed as "run <hash>"; None if it did not."""
+        text = "".join(o.text for c in self.content.cells for o in c.get("outputs", []) if "text" in o)
+        found = re.search(r"^run ([0-9a-f]{12})\b", text, re.MULTILINE)
+        return found and found[1]
+
+    @property
+    def cell_error(self) -> str | None:
+        """The cell that failed and its error; None if none did."""
+        for number, cell in enumerate(c for c in self.content.cells if c.cell_type == "code"):
+            for output in cell.get("outputs", []):
+                if output.output_type == "error":
+                    return f"cell {number}: {output.ename}: {output.evalue}"
+        return None
+
+    @property
+    def error(self) -> str:
+        """What went wrong."""
+        said = self.log.read_text().strip().splitlines() if self.log.exists() else []
+        early = f"the notebook's process ended early; the last it said: {said[-1] if said else 'nothing'}"
+        return self.cell_error or early
+
+
+@contextlib.contextmanager
+def lifeline() -> Iterator[int]:
+    """Within: a stdin for points' processes. They end when this is left, and when this process dies."""
+    ours, kept = os.pipe()
+    try:
+        yield ours
+    finally:
+        os.close(kept)
+        os.close(ours)
