@@ -11,7 +11,8 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
 
-SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear families
+SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
+          families table1_main table3_ablation fig2_beta fig3_alpha selective_forgetting
 
 .PHONY: quickstart test unit notebooks lab figures $(SWEEPS) models execute clean
 
