@@ -14,7 +14,7 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
           families table1_main table3_ablation fig2_beta fig3_alpha selective_forgetting
 
-.PHONY: quickstart test unit notebooks lab figures $(SWEEPS) models execute clean
+.PHONY: quickstart test unit notebooks lab figures faults $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
@@ -42,6 +42,9 @@ figures: quickstart  ## everything in figures/ but the records of the sweeps
 	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True
 	$(PAPERMILL) notebooks/03_anatomy_of_vkd.ipynb runs/03.ipynb -p write True
 	$(PAPERMILL) notebooks/30_audit.ipynb runs/30.ipynb -p write True
+
+faults: $(READY)  ## kill, starve and damage runs and sweeps: figures/data/faults.csv
+	$(BIN)/python tests/faults.py
 
 models: $(READY)  ## train the embedded models from nothing and compare them with the shipped ones
 	$(BIN)/python -m vkdlib.testbed build

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import os
 import resource
+import signal
 from dataclasses import replace
 
 os.environ["VKDLIB_PROGRESS"] = "0"
@@ -36,6 +37,11 @@ def full_disk(size: int = 1000):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def heed_ctrl_c() -> None:
+    """Background jobs of a shell ignore SIGINT, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 TINY = """
 import os, signal, time
 from pathlib import Path
@@ -43,6 +49,8 @@ import pandas as pd
 import psutil
 from vkdlib import paths, runs
 
+with open(paths.runs() / f"ran_{seed}", "a") as ran:
+    ran.write("once\\n")
 once = paths.runs() / f"{fault}_{seed}"  # what is wrong is wrong the first time only
 if fault and not once.exists():
     once.write_text(str(os.getpid()))

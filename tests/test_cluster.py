@@ -32,17 +32,19 @@ def ends(pid):
 
 
 def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
-    """Two real worker processes and a scheduler; the second point kills its worker and hangs."""
+    """Two real worker processes and a scheduler; the third point kills its worker, which has done another."""
     from distributed import LocalCluster
 
-    file = tiny_sweep(home, seeds=[0], faults=[[1, "worker"], [2, "error"]])
+    file = tiny_sweep(home, seeds=[0, 1], faults=[[2, "worker"], [3, "error"]])
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
         failed = sweep.execute(file, dask=local.scheduler_address)
-        assert [p.parameters["seed"] for p in failed] == [2] and "out of luck" in failed[0].error
-        assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1}
-        killed = home / "runs" / "worker_1"
+        assert [p.parameters["seed"] for p in failed] == [3] and "out of luck" in failed[0].error
+        assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1, 2}
+        killed = home / "runs" / "worker_2"
         assert killed.exists() and ends(int(killed.read_text()))  # its notebook did not outlive it
         assert sweep.execute(file, dask=local.scheduler_address) == []  # only the one that failed
+    ran = {f.name: f.read_text().count("once") for f in home.glob("runs/ran_*")}
+    assert ran == {"ran_0": 1, "ran_1": 1, "ran_2": 2, "ran_3": 2}
     assert (home / "figures" / "data" / "tiny.csv").exists()
 
 

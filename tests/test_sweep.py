@@ -12,7 +12,7 @@ import nbformat.v4 as v4
 import psutil
 import pytest
 import yaml
-from conftest import tiny_sweep
+from conftest import heed_ctrl_c, tiny_sweep
 
 from vkdlib import child, grid, paths, pool, presets, runs, sweep
 
@@ -217,7 +217,8 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
 
     def start():
         command = [sys.executable, "-c", SWEEP, str(file), "--workers", "2"]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        streams = {"stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=environment, preexec_fn=heed_ctrl_c, **streams)
 
     process = start()
     while not (home / "hang_1").exists() or not runs.finished("tiny", home):

@@ -34,5 +34,6 @@ def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     threading.Thread(target=end_with_parent, daemon=True).start()
     execute(**json.loads(sys.argv[1]))

@@ -42,14 +42,18 @@ def on_dask(left: list[Point], address: str, shares: list[dict[str, str]]) -> It
         except (OSError, ValueError) as error:
             raise ConnectionError(f"no Dask scheduler answers at {address}: is it running?") from error
         print(f"Dask: {len(client.nthreads())} workers, {client.dashboard_link}")
-        places = paths.places()
-        started = {client.submit(on_worker, p, places, shares, key=str(p.executed)): p for p in left}
-        for future in as_completed(started):
+        places, by_key = paths.places(), {str(point.executed): point for point in left}
+        submitted = [client.submit(on_worker, p, places, shares, key=key) for key, p in by_key.items()]
+        ending = as_completed(submitted)
+        del submitted  # a future that is kept is computed again if its worker is lost
+        for future in ending:
+            point = by_key[future.key]
             try:
                 future.result()
             except KilledWorker as error:  # it took several workers with it
-                started[future].log.write_text(str(error))
-            yield started[future]
+                point.log.write_text(str(error))
+            future.release()
+            yield point
 
 
 def on_worker(point: Point, places: dict[str, str], shares: list[dict[str, str]]) -> None:

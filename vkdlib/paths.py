@@ -48,6 +48,21 @@ def cached_models() -> Path:
     return cache() / "models" / digest.hexdigest()[:12]
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder} could not be made ({error}): make room or give access there, or choose another place "
+            "(VKDLIB_RUNS for runs, VKDLIB_CACHE for models)"
+        ) from error
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Within: fill the folder this yields; then it gets its name. Half a folder never stays.

@@ -41,10 +41,10 @@ class Point:
 
     @property
     def content(self) -> nbformat.NotebookNode:
-        """The executed notebook; an empty one if there is none, or half a file."""
+        """The executed notebook; an empty one if there is none, or it is damaged."""
         try:
             return nbformat.read(self.executed, 4)
-        except (FileNotFoundError, nbformat.reader.NotJSONError):
+        except (FileNotFoundError, ValueError):
             return nbformat.v4.new_notebook()
 
     @property

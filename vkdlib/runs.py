@@ -23,7 +23,7 @@ import vkdlib
 from vkdlib import metrics, paths
 from vkdlib.deltas import RunError, save_delta
 from vkdlib.models import file_hash
-from vkdlib.paths import whole
+from vkdlib.paths import make_folder, whole
 from vkdlib.training import write_csv
 
 RECORD = [
@@ -91,7 +91,7 @@ class Run:
             delta: name -> changed tensor; None for a model that was not changed.
             base_hash: `weights_hash` of the model that the delta applies to.
         """
-        self.partial.mkdir(parents=True, exist_ok=True)
+        make_folder(self.partial)
         write_json(self.partial / "config.json", self.config)
         write_json(self.partial / "env.json", environment())
         numbers = metrics.summarise(predictions).to_dict("records")
@@ -131,7 +131,7 @@ class Run:
     def check(self, folder: Path | None = None) -> None:
         """Raise RunError if a file of a finished run is missing or was changed."""
         folder = folder or self.folder
-        for name, expected in json.loads((folder / "DONE").read_text()).items():
+        for name, expected in read_json(folder / "DONE").items():
             file = folder / name
             if not file.exists() or file_hash(file) != expected:
                 state = "was changed" if file.exists() else "is missing"
@@ -175,7 +175,7 @@ def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterato
     from filelock import FileLock
 
     run = Run(experiment, json.loads(json.dumps(config)), home or paths.runs())
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(run.folder.parent)
     with FileLock(run.folder.with_name(run.hash + ".lock")):
         run.publish()
         if run.done:
@@ -195,7 +195,7 @@ def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
     folder = home / experiment / hash
     if not (folder / "DONE").exists():
         raise FileNotFoundError(f"{folder} is no finished run")
-    return Run(experiment, json.loads((folder / "config.json").read_text()), home)
+    return Run(experiment, read_json(folder / "config.json"), home)
 
 
 def finished(experiment: str, home: Path | None = None) -> list[Run]:
@@ -203,8 +203,7 @@ def finished(experiment: str, home: Path | None = None) -> list[Run]:
     home = home or paths.runs()
     found = []
     for done in sorted((home / experiment).glob("*/DONE")):
-        config = json.loads((done.parent / "config.json").read_text())
-        run = Run(experiment, config, home)
+        run = Run(experiment, read_json(done.parent / "config.json"), home)
         if run.folder == done.parent:  # else it was made by another version of the library
             found.append(run)
     return found
@@ -263,6 +262,18 @@ def environment() -> dict[str, str]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         **{name: version(name) for name in packages},
     }
+
+
+def read_json(file: Path) -> dict:
+    """Read JSON of a finished run.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise RunError(f"{file} is damaged ({error}): delete {file.parent}, run again") from error
 
 
 def write_json(file: Path, value) -> None:

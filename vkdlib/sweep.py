@@ -23,7 +23,7 @@ from vkdlib import grid, paths, presets, slurm
 from vkdlib.cluster import on_dask
 from vkdlib.data import load_benchmark
 from vkdlib.models import weights_hash
-from vkdlib.paths import whole
+from vkdlib.paths import make_folder, whole
 from vkdlib.points import Point
 from vkdlib.pool import on_this_machine, share
 from vkdlib.progress import bar
@@ -38,7 +38,7 @@ def points(file: Path) -> list[Point]:
     wanted = grid.points(sweep)
     known = grid.check(notebook, wanted)
     folder = paths.runs().absolute() / sweep["experiment"] / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return [Point(notebook, p, folder, presets.meaning(p.get("preset", known.get("preset")))) for p in wanted]
 
 

@@ -5,6 +5,7 @@ with the same bits as one that was not (tests/test_training.py).
 """
 
 import csv
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vkdlib import parallel
-from vkdlib.paths import whole
+from vkdlib.models import weights_hash
+from vkdlib.paths import make_folder, whole
 from vkdlib.progress import bar
 
 Schedule = Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
@@ -108,10 +110,18 @@ def _save(folder: Path, step: int, parameters, optimiser, history: list[dict], i
     tensors = {f"weight/{name}": p.detach() for name, p in parameters.items()}
     for name, p in parameters.items():
         tensors |= {f"{k}/{name}": v for k, v in optimiser.state.get(p, {}).items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"step": str(step), "identity": identity}
+    make_folder(folder)
     write_csv(folder / "history.csv", history)
     with whole(folder / "checkpoint.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"step": str(step), "identity": identity})
+        save_file(tensors, temporary, metadata=facts | {"content": _content(tensors, history, facts)})
+
+
+def _content(tensors: dict[str, Tensor], history: list[dict], facts: dict[str, str]) -> str:
+    """sha256 of a checkpoint: a flipped bit must not be trained on."""
+    rows = [[(name, float(value)) for name, value in row.items()] for row in history]
+    text = f"{weights_hash(tensors)} {rows} {facts['step']} {facts['identity']}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[int, list[dict]]:
@@ -123,8 +133,11 @@ def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[
         with safe_open(file, "pt") as saved:
             facts = saved.metadata()
             tensors = {name: saved.get_tensor(name) for name in saved.keys()}
+        step = int(facts["step"])
         with open(folder / "history.csv", newline="") as f:
-            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)][:step]
+        if _content(tensors, rows, facts) != facts["content"]:
+            raise ValueError("its content was changed")
     except Exception as error:
         raise ValueError(f"{file} is damaged ({error}): delete {folder} to start afresh") from error
     shapes = {n.split("/", 1)[1]: t.shape for n, t in tensors.items() if n.startswith("weight/")}
@@ -139,8 +152,7 @@ def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[
         state = {k: tensors[f"{k}/{name}"] for k in kinds if k != "weight"}
         # AdamW keeps its step counter on the CPU and everything else beside the parameter.
         optimiser.state[p] = {k: t if k == "step" else t.to(p.device) for k, t in state.items()}
-    step = int(facts["step"])
-    return step, [row | {"step": int(row["step"])} for row in rows[:step]]
+    return step, [row | {"step": int(row["step"])} for row in rows]
 
 
 def write_csv(file: Path, rows: list[dict]) -> None:
