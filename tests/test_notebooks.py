@@ -49,7 +49,8 @@ def test_executed_top_to_bottom_without_errors(notebook):
 
 
 def test_cells_are_short(notebook):
-    shown = [c for c in code(notebook) if "parameters" not in c.metadata.get("tags", [])]  # that one is a list
+    # The parameters are a list.
+    shown = [c for c in code(notebook) if "parameters" not in c.metadata.get("tags", [])]
     assert max(len(c.source.splitlines()) for c in shown) <= 40
 
 
