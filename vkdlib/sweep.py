@@ -174,6 +174,7 @@ def swept(run: Run, names: list[str]) -> dict:
 
 
 def main(arguments: list[str]) -> int:
+    """What `python -m vkdlib.sweep` does; returns its exit status: 1 if a point failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
     parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
