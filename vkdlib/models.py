@@ -150,16 +150,17 @@ def checkpointed(loaded: Loaded, on: bool = True) -> Iterator[None]:
             m.training = mode
 
 
-def visual_features(loaded: Loaded, images: dict[str, Tensor]) -> Tensor:
+def visual_features(loaded: Loaded, images: dict[str, Tensor], module: nn.Module | None = None) -> Tensor:
     """Projector outputs of a batch of images: f and t of Eq. 4.
 
     Args:
         images: image inputs of the model, as `packs.collate` makes them.
+        module: whose outputs instead of the projector's; a vision block has more rows.
     Returns:
         (N, C): all N image tokens, image after image, C channels of the LLM; within an image in the order
         in which the projector makes them (Qwen2.5-VL: window by window), for teacher and student alike.
     """
-    with caught_features(loaded) as caught:
+    with caught_features(loaded, [module] if module else ()) as caught:
         loaded.model.get_image_features(**images)
     return caught[0]
 

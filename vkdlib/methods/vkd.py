@@ -16,6 +16,7 @@ from vkdlib.models import (
     caught_features,
     live_blocks,
     vision_mlps,
+    visual_features,
 )
 from vkdlib.packs import Pack, batches
 from vkdlib.tasks import Tasks
@@ -195,9 +196,7 @@ def teacher_features(
     """
     features = {}
     for group in batches(packs, batch_size):
-        with caught_features(loaded, [module] if module else ()) as caught:
-            loaded.model.get_image_features(**pruning.image_inputs(loaded, group))
-        found = caught[0].cpu()
+        found = visual_features(loaded, pruning.image_inputs(loaded, group), module).cpu()
         # A vision block has more rows than the projector, in the same proportion for every image.
         counts = [p.image_tokens * len(found) // image_tokens(group) for p in group]
         features |= {p.key: f.clone() for p, f in zip(group, found.split(counts))}
