@@ -36,7 +36,7 @@ def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
     from distributed import LocalCluster
 
     file = tiny_sweep(home, seeds=[0, 1], faults=[[2, "worker"], [3, "error"]])
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
         failed = sweep.execute(file, dask=local.scheduler_address)
         assert [p.parameters["seed"] for p in failed] == [3] and "out of luck" in failed[0].error
         assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1, 2}
