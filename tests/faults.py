@@ -8,6 +8,7 @@ for bit.
 """
 
 import contextlib
+import hashlib
 import os
 import random
 import re
@@ -30,6 +31,8 @@ import yaml
 from conftest import full_disk, heed_ctrl_c
 
 from vkdlib import experiments, paths, runs, training, unlearn
+from vkdlib.paths import make_folder, whole
+from vkdlib.run import Run, read_json
 from vkdlib.testbed.cache import benchmark_folder
 
 POINT = {
@@ -100,10 +103,10 @@ class Place:
         self.seconds = {which: time.time() - since for which, since in seen.items()}
         (run,) = runs.finished("faults")
         self.hash = run.hash
-        torch.set_num_threads(int(runs.read_json(run.folder / "env.json")["threads"]))  # as a worker has
+        torch.set_num_threads(int(read_json(run.folder / "env.json")["threads"]))  # as a worker has
         shutil.copytree(run.folder, self.kept)
 
-    def run(self) -> runs.Run:
+    def run(self) -> Run:
         """The point, in this process."""
         return experiments.run("faults", benchmark=str(self.benchmark), **POINT)
 
@@ -292,7 +295,7 @@ FROM_INSIDE = {  # what happens, and what must be said
         "safetensors could not be written .* make room",
     ),
     "full disk, result": (
-        full(runs.Run, "finish", 10_000),
+        full(Run, "finish", 10_000),
         r"(predictions|delta)\.\w+ could not be written .* make room",
     ),
     "unwritable folder": (unwritable, "OSError: .*faults could not be made .* give access"),
@@ -342,15 +345,31 @@ def tried(place: Place, name: str, times: int) -> dict:
 
 
 def main(times: int) -> None:
+    """Try every fault; those that an earlier call got to, by the same code, are not tried again."""
     from vkdlib.progress import bar
 
-    figures = paths.figures()
+    record = paths.figures() / "data" / "faults.csv"
+    make_folder(paths.runs())
+    so_far = paths.runs() / f"faults-{times}-{code()}.csv"
+    rows = pd.read_csv(so_far).to_dict("records") if so_far.exists() else []
+    left = {**FROM_OUTSIDE, **FROM_INSIDE}.keys() - {row["fault"] for row in rows}
     with tempfile.TemporaryDirectory() as root:
         place = Place(Path(root).resolve())
-        rows = [tried(place, name, times) for name in bar({**FROM_OUTSIDE, **FROM_INSIDE}, "faults")]
-    table = pd.DataFrame(rows)
+        for name in bar(sorted(left), "faults"):
+            rows.append(tried(place, name, times))
+            with whole(so_far) as temporary:
+                pd.DataFrame(rows).to_csv(temporary, index=False)
+    table = pd.DataFrame(rows).sort_values("fault")
     print(table.to_string(index=False))
-    table.to_csv(figures / "data" / "faults.csv", index=False)
+    with whole(record) as temporary:
+        table.to_csv(temporary, index=False)
+    so_far.unlink()
+
+
+def code() -> str:
+    """A short hash of the library and of this file."""
+    files = [Path(__file__), *sorted(paths.PACKAGE.rglob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 if __name__ == "__main__":

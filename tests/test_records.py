@@ -6,6 +6,7 @@ import pytest
 from vkdlib import paths, runs, tables
 from vkdlib.metrics import wilson
 from vkdlib.presets import preset
+from vkdlib.run import RECORD
 
 RECORDS = [
     "quickstart",
@@ -24,7 +25,7 @@ def record(request):
 
 
 def test_layout(record):
-    assert list(record.columns[: len(runs.RECORD)]) == runs.RECORD
+    assert list(record.columns[: len(RECORD)]) == RECORD
     assert set(record.set) <= {"forget", "retain", "test", "real", "world"}
     assert set(record.modality) <= {"vqa", "qa"}
     assert record.run.str.fullmatch("[0-9a-f]{12}").all()

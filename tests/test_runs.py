@@ -11,6 +11,7 @@ from conftest import full_disk
 
 from vkdlib import deltas, runs
 from vkdlib.models import weights_hash
+from vkdlib.run import RECORD
 
 CONFIG = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": 0}
 
@@ -37,7 +38,7 @@ def test_round_trip(tmp_path):
     pd.testing.assert_frame_equal(run.predictions.iloc[:, 3:], predictions())
     assert run.history.loss.tolist() == [2.0] and run.report == {"pruned": 0.5}
     record = run.records(beta=0.3).iloc[0]
-    assert list(run.records().columns) == runs.RECORD
+    assert list(run.records().columns) == RECORD
     assert (record.value, record.n, record.run, record.beta) == (50.0, 2, run.hash, 0.3)
     assert [r.hash for r in runs.finished("test", tmp_path)] == [run.hash]
 
@@ -93,10 +94,10 @@ def test_tampering_and_loss_are_noticed(tmp_path, name):
     run = finished(tmp_path)
     file = run.folder / name
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(runs.RunError, match=f"{name} was changed since the run ended: delete"):
+    with pytest.raises(deltas.RunError, match=f"{name} was changed since the run ended: delete"):
         run.predictions  # noqa: B018
     file.unlink()
-    with pytest.raises(runs.RunError, match=f"{name} is missing"):
+    with pytest.raises(deltas.RunError, match=f"{name} is missing"):
         with runs.open_run("test", CONFIG, tmp_path):
             pass
 
@@ -110,7 +111,7 @@ def test_an_unfinished_folder_is_no_run_and_is_replaced(tmp_path):
 
 
 def test_killed_between_done_and_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.os, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("vkdlib.run.os.rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         finished(tmp_path)
     monkeypatch.undo()
@@ -174,7 +175,7 @@ def test_delta_round_trip_and_wrong_model(loaded, tmp_path):
     assert list(delta) == [name]
     deltas.save_delta(tmp_path / "delta.safetensors", delta, base)
     changed = {n: p.clone() for n, p in loaded.model.state_dict().items()}
-    with pytest.raises(runs.RunError, match="load the vanilla model that the run started from"):
+    with pytest.raises(deltas.RunError, match="load the vanilla model that the run started from"):
         deltas.apply_delta(loaded, tmp_path / "delta.safetensors")
     loaded.model.load_state_dict(before, strict=False)
     deltas.apply_delta(loaded, tmp_path / "delta.safetensors")

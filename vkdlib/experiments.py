@@ -21,7 +21,8 @@ from vkdlib.evaluate import evaluate
 from vkdlib.loading import files_hash
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, weights_hash
-from vkdlib.runs import Run, open_run
+from vkdlib.run import Run
+from vkdlib.runs import open_run
 from vkdlib.starts import REFERENCES, load_start, reference
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn

@@ -22,12 +22,14 @@ from pathlib import Path
 from vkdlib import grid, paths, presets, slurm
 from vkdlib.cluster import on_dask
 from vkdlib.data import load_benchmark
+from vkdlib.deltas import RunError
 from vkdlib.models import weights_hash
 from vkdlib.paths import make_folder, whole
 from vkdlib.points import Point
 from vkdlib.pool import on_this_machine, share
 from vkdlib.progress import bar
-from vkdlib.runs import RECORD, Run, RunError, find_run, write_records
+from vkdlib.run import RECORD, Run
+from vkdlib.runs import find_run, write_records
 from vkdlib.starts import load_start
 
 

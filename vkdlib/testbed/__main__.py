@@ -17,7 +17,7 @@ from vkdlib.evaluate import evaluate
 from vkdlib.loading import load
 from vkdlib.metrics import summarise
 from vkdlib.models import file_hash
-from vkdlib.runs import environment, write_json
+from vkdlib.run import environment, write_json
 from vkdlib.testbed import build
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise
