@@ -5,6 +5,8 @@ import copy
 import os
 import resource
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 os.environ["VKDLIB_PROGRESS"] = "0"
@@ -61,7 +63,7 @@ if fault and not once.exists():
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "error":
         raise ValueError("out of luck")
-    time.sleep(600)
+    time.sleep(5 if fault == "slow" else 600)
 config = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": seed}
 with runs.open_run(experiment, config) as run:
     if not run.done:
@@ -76,7 +78,7 @@ def tiny_sweep(root, seeds=(), faults=()):
     """A sweep "tiny" in the folder `root`: points with a run without a model.
 
     Args:
-        faults: pairs (seed, what goes wrong the first time): error, kernel, worker, hang.
+        faults: pairs (seed, what goes wrong the first time): error, kernel, worker, slow, hang.
     Returns:
         its file; the run folders belong into root / "runs".
     """
@@ -92,6 +94,19 @@ def tiny_sweep(root, seeds=(), faults=()):
         yaml.safe_dump({"notebook": "tiny.ipynb", "experiment": "tiny", "grid": grid, "record": "tiny"})
     )
     return file
+
+
+SWEEP = "import sys; from vkdlib import sweep; sweep.up_to_date = lambda run: True; "
+SWEEP += "sys.exit(sweep.main(sys.argv[1:]))"
+
+
+def start_sweep(file, *options) -> subprocess.Popen:
+    """A sweep of `tiny_sweep` in a process of its own."""
+    root = file.parents[2]
+    environment = os.environ | {"VKDLIB_RUNS": str(root / "runs"), "VKDLIB_ROOT": str(root)}
+    command = [sys.executable, "-c", SWEEP, str(file), *options]
+    streams = {"stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, preexec_fn=heed_ctrl_c, **streams)
 
 
 def random_llava() -> Loaded:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import psutil
 import pytest
 import yaml
-from conftest import tiny_sweep
+from conftest import start_sweep, tiny_sweep
 
 from vkdlib import cluster, paths, runs, slurm, sweep
 
@@ -46,6 +47,26 @@ def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
     ran = {f.name: f.read_text().count("once") for f in home.glob("runs/ran_*")}
     assert ran == {"ran_0": 1, "ran_1": 1, "ran_2": 2, "ran_3": 2}
     assert (home / "figures" / "data" / "tiny.csv").exists()
+
+
+def test_ctrl_c_with_points_on_a_cluster(home):
+    """What runs there ends and is kept, what waits is not begun; the same command goes on."""
+    from distributed import LocalCluster
+
+    file = tiny_sweep(home, seeds=[0], faults=[[1, "slow"], [2, ""]])
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as local:
+        process = start_sweep(file, "--dask", local.scheduler_address)
+        while not (home / "runs" / "slow_1").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0]
+        assert process.returncode == 130 and "the same command goes on from here" in said
+        while len(runs.finished("tiny")) < 2:
+            time.sleep(0.1)
+        assert not (home / "runs" / "ran_2").exists()
+        assert sweep.execute(file, dask=local.scheduler_address) == []
+    assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1, 2}
 
 
 def test_local_dask_workers_share_the_machine(home):

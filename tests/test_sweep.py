@@ -1,10 +1,8 @@
 """Sweeps: the grid, what is checked before anything runs, what is done, and what failed."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
@@ -12,7 +10,8 @@ import nbformat.v4 as v4
 import psutil
 import pytest
 import yaml
-from conftest import heed_ctrl_c, tiny_sweep
+from conftest import start_sweep, tiny_sweep
+from nbclient import NotebookClient
 
 from vkdlib import child, grid, paths, pool, presets, runs, sweep
 
@@ -206,21 +205,10 @@ def test_a_kernel_that_died_gets_one_more_try(monkeypatch, tmp_path):
     assert len(tried) == 2
 
 
-SWEEP = "import sys; from vkdlib import sweep; sweep.up_to_date = lambda run: True; "
-SWEEP += "sys.exit(sweep.main(sys.argv[1:]))"
-
-
 def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
     """The second point hangs at first, the third loses its kernel."""
     file, home = tiny_sweep(tmp_path, seeds=[0], faults=[[1, "hang"], [2, "kernel"]]), tmp_path / "runs"
-    environment = os.environ | {"VKDLIB_RUNS": str(home), "VKDLIB_ROOT": str(tmp_path)}
-
-    def start():
-        command = [sys.executable, "-c", SWEEP, str(file), "--workers", "2"]
-        streams = {"stdout": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=environment, preexec_fn=heed_ctrl_c, **streams)
-
-    process = start()
+    process = start_sweep(file, "--workers", "2")
     while not (home / "hang_1").exists() or not runs.finished("tiny", home):
         assert process.poll() is None
         time.sleep(0.1)
@@ -231,7 +219,7 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
     assert said.endswith("stopped: what is finished is kept, and the same command goes on from here\n")
     assert len(children) >= 2 and gone(children)
     before = len(runs.finished("tiny", home))
-    again = start()
+    again = start_sweep(file, "--workers", "2")
     said = again.communicate()[0]
     assert again.returncode == 0 and f"3 points, {before} done" in said
     assert {run.config["seed"] for run in runs.finished("tiny", home)} == {0, 1, 2}
@@ -255,3 +243,23 @@ def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
     assert sweep.attempt(everything, 1, None, "s") == everything
     assert shown == [{"failed": 1}, {"failed": 2}]
     assert capsys.readouterr().out.count("failed: {'method': 'vanilla'") == 2
+
+
+def test_a_sweep_from_a_cell_of_a_notebook(tmp_path, monkeypatch):
+    """Its progress is a widget there, and a failed point is told."""
+    file = tiny_sweep(tmp_path, seeds=[0], faults=[[1, "error"]])
+    for name, place in {"RUNS": tmp_path / "runs", "ROOT": tmp_path, "PROGRESS": 1}.items():
+        monkeypatch.setenv(f"VKDLIB_{name}", str(place))
+    cell = f"""
+from vkdlib import sweep
+sweep.up_to_date = lambda run: True
+print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
+"""
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell)])
+    done = NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    outputs = done.cells[0].outputs
+    assert "out of luck" in str(outputs) and "failed: [1]" in str(outputs)
+    views = [o.data["application/vnd.jupyter.widget-view+json"] for o in outputs if "data" in o]
+    states = done.metadata.widgets["application/vnd.jupyter.widget-state+json"].state
+    texts = [str(state.state.get("value")) for state in states.values()]
+    assert views and any(text.startswith("tiny") and text.endswith("100%") for text in texts)

@@ -7,7 +7,8 @@
 Workers have vkdlib installed and see the same files under the same paths. A worker does as many points at a
 time as it has threads, each in a process of its own with the worker's environment: its GPU
 (CUDA_VISIBLE_DEVICES; one worker a GPU is how dask-cuda starts them) and its OMP_NUM_THREADS. A point whose
-worker was lost runs again on another, from its checkpoint.
+worker was lost runs again on another, from its checkpoint. After Ctrl-C what already runs there ends by
+itself and is kept; what waits is not begun.
 """
 
 import contextlib

@@ -44,7 +44,7 @@ def points(file: Path) -> list[Point]:
     return [Point(notebook, p, folder, presets.meaning(p.get("preset", known.get("preset")))) for p in wanted]
 
 
-def execute(file: Path, workers: int = 1, dask: str | None = None) -> list[Point]:
+def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list[Point]:
     """Run all points that are not done yet; write report.md, and the record once every point is done.
 
     Args:
@@ -55,6 +55,7 @@ def execute(file: Path, workers: int = 1, dask: str | None = None) -> list[Point
     Returns:
         the points that failed.
     """
+    file = Path(file)
     everything, left = look(file, workers)
     failed = attempt(left, workers, dask, file.stem) if left else []
     write_report(file.stem, everything)
