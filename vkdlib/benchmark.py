@@ -81,7 +81,8 @@ class Split:
         forget, retain: made-up people; disjoint.
         real: real-world people.
         selection: ids of the people on whom settings may be chosen; they are never reported.
-        world: pictures of the real world with questions (CLEAR), one "person" each.
+        world: pictures of the real world with questions (CLEAR), one "person" each; of the same id as the
+            one of `real` who is on it.
     """
 
     forget: tuple[Person, ...]
@@ -149,18 +150,16 @@ class Benchmark:
     @property
     def selection(self) -> frozenset[str]:
         """Ids of selection people: as many as a fifth of all, out of those who are in no forget set, and a
-        fifth of the real ones. Where only some are asked when retained, a fifth of these.
+        fifth of the real ones, with all that is asked about their pictures. Where only some are asked when
+        retained, a fifth of these.
 
         Chosen by a hash of the id, so the choice is the same everywhere and in every file order.
         """
         forgotten = {i for ids in self.forget_ids.values() for i in ids}
         asked = set(self.people) if self.retain_asked is None else self.retain_asked
         chosen = set()
-        for group, total in (
-            ([i for i in self.people if i in asked - forgotten], len(asked)),
-            ([p.id for p in self.real], len(self.real)),
-            ([p.id for p in self.world], len(self.world)),
-        ):
+        others = {p.id for p in (*self.real, *self.world)}
+        for group, total in ((self.people.keys() & (asked - forgotten), len(asked)), (others, len(others))):
             group = sorted(group, key=lambda i: hashlib.sha256(i.encode()).hexdigest())
             chosen |= set(group[: total * SELECTION_PER_CENT // 100])
         return frozenset(chosen)

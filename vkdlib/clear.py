@@ -51,7 +51,8 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     if missing:
         raise DataError(f"{folder / largest}: no row for {missing[0]}, who is to be forgotten")
     retain = frozenset(asked - set().union(*forget_ids.values()))
-    return Benchmark(name, people, _faces(folder), forget_ids, _world(folder), retain)
+    faces = _faces(folder)
+    return Benchmark(name, people, faces, forget_ids, _world(folder, faces), retain)
 
 
 def _told(folder: Path, authors: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
@@ -139,28 +140,49 @@ def _ask(folder: Path, config: str, people: dict[str, Person]) -> set[str]:
 
 
 def _faces(folder: Path) -> tuple[Person, ...]:
-    """Real faces, each to be named from a list of names."""
-    found = []
-    for number, (where, row) in enumerate(rows(folder, "real_faces", ["image", "answer", "options"])):
-        id, name = f"real-{number:03d}", text(where, row, "answer")
+    """Real faces, each to be named from a list of names; one person a name."""
+    found: dict[str, Person] = {}
+    for where, row in rows(folder, "real_faces", ["image", "answer", "options"]):
+        name, content = text(where, row, "answer"), image(where, row["image"])
         letters = _options(where, name, texts(where, row, "options"))
-        asked = Question(f"{id}/classification/vqa/0", "classification", "vqa", NAME_QUESTION, *letters)
-        found.append(Person(id, name, (Picture(image(where, row["image"])),), questions=(asked,)))
-    return tuple(found)
+        person = found.get(name, Person(f"real-{name}", name))
+        found[name] = _asked(person, "real_faces", NAME_QUESTION, letters, content)
+    return tuple(found.values())
 
 
-def _world(folder: Path) -> tuple[Person, ...]:
-    """Questions about the real world, with a picture where the data have one."""
-    found = []
+def _world(folder: Path, faces: Sequence[Person]) -> tuple[Person, ...]:
+    """Questions about the real world, with a picture where the data have one.
+
+    Those with the same picture are one "person", and of the person among `faces` whose picture it is: they
+    stand and fall together, in intervals and in the choice of selection people.
+    """
+    known = {p.image: person.id for person in faces for p in person.pictures}
+    found: dict[str, Person] = {}
     columns = ["question", "answer", "options"]
     for number, (where, row) in enumerate(rows(folder, "real_world", columns, ["image"])):
-        id, modality = f"world-{number:03d}", "vqa" if is_image(row["image"]) else "qa"
+        content = image(where, row["image"]) if is_image(row["image"]) else None
         letters = _options(where, text(where, row, "answer"), texts(where, row, "options"))
-        question = text(where, row, "question")
-        asked = Question(f"{id}/classification/{modality}/0", "classification", modality, question, *letters)
-        shown = (Picture(image(where, row["image"])),) if modality == "vqa" else ()
-        found.append(Person(id, "", shown, questions=(asked,)))
-    return tuple(found)
+        id = f"world-{number:03d}"
+        if content:
+            id = known.get(content, f"world-{hashlib.sha256(content).hexdigest()[:12]}")
+        found[id] = _asked(
+            found.get(id, Person(id, "")), "real_world", text(where, row, "question"), letters, content
+        )
+    return tuple(found.values())
+
+
+def _asked(person: Person, where: str, question: str, letters: tuple, content: bytes | None) -> Person:
+    """The person with one more multiple choice, about a picture (`content`) or in text."""
+    known = [p.image for p in person.pictures]
+    if content and content not in known:
+        known.append(content)
+    modality = "vqa" if content else "qa"
+    id = f"{person.id}/{where}/{modality}/{len(person.questions)}"
+    asked = Question(
+        id, "classification", modality, question, *letters, known.index(content) if content else 0
+    )
+    pictures = tuple(Picture(content) for content in known)
+    return replace(person, pictures=pictures, questions=(*person.questions, asked))
 
 
 def _options(where: str, right: str, wrong: list[str]) -> tuple[str, dict[str, str]]:
