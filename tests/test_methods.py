@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from vkdlib.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.losses import answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
-from vkdlib.methods.manu import MANU, modality_scores, projections, statistics, top_share
+from vkdlib.methods.manu import (
+    MANU,
+    four_statistics,
+    modality_scores,
+    moments,
+    projections,
+    statistics,
+    top_share,
+)
 from vkdlib.methods.npo import answers
 from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
 from vkdlib.packs import IGNORE, collate
@@ -172,6 +180,26 @@ def test_mmunlearner_masks_the_forget_term_alone(loaded, tasks):
     assert_close(got, {n: mask[n] * up[n] + down[n] for n in up})
 
 
+def test_mmunlearners_mask_compares_means_of_squared_batch_gradients(loaded, tasks):
+    """Vision weights with the retain people's pictures alone, others with these and the text as one set."""
+    batches_of = lambda packs: [packs[i : i + 2] for i in range(0, len(packs), 2)]  # noqa: E731
+    squares = lambda batch: {n: g**2 for n, g in gradient_of(loaded, batch_nll(loaded, batch)).items()}  # noqa: E731
+    forget, pictures, text = (
+        [squares(batch) for batch in batches_of(packs)]
+        for packs in (tasks.forget_vqa, tasks.retain_vqa, (*tasks.forget_qa, *tasks.retain_qa))
+    )
+    mask = make_method("MMUnlearner").prepare(loaded, tasks, 2).mask
+    vision = [n for n in mask if "vision" in n or "projector" in n]
+    assert 0 < len(vision) < len(mask)
+    for name, m in mask.items():
+        zero = torch.zeros(m.shape)
+        above = sum(g.get(name, zero) for g in forget) / len(forget)
+        kept = pictures if name in vision else pictures + text
+        below = sum(g.get(name, zero) for g in kept) / len(kept)
+        clear = (above / below - 1).abs() > 1e-3  # else rounding decides
+        assert torch.equal((m & (above > 0))[clear], ((above >= below) & (above > 0))[clear]), name
+
+
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("trained", ["visual", "all"])
 def test_every_method_trains_what_it_says(loaded, tasks, name, trained):
@@ -244,20 +272,36 @@ def test_manu_measures_every_token_of_both_modalities(loaded, tasks):
         loaded.model(**collate([p])["inputs"])
     hook.remove()
     z = torch.cat(caught)
-    expected = torch.stack([z.abs().mean(0), z.std(0, correction=0), z.square().mean(0).sqrt()])
+    fired = (z.abs() > 0.1).float().mean(0)
+    expected = torch.stack([z.abs().mean(0), fired, z.std(0, correction=0), z.square().mean(0).sqrt()])
     got = statistics(loaded, tasks.forget_qa, outputs, 3)  # padded together
     assert set(got) == {f"language.{len(language_blocks(loaded)) - 1}"}
     assert torch.allclose(next(iter(got.values())).float(), expected, atol=1e-5)
     assert set(statistics(loaded, tasks.forget_vqa, outputs, 2)) == set(outputs)
 
 
+def test_manus_four_statistics_of_a_layer_by_hand():
+    """Two neurons, four tokens."""
+    z = torch.tensor([[3.0, 0.05], [-1.0, -0.05], [1.0, 0.05], [1.0, 0.35]])
+    mean, frequency, deviation, root = four_statistics(moments(z[:3]) + moments(z[3:])).tolist()
+    assert mean == pytest.approx([1.5, 0.125])
+    assert frequency == [1.0, 0.25]
+    assert deviation == pytest.approx(
+        [math.sqrt(2), math.sqrt(0.0225)]
+    )  # z² is 3 and 0.0325, means 1 and 0.1
+    assert root == pytest.approx([math.sqrt(3), math.sqrt(0.0325)])
+
+
 def test_manu_scores_and_picks():
-    ones = torch.ones(3, 2)
-    scores = modality_scores(
-        [{"a": 2 * ones, "b": ones}, {"a": 4 * ones}], [{"a": ones, "b": ones}, {"a": ones}]
-    )
-    assert torch.allclose(scores["a"], torch.tensor([9.0, 9.0]), atol=1e-3)
-    assert torch.allclose(scores["b"], torch.tensor([3.0, 3.0]), atol=1e-3)
+    ones = torch.ones(4, 2)
+    kept = [{"a": ones, "b": ones}, {"a": ones}]
+    scores = modality_scores([{"a": 2 * ones, "b": ones}, {"a": 4 * ones}], kept, [1, 0, 1, 1])
+    assert torch.allclose(scores["a"].float(), torch.tensor([9.0, 9.0]), atol=1e-3)
+    assert torch.allclose(scores["b"].float(), torch.tensor([3.0, 3.0]), atol=1e-3)
+    above = torch.tensor([[1.0], [7.0], [1.0], [1.0]])
+    for weights, expected in (([1, 0, 1, 1], 3.0), ([0, 1, 0, 0], 7.0)):
+        found = modality_scores([{"a": above}], [{"a": torch.ones(4, 1)}], weights)["a"]
+        assert found.item() == pytest.approx(expected, abs=1e-3)
     chosen = top_share({"a": torch.tensor([1.0, 5.0]), "b": torch.tensor([4.0, 0.0])}, 0.5)
     assert {n: c.tolist() for n, c in chosen.items()} == {"a": [False, True], "b": [True, False]}
 
@@ -276,5 +320,7 @@ def test_manu_prunes_and_trains_nothing(loaded, tasks):
     assert moved <= {names[m.weight] for m in outputs}
     with pytest.raises(ValueError, match="share is 2"):
         make_method("MANU", share=2)
+    with pytest.raises(ValueError, match="there must be four"):
+        make_method("MANU", weights=[1, 1, 1])
     with pytest.raises(ValueError, match="layers is 9; untrained has . live vision blocks"):
         make_method("MANU", layers=9).scope(loaded)

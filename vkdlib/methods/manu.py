@@ -12,31 +12,35 @@ from vkdlib.packs import Pack, batches, collate, to_device
 from vkdlib.tasks import Tasks
 
 EPSILON = 1e-5
+FIRES = 0.1  # a neuron fires where |z| is larger (MANU's code)
 
 
 @dataclass(frozen=True)
 class MANU:
     """Zero the share of MLP neurons with the largest I(forget) / I(retain) (Liu et al. 2025).
 
-    I is taken over tokens, as mean |z|, as standard deviation and as root mean square, and the three ratios
-    are added (a fourth, how often a neuron fires, has weight 0 in MANU's code). A vision neuron is measured
-    on pictures; a neuron of the language model on pictures and on text, each modality counting the same. A
-    neuron is an input of an MLP's last linear layer, as in Eq. 6 of the VKD paper; MANU's code prunes
-    outputs of each of its layers.
+    I is taken over tokens in four ways (`four_statistics`), and their ratios are added by `weights`. A
+    vision neuron is measured on pictures; a neuron of the language model on pictures and on text, each
+    modality counting the same. A neuron is an input of an MLP's last linear layer, as in Eq. 6 of the VKD
+    paper; MANU's code prunes outputs of each of its layers.
 
     Attributes:
         share: of all neurons looked at, 0 to 1 (MANU: 0.02).
+        weights: of mean |z|, frequency, standard deviation and root mean square (those of MANU's code).
         layers: how many of the deepest live blocks of the vision tower, and as many of the language model;
             None: the deeper half of each (MANU: 3).
     """
 
     share: float = 0.02
+    weights: tuple[float, ...] = (2.0, 0.0, 2.0, 2.0)
     layers: int | None = None
     trains = False  # not a setting: all is done in `prepare`, and there are no loss terms
 
     def __post_init__(self):
         if not 0 <= self.share <= 1:
             raise ValueError(f"share is {self.share}; it is a part of all neurons, from 0 to 1")
+        if len(self.weights) != 4:
+            raise ValueError(f"weights are {self.weights}; there must be four, one for each statistic")
 
     def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
         """The weights of which columns are set to zero."""
@@ -56,6 +60,7 @@ class MANU:
         scores = modality_scores(
             [statistics(loaded, packs, outputs, size) for packs in forget],
             [statistics(loaded, packs, outputs, size) for packs in retain],
+            self.weights,
         )
         chosen = top_share(scores, self.share)
         with torch.no_grad():
@@ -82,8 +87,8 @@ def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:
 def statistics(
     loaded: Loaded, packs: Sequence[Pack], outputs: dict[str, nn.Linear], batch_size: int
 ) -> dict[str, Tensor]:
-    """(3, neurons) for each projection that the packs reach: mean |z|, standard deviation, root mean
-    square over their tokens. Padding is no token."""
+    """`four_statistics` (4, neurons) over all tokens, for each projection that the packs reach. Padding is no
+    token."""
     sums: dict[str, Tensor] = {}
     tokens = torch.empty(0)  # (B, T), False for padding, of the batch at hand
 
@@ -91,9 +96,7 @@ def statistics(
         def hook(module, args):
             z = args[0].float()
             z = z[tokens] if name.startswith("language") else z.flatten(0, -2)
-            ones = torch.ones_like(z)
-            moments = torch.stack([m.double().sum(0) for m in (ones, z, z.abs(), z.square())])
-            sums[name] = sums.get(name, 0) + moments.cpu()
+            sums[name] = sums.get(name, 0) + moments(z).cpu()
 
         return hook
 
@@ -108,20 +111,33 @@ def statistics(
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: _moments_to_statistics(*m) for name, m in sums.items()}
+    return {name: four_statistics(m) for name, m in sums.items()}
 
 
-def _moments_to_statistics(count: Tensor, total: Tensor, absolute: Tensor, squares: Tensor) -> Tensor:
+def moments(z: Tensor) -> Tensor:
+    """Sums over tokens of 1, z, |z|, z² and 1[|z| > FIRES]: (tokens, neurons) -> (5, neurons), in fp64."""
+    parts = (torch.ones_like(z), z, z.abs(), z.square(), z.abs() > FIRES)
+    return torch.stack([part.double().sum(0) for part in parts])
+
+
+def four_statistics(sums: Tensor) -> Tensor:
+    """Mean |z|, frequency of |z| > FIRES, standard deviation and root mean square: (5, neurons) of `moments`
+    -> (4, neurons)."""
+    count, total, absolute, squares, fired = sums
     mean, square = total / count, squares / count
-    return torch.stack([absolute / count, (square - mean**2).clamp(min=0).sqrt(), square.sqrt()])
+    deviation = (square - mean**2).clamp(min=0).sqrt()
+    return torch.stack([absolute / count, fired / count, deviation, square.sqrt()])
 
 
-def modality_scores(forget: Sequence[dict[str, Tensor]], retain: Sequence[dict[str, Tensor]]) -> Neurons:
-    """Sum of the three ratios, mean over the modalities that reach a projection: (neurons,) each."""
+def modality_scores(
+    forget: Sequence[dict[str, Tensor]], retain: Sequence[dict[str, Tensor]], weights: Sequence[float]
+) -> Neurons:
+    """Weighted sum of the four ratios, mean over the modalities that reach a projection: (neurons,) each."""
     found: dict[str, list[Tensor]] = {}
     for above, below in zip(forget, retain):
         for name in above:
-            found.setdefault(name, []).append((above[name] / (below[name] + EPSILON)).sum(0))
+            ratios = above[name] / (below[name] + EPSILON)
+            found.setdefault(name, []).append(ratios.new_tensor(weights) @ ratios)
     return {name: torch.stack(scores).mean(0) for name, scores in found.items()}
 
 

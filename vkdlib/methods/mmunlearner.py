@@ -1,9 +1,10 @@
 """MMUnlearner: gradient difference in which only salient weights take part in forgetting."""
 
+import math
 from dataclasses import dataclass
 
 from vkdlib import masking
-from vkdlib.methods.common import Prepared, ascend, descend, maskable, reaching
+from vkdlib.methods.common import Prepared, ascend, descend, maskable
 from vkdlib.methods.ga import GA
 from vkdlib.models import Loaded
 from vkdlib.tasks import Tasks
@@ -14,9 +15,10 @@ class MMUnlearner(GA):
     """L = -alpha m ⊙ L_vqa^f + L_vqa^r (Huo et al. 2025).
 
     A weight is salient if its Fisher information on the forget people's pictures is at least `threshold`
-    times that on what is to be kept: pictures of the retain people and everything in text, as one set. The
-    mask multiplies the gradient of the forget term, for every weight trained. (In its code the mask of
-    LLaVA never applies, and parameters without an entry in it are ascended freely.)
+    times that on what is to be kept: for a weight of the visual module the pictures of the retain people,
+    for one of the language model these and everything in text, as one set. The mask multiplies the gradient
+    of the forget term, for every weight trained. (In its code the mask of LLaVA never applies, and
+    parameters without an entry in it are ascended freely.)
 
     Attributes:
         alpha: strength of forgetting.
@@ -32,12 +34,19 @@ class MMUnlearner(GA):
         """Compute the mask: squared gradients of batches, averaged (so `batch_size` matters, and batches are
         whole whatever `micro_batch` is)."""
         weights = maskable(self.scope(loaded))
-        text = (*tasks.forget_qa, *tasks.retain_qa)
-        kept = [packs for packs in (tasks.retain_vqa, reaching(text, self.trained)) if packs]
-        share = [len(packs) / sum(map(len, kept)) for packs in kept]
-        above = masking.fisher(loaded, [tasks.forget_vqa], weights, "batch", batch_size)
-        found = [masking.fisher(loaded, [packs], weights, "batch", batch_size) for packs in kept]
-        below = {n: sum(s * f[n] for s, f in zip(share, found)) for n in weights}
+        parts = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
+        visual = {p for part in parts for p in part.parameters()}
+        text = () if self.trained == "visual" else (*tasks.forget_qa, *tasks.retain_qa)
+        above, pictures, told = (
+            masking.fisher(loaded, [packs], weights, "batch", batch_size)
+            for packs in (tasks.forget_vqa, tasks.retain_vqa, text)
+        )
+        counts = [math.ceil(len(packs) / batch_size) for packs in (tasks.retain_vqa, text)]
+        share = counts[0] / sum(counts)
+        below = {
+            n: pictures[n] if p in visual else share * pictures[n] + (1 - share) * told[n]
+            for n, p in weights.items()
+        }
         mask = masking.weight_mask(masking.saliency_ratio(above, below), self.threshold)
         return Prepared(mask, report={"mask_density": masking.density(mask)})
 
