@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vkdlib import pruning
 from vkdlib.loading import load
 from vkdlib.methods import make_method, vkd
 from vkdlib.methods.vkd import teacher_features
@@ -239,3 +240,21 @@ def test_the_mask_in_parallel_is_that_of_the_vanilla_model(loaded, tasks):
     for setting in ("order", "fisher", "reduction"):
         with pytest.raises(ValueError, match=f"{setting} is 'no'"):
             make_method("VKD", **{setting: "no"})
+
+
+def test_masking_first_prunes_what_fine_tuning_gave(loaded, tasks):
+    """The same as fine-tuning without pruning, and pruning that model."""
+    by_hand = type(loaded)(copy.deepcopy(loaded.model), loaded.processor, loaded.family, loaded.name)
+    how = {"epochs": 2, "lr": 1e-2, "batch_size": 2}
+    _, report = unlearn(loaded, tasks, make_method("VKD", order="mask, prune", **QUIET), **how)
+    plain = make_method("VKD", prune=False, **QUIET)
+    unlearn(by_hand, tasks, plain, **how)
+    tuned = copy.deepcopy(by_hand.model.state_dict())
+    neurons = plain.choose_neurons(by_hand, tasks, 2)
+    pruning.prune(by_hand, neurons)
+    found = loaded.model.state_dict()
+    assert all(torch.equal(found[n], p) for n, p in by_hand.model.state_dict().items())
+    assert any(not torch.equal(found[n], p) for n, p in tuned.items())
+    chosen = torch.cat(list(neurons.values()))
+    assert report["pruned"] == pytest.approx(chosen.float().mean().item()) and chosen.any()
+    assert "mask_density" in report

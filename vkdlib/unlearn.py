@@ -72,7 +72,8 @@ def unlearn(
             identity=f"{method} {batch_size}/{retain_batch} {seed} {sorted(p.key for p in tasks.forget_vqa)}",
             description="unlearning",
         )
-    return history, prepared.report
+        report = prepared.report | (prepared.last() if prepared.last else {})
+    return history, report
 
 
 def _check(tasks: Tasks, schedule: str, batch_size: int, retain_batch: int) -> None:

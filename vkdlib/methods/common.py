@@ -1,6 +1,6 @@
 """What the methods have in common: what is trained, what is prepared, the two losses they share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,12 +24,14 @@ class Prepared:
         held: entries that must not move at all, name -> bool.
         teacher: what the method compares with, by whom or what it is of.
         report: what to tell the user (neurons pruned, density of the mask).
+        last: what is left to do after the last step; it returns more to report.
     """
 
     mask: Weights | None = None
     held: Weights = field(default_factory=dict)
     teacher: dict = field(default_factory=dict)
     report: dict[str, float] = field(default_factory=dict)
+    last: Callable[[], dict[str, float]] | None = None
 
 
 def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) -> dict[str, nn.Parameter]:

@@ -1,5 +1,6 @@
 """VKD, the paper's method: prune neurons, mask weights, fine-tune the visual module under Eq. 3."""
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ CHOICES = {
     "fisher": masking.FISHERS,
     "mask_scope": ("forget", "update"),
     "reduction": REDUCTIONS,
-    "order": ("prune, mask", "parallel"),
+    "order": ("prune, mask", "parallel", "mask, prune"),
     "target": ("projector", "layers", "both"),
 }
 
@@ -46,9 +47,9 @@ class VKD:
             "update": masked weights do not move at all.
         reduction: of Eq. 4, see `losses.vkd_loss`.
         trained: "visual", as the method is ("F" in the paper's ablation), or "all" ("B"), or "lora".
-        order: "prune, mask": the mask is computed on the pruned model. "parallel": on the vanilla model, as
-            Eq. 9 has it (its θ0 "denotes the vanilla model"). Pruning never depends on the mask, so to mask
-            first and then prune is the same as "parallel".
+        order: "prune, mask": prune, then fine-tune under the mask of the pruned model (the paper's best).
+            "parallel": likewise, but the mask is the vanilla model's, as Eq. 9 has it (its θ0 "denotes the
+            vanilla model"). "mask, prune": fine-tune under the mask, then prune the model that this gives.
         target: whose outputs are distilled: "projector" (f of Eq. 4), "layers" (those of the `layers` trained
             vision blocks, all weighing the same), or "both".
     """
@@ -103,29 +104,39 @@ class VKD:
             for name, module in self.compared(loaded).items():
                 teacher[name] = teacher_features(loaded, asked, size, module)
         parameters = self.scope(loaded)
-        report, held, mask = {}, {}, None
+        report, held, mask, last = {}, {}, None, None
         # The reading "batch" depends on the batch, so it has to be whole.
         whole = batch_size if self.fisher == "batch" else size
         if self.mask and self.order == "parallel":
             mask = self.choose_weights(loaded, tasks, whole)
-        if self.prune:
-            neurons = self.choose_neurons(loaded, tasks, size)
-            pruning.prune(loaded, neurons)
+        if self.prune and self.order == "mask, prune":
+            last = functools.partial(self.prune_last, loaded, tasks, size)
+        elif self.prune:
+            neurons, report["pruned"] = self.prune_neurons(loaded, tasks, size)
             held = pruning.pruned_entries(loaded, neurons, parameters)
-            total = sum(n.numel() for n in neurons.values())
-            report["pruned"] = sum(int(n.sum()) for n in neurons.values()) / total
         if self.mask:
             mask = mask or self.choose_weights(loaded, tasks, whole)
             report["mask_density"] = masking.density(mask)
             if self.mask_scope == "update":
                 held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
-        return Prepared(mask, held, teacher, report)
+        return Prepared(mask, held, teacher, report, last)
 
     def compared(self, loaded: Loaded) -> dict[str, nn.Module]:
         """Modules whose outputs Eq. 4 compares, in the order in which they run."""
         blocks = {f"block {i}": live_blocks(loaded)[i] for i in vision_mlps(loaded, self.layers)}
         projector = {"projector": loaded.family.projector(loaded.model)}
         return {"projector": projector, "layers": blocks, "both": blocks | projector}[self.target]
+
+    def prune_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> tuple[pruning.Neurons, float]:
+        """Prune in place: which neurons (Eq. 6 to 8), and their share."""
+        neurons = self.choose_neurons(loaded, tasks, batch_size)
+        pruning.prune(loaded, neurons)
+        chosen = torch.cat(list(neurons.values()))
+        return neurons, int(chosen.sum()) / len(chosen)
+
+    def prune_last(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> dict[str, float]:
+        """Prune the model that fine-tuning gave."""
+        return {"pruned": self.prune_neurons(loaded, tasks, batch_size)[1]}
 
     def choose_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> pruning.Neurons:
         """Eq. 6 to 8 on the four data sets."""
