@@ -1,59 +1,104 @@
 """Curves over a setting: closed cases of each kind of claim."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from vkdlib import claims, curves, runs
-from vkdlib.curves import peak, slope, spread
 
 BETAS = [0.0, 0.1, 0.3, 1.0, 3.0]
+PEOPLE, QUESTIONS = 10, 10
+PLACES = {"Forget": "forget", "Retain": "retain", "Real-world": "real"}
 
 
-def by_seed(means, noise=1.0):
-    seeds = np.random.default_rng(0).normal(size=(3, len(means))) * noise
-    return pd.DataFrame(np.asarray(means, float) + seeds, columns=BETAS)
+def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0):
+    """A record in which each column has these accuracies at BETAS (per cent), and its runs.
+
+    Everybody answers the first so many of their questions; with noise some person answers one less."""
+    rows, predictions = [], {}
+    known = {"experiment": "x", "model": "m", "benchmark": "mllmu", "forget_ratio": 5, "metric": "accuracy"}
+    for seed in seeds:
+        for k, beta in enumerate([*BETAS, None]):
+            tables = []
+            for column, means in shapes.items():
+                group, modality = PLACES[column.split()[0]], column.split()[1].lower()
+                of = {"set": group, "modality": modality, "kind": "classification"}
+                right = (means[k] if beta is not None else 100) / 100 * QUESTIONS
+                draw = np.random.default_rng([seed, k, len(column)])
+                for p in range(PEOPLE):
+                    hits = right - (draw.random() < noise)
+                    tables += [
+                        of | {"person": f"p{p}", "question": f"{p}/{q}", "score": float(q < hits)}
+                        for q in range(QUESTIONS)
+                    ]
+                scores = [t["score"] for t in tables if (t["set"], t["modality"]) == (group, modality)]
+                method = "VKD" if beta is not None else "vanilla"
+                rows.append(known | of | {"run": f"{seed}-{k}", "seed": seed, "beta": beta, "method": method}
+                            | {"value": 100 * np.mean(scores)})  # fmt: skip
+            predictions[f"{seed}-{k}"] = pd.DataFrame(tables)
+    monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(rows))
+    monkeypatch.setattr(runs, "find_run", lambda _, run: SimpleNamespace(predictions=predictions[run]))
+    return pd.DataFrame(rows)
 
 
-def test_slopes():
-    _, tau, p = slope(by_seed([50, 60, 70, 80, 90]))
-    assert tau > 0.8 and p < 1e-4
-    assert slope(by_seed([90, 80, 70, 60, 50]))[1] < -0.8
-    assert slope(by_seed([50] * 5, noise=0))[1:] == (0.0, 1.0)
+FLAT = {f"{who} QA": [90] * 5 for who in PLACES}
 
 
-def test_a_peak_is_better_than_both_ends():
-    assert peak(by_seed([50, 60, 90, 60, 50]))[1:] == (0.3, pytest.approx(0, abs=1e-3))
-    assert peak(by_seed([50, 60, 70, 80, 90]))[1:] == (3.0, 1.0)  # the best is an end
-    assert peak(by_seed([50, 60, 90, 90, 89.9]))[2] > 0.05
-
-
-def test_flat_is_a_matter_of_points():
-    assert spread(by_seed([90, 91, 92, 90, 88.5], noise=0))[1] == pytest.approx(2)
-
-
-def test_claims_about_beta_are_judged_for_each_model(monkeypatch):
-    rows = []
-    shapes = {("forget", "vqa"): [20, 40, 60, 80, 95], ("retain", "vqa"): [50, 60, 70, 80, 90],
-              ("real", "vqa"): [50, 70, 90, 70, 50], ("forget", "qa"): [99] * 5,
-              ("retain", "qa"): [99, 99, 90, 99, 99], ("real", "qa"): [99] * 5}  # fmt: skip
-    for (group, modality), means in shapes.items():
-        for beta, column in by_seed(means, 0.5 * (modality == "vqa")).items():
-            for seed, value in column.items():
-                rows.append({"set": group, "modality": modality, "beta": beta, "seed": seed, "value": value})
-    known = {"model": "m", "benchmark": "mllmu", "forget_ratio": 5, "kind": "classification"}
-    record = pd.DataFrame(rows).assign(metric="accuracy", **known)
-    monkeypatch.setattr(runs, "read_records", lambda name: record)
-    judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
-    assert judged.verdict.to_dict() == {
-        "Retain VQA": "holds",
+def test_claims_about_beta(monkeypatch):
+    shapes = {"Forget VQA": [20, 40, 60, 80, 90], "Retain VQA": [50, 60, 70, 80, 90]}
+    record_of(monkeypatch, shapes | {"Real-world VQA": [50, 70, 90, 70, 50]} | FLAT)
+    judged = curves.judge_curves("fig2_beta", "beta").set_index(["claim", "column"])
+    assert judged.droplevel("claim").verdict.to_dict() | {"Retain VQA": ""} == {
+        "Retain VQA": "",
         "Forget VQA": "does not hold",  # it rises
         "Real-world VQA": "holds",
         "Forget QA": "holds",
-        "Retain QA": "does not hold",
+        "Retain QA": "holds",
         "Real-world QA": "holds",
+        "Balance": "does not hold",  # 0 is best, where forget VQA is below chance
     }
-    assert judged.loc["Real-world VQA"].statistic == 0.3 and (judged.seeds == 3).all()
+    retain = judged.xs("Retain VQA", level="column")
+    assert retain.verdict.tolist() == ["holds", "holds"] and retain.statistic.tolist() == [-50, 40]
+    peak = judged.xs("Real-world VQA", level="column").iloc[0]
+    assert (peak.statistic, peak.seeds, peak.people, peak.n) == (0.3, 3, PEOPLE, 100)
+    assert peak.p_holm == pytest.approx(2 / 2**PEOPLE)
+    assert set(judged.xs("Forget QA", level="column").differ) == {0}
+
+
+def test_what_is_noise_and_what_is_too_small(monkeypatch):
+    shapes = {"Retain VQA": [90] * 5, "Real-world VQA": [80, 90, 90, 90, 90], "Forget VQA": [50] * 5}
+    record = record_of(monkeypatch, shapes | FLAT, noise=0.5)
+    of = lambda title: record[record["set"] == PLACES[title]].query("modality == 'vqa'")  # noqa: E731
+    assert curves.slope(of("Retain"), "beta")["p"] > 0.05
+    found = curves.peak(of("Real-world"), "beta")
+    assert found["p"] > 0.05 or not found["holds"]
+    judged = curves.judge_curves("fig2_beta", "beta").set_index(["claim", "column"])
+    noisy = judged.loc["the more distillation, the more other faces are kept", "Retain VQA"]
+    assert noisy.verdict == "inside the noise" and noisy.differ > 0
+
+
+def test_a_best_value_at_an_end_is_no_peak(monkeypatch):
+    record_of(monkeypatch, {"Real-world VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5} | FLAT)
+    judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
+    assert judged.loc["Real-world VQA"].verdict == "does not hold"
+    assert judged.loc["Forget VQA"].verdict == "no answer differs"
+    assert judged.loc["Balance"].verdict == "does not hold"
+    record_of(monkeypatch, {"Real-world VQA": [50, 60, 90, 60, 50], "Forget VQA": [30] * 5} | FLAT)
+    judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
+    assert judged.loc[["Real-world VQA", "Balance"]].verdict.tolist() == ["holds", "holds"]
+    assert judged.loc["Balance"].statistic == 0.3
+
+
+def test_flat_is_a_matter_of_points(monkeypatch):
+    record = record_of(monkeypatch, {"Retain VQA": [90, 90, 90, 80, 90]})
+    found = curves.flat(record, "beta")
+    assert (found["test"], found["statistic"], found["differ"]) == ("within 2 points", 10, 10)
+    assert found["holds"] is False
+    assert curves.flat(record_of(monkeypatch, {"Retain VQA": [90] * 5}), "beta")["holds"]
+    unsure = record_of(monkeypatch, {"Retain VQA": [90] * 5}, seeds=[0], noise=0.2)
+    assert curves.flat(unsure, "beta")["holds"] is None
 
 
 def test_every_claim_about_a_curve_can_be_tested():

@@ -1,19 +1,22 @@
 """What a paper says of its tables, tested on ours: holds, does not hold, or inside the noise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from vkdlib import paper, paths, runs
-from vkdlib.compare import differences, forget_quality, holm, truth_ratio
+from vkdlib.compare import adjusted, differences, forget_quality, truth_ratio
 from vkdlib.metrics import six_columns
+from vkdlib.presets import preset
+from vkdlib.starts import REFERENCES
 
 MARGIN = 5.0  # points: what "as good" allows
 COLUMNS = [
     "claim", "source", "model", "benchmark", "forget_ratio", "ours", "other", "column", "expected",
-    "test", "difference", "low", "high", "n", "seeds", "p_holm", "verdict",
+    "test", "difference", "low", "high", "n", "differ", "seeds", "p_holm", "verdict", "over_forgotten",
+    "runs_ours", "runs_other",
 ]  # fmt: skip
 
 
@@ -23,11 +26,22 @@ def statements(record: str) -> list[dict]:
 
 
 def rows_of_table(record: pd.DataFrame) -> pd.Series:
-    """Name of the table's row that each record belongs to: the method, or the ablation's name (Table 3).
+    """Name of the table's row that each record belongs to: the method, the ablation's name (Table 3), or
+    what is not as usual ("mask=False"; selective forgetting).
 
     Args:
-        record: with columns "trained", "mask" and "beta" for an ablation.
+        record: with columns "trained", "mask" and "beta" for an ablation; with "order" for the last.
     """
+    if "order" in record:
+        usual = {"order": "prune, mask", "target": "projector", **preset("testbed", "method")}
+        given = record[[c for c in record if c in usual]]
+        changed = [
+            ", ".join(f"{k}={v}" for k, v in row.items() if not pd.isna(v) and v != usual[k])
+            for row in given.to_dict("records")
+        ]
+        return (
+            pd.Series(changed, record.index).replace("", "VKD").where(record.method == "VKD", record.method)
+        )
     if "trained" not in record:
         return record.method
     name = record.trained.map({"all": "B", "visual": "F"})
@@ -41,7 +55,9 @@ def judge(record: str) -> pd.DataFrame:
 
     Returns:
         one row a claim, model, benchmark and column: COLUMNS; difference is ours minus the other, in points,
-        with its 95 % interval; p_holm is over all rows.
+        with its 95 % interval; differ: how many questions are not answered the same; p_holm is over the rows
+        of a claim; over_forgotten: our forget VQA is below retain-only's by more than noise, so that to
+        be lower is no success.
     Raises:
         FileNotFoundError: a run of the record is not there: make the record again.
     """
@@ -53,25 +69,35 @@ def judge(record: str) -> pd.DataFrame:
             tested = differences(predictions(ours), {other: predictions(other)}, list(columns.values()))
             tested = tested.set_index(["set", "modality", "kind"]).loc[list(columns.values())]
             text = {k: one[k] for k in ("claim", "source", "expected")}
-            seeds = len(predictions(ours))
-            found.append(tested.assign(column=list(columns), ours=ours, seeds=seeds, **text, **known))
-    claims = pd.concat(found, ignore_index=True)
-    claims["p_holm"] = holm(claims.p)
+            hashes = {"runs_ours": predictions.hashes(ours), "runs_other": predictions.hashes(other)}
+            tested = tested.assign(column=list(columns), ours=ours, seeds=len(predictions(ours)), **hashes)
+            too_far = "Forget VQA" in columns and below(predictions(ours), predictions("retain-only"))
+            tested["over_forgotten"] = (tested.column == "Forget VQA") & too_far
+            found.append(tested.assign(**text, **known))
+    claims = adjusted(pd.concat(found, ignore_index=True).assign(p_holm=1.0), ["claim"])
     claims["test"] = "sign flips by person"
     claims["verdict"] = [verdict(row, row.expected) for row in claims.itertuples()]
     return claims[COLUMNS]
 
 
+def below(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
+    """Whether forget VQA is below retain-only's by more than its 95 % interval (people redrawn as wholes)."""
+    gap = differences(ours, {"retain-only": retain_only}, [("forget", "vqa", "classification")])
+    return bool((gap.high < 0).any())
+
+
 def against(record: str, ours: str) -> pd.DataFrame:
-    """A row of a table minus each other row, in the columns of Table 1, on the runs that its record names.
+    """A row of a table minus each other method's, in the columns of Table 1, on the runs of its record.
 
     Returns:
-        `compare.differences` with model, benchmark and forget ratio; Holm's p is over each of these.
+        `compare.differences` with model, benchmark, forget ratio, runs_ours and runs_other.
     """
     found = []
     for known, where, predictions in _tables(record):
-        others = {row: predictions(row) for row in predictions.rows if row != ours}
-        found.append(differences(predictions(ours), others, list(where.values())).assign(**known))
+        others = {row: predictions(row) for row in predictions.rows if row not in {ours, *REFERENCES}}
+        tested = differences(predictions(ours), others, list(where.values()))
+        hashes = tested.other.map(predictions.hashes)
+        found.append(tested.assign(runs_ours=predictions.hashes(ours), runs_other=hashes, **known))
     return pd.concat(found, ignore_index=True)
 
 
@@ -79,17 +105,19 @@ def quality(record: str) -> pd.DataFrame:
     """Each run's forget VQA beside retain-only's (`compare.forget_quality`), and its mean truth ratio.
 
     Returns:
-        one row a run: model, benchmark, forget ratio, row, accuracy (points), low, high, ks, ks_p, n,
-        truth_ratio.
+        one row a run: model, benchmark, forget ratio, row, run (its hash), accuracy (points), low, high, ks,
+        ks_p, n, truth_ratio.
     """
     found = []
     for known, _, predictions in _tables(record):
         (reference,) = predictions("retain-only")
         for row in predictions.rows:
-            for table in predictions(row):
+            for run, table in zip(predictions.hashes(row).split(), predictions(row)):
                 asked = table.query("set == 'forget' and modality == 'vqa' and kind == 'classification'")
                 ratio = np.mean([truth_ratio(o, g) for o, g in zip(asked.options, asked.gold)])
-                found.append(known | {"row": row, **forget_quality(table, reference), "truth_ratio": ratio})
+                found.append(
+                    known | {"row": row, "run": run, **forget_quality(table, reference), "truth_ratio": ratio}
+                )
     return pd.DataFrame(found)
 
 
@@ -97,7 +125,7 @@ def write(record: str, ours: str) -> None:
     """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and claims.csv (`keep`)."""
     for name, table in (("tests", against(record, ours)), ("quality", quality(record))):
         with paths.whole(paths.figures() / "data" / f"{record}_{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.4f")
+            table.to_csv(temporary, index=False, float_format="%.5g")
     keep(record, judge(record))
 
 
@@ -109,7 +137,7 @@ def keep(record: str, judged: pd.DataFrame) -> None:
         before = pd.read_csv(file)
         table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
     with paths.whole(file) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.4f")
+        table.to_csv(temporary, index=False, float_format="%.5g")
 
 
 def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:
@@ -131,6 +159,10 @@ class _Predictions:
         self.rows = list(self.runs.row.unique())
         self.read = {}
 
+    def hashes(self, row: str) -> str:
+        """The hashes of a row's runs."""
+        return " ".join(self.runs.run[self.runs.row == row])
+
     def __call__(self, row: str) -> list[pd.DataFrame]:
         if row not in self.rows:
             raise ValueError(f"the record has no row {row!r}; it has {', '.join(self.rows)}")
@@ -144,15 +176,19 @@ def verdict(row, expected: str) -> str:
     """What a difference says of a claim.
 
     Args:
-        row: with difference, low, high and p_holm.
-        expected: "lower", "higher", or "as good": not more than MARGIN lower.
+        row: with difference, low, high, differ and p_holm.
+        expected: "lower", "higher"; "as good": not more than MARGIN lower; "as low": not more than MARGIN
+            higher.
     """
-    if expected == "as good":
-        if row.low >= -MARGIN:
+    if expected in ("as good", "as low"):
+        low, high = (row.low, row.high) if expected == "as good" else (-row.high, -row.low)
+        if low >= -MARGIN:
             return "holds"
-        return "does not hold" if row.high < -MARGIN else "inside the noise"
+        return "does not hold" if high < -MARGIN else "inside the noise"
     if expected not in ("lower", "higher"):
-        raise ValueError(f"expected is {expected!r}; it must be lower, higher or as good")
+        raise ValueError(f"expected is {expected!r}; it must be lower, higher, as good or as low")
+    if not row.differ:
+        return "no answer differs"
     if row.p_holm >= 0.05:
         return "inside the noise"
     return "holds" if (row.difference < 0) == (expected == "lower") else "does not hold"

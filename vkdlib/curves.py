@@ -1,86 +1,154 @@
-"""What a paper says of a curve: does it rise, fall, stay flat, or have a best value in between?"""
+"""What a paper says of a curve: does it rise, fall, stay flat, start low, or have a best value in between?
+
+Judged on the answers of the runs that a record names: whole people change sides or are redrawn, as in
+`compare`. Seeds are averaged over.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from vkdlib import runs
-from vkdlib.claims import statements
-from vkdlib.compare import holm
-from vkdlib.metrics import six_columns
+from vkdlib.claims import MARGIN, statements
+from vkdlib.compare import adjusted, sign_flip
+from vkdlib.metrics import CHANCE, clustered_bootstrap, six_columns
 
-FLAT = 2.0  # points: how far a flat curve's means may be from its first
+FLAT = 2.0  # points: a smaller change is none
+WHERE = ["set", "modality", "kind"]
 
 
 def judge_curves(record: str, x: str) -> pd.DataFrame:
-    """Test every claim about a swept setting on a record.
+    """Test every claim about a swept setting on the runs of a record.
 
     Args:
-        x: column of the record with the setting's value.
+        x: column of the record with the setting's value; rows without one are vanilla and retain-only.
     Returns:
         one row a claim, model and benchmark: claim, source, model, benchmark, forget_ratio, column, expected,
-        seeds, test (which), statistic, p_holm (over all rows that have a p) and verdict.
+        seeds, people, n, differ (questions whose answer depends on the setting), test, statistic, p_holm
+        (over the rows of a claim) and verdict.
     """
     keys, found = ["model", "benchmark", "forget_ratio"], []
     for values, part in runs.read_records(record).groupby(keys, sort=False):
         columns = six_columns(part)
         for one in statements(record):
-            for title in (t for t in one["columns"] if t in columns):
-                rows = columns[title]
-                scale = 1 if rows.metric.iloc[0] == "accuracy" else 100
-                by_seed = scale * rows.pivot(index="seed", columns=x, values="value")
-                tested = dict(zip(("test", "statistic", "p"), TESTS[one["expected"]](by_seed)))
+            for title in (t for t in one["columns"] if t in columns or t == "Balance"):
+                rows = part if title == "Balance" else columns[title]
+                tested = TESTS[one["expected"]](rows, x)
                 known = dict(zip(keys, values)) | {k: one[k] for k in ("claim", "source", "expected")}
-                found.append(known | {"column": title, "seeds": len(by_seed)} | tested)
-    table = pd.DataFrame(found)
-    tested = table.p.notna()
-    table.loc[tested, "p_holm"] = holm(table.p[tested])
+                seeds = int(rows.dropna(subset=[x]).seed.nunique())
+                found.append(known | {"column": title, "seeds": seeds} | tested)
+    table = adjusted(pd.DataFrame(found).assign(p_holm=1.0), ["claim"])
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
-    return table.drop(columns="p")
+    return table.drop(columns=["p", "holds"])
 
 
-def slope(by_seed: pd.DataFrame) -> tuple[str, float, float]:
-    """(which test, Kendall's tau of setting and accuracy, its two-sided p).
+def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
+    """Scores of a column's questions at each value of the setting, in points, and each question's person.
 
     Args:
-        by_seed: a row a seed, a column a value of the setting, ascending; accuracy in per cent.
+        rows: of one column of Table 1, one a run.
+    Returns:
+        (questions, values ascending), mean over seeds; vanilla's are under -inf, if there are any.
     """
-    from scipy.stats import kendalltau
-
-    found = kendalltau(np.tile(by_seed.columns, len(by_seed)), by_seed.to_numpy().ravel())
-    # All the same: no slope, and no doubt about it.
-    return "Kendall's tau", float(np.nan_to_num(found.statistic)), float(np.nan_to_num(found.pvalue, nan=1.0))
-
-
-def peak(by_seed: pd.DataFrame) -> tuple[str, float, float]:
-    """(which test, setting with the highest mean, p that it is no better than one of the ends).
-
-    The larger one-sided p of Welch's two tests; 1 if the best is an end. The best of several is compared, so
-    p is somewhat too small. Arguments as `slope`.
-    """
-    from scipy.stats import ttest_ind
-
-    best = by_seed.mean().idxmax()
-    ends = by_seed.columns[[0, -1]]
-    if best in ends or len(by_seed) < 2:
-        return "peak, Welch", float(best), 1.0
-    with np.errstate(divide="ignore", invalid="ignore"):  # seeds may agree to the last question
-        tests = [ttest_ind(by_seed[best], by_seed[e], equal_var=False, alternative="greater") for e in ends]
-    return "peak, Welch", float(best), float(max(np.nan_to_num(t.pvalue, nan=1.0) for t in tests))
+    at = rows[x].where(rows.method != "vanilla", -np.inf)
+    tables = []
+    for value, row in zip(at, rows.itertuples()):
+        if not np.isnan(value):
+            table = runs.find_run(row.experiment, row.run).predictions
+            where = (table[WHERE] == [getattr(row, w) for w in WHERE]).all(axis=1)
+            tables.append(table[where][["question", "person", "score"]].assign(at=value))
+    scores = pd.concat(tables)
+    wide = scores.pivot_table(index="question", columns="at", values="score") * 100
+    return wide, scores.groupby("question").person.first()[wide.index]
 
 
-def spread(by_seed: pd.DataFrame) -> tuple[str, float, float]:
-    """(which test, largest distance of a mean from the first in points, NaN: no p). Arguments as `slope`."""
-    means = by_seed.mean()
-    return f"within {FLAT:g} points", float((means - means.iloc[0]).abs().max()), float("nan")
+def slope(rows: pd.DataFrame, x: str) -> dict:
+    """Change over the whole range in points, by the straight line over the order of the values; p by sign
+    flips of people's own changes."""
+    scores, people = _curve(rows, x)
+    steps = np.arange(scores.shape[1]) - (scores.shape[1] - 1) / 2
+    change = scores @ steps / (steps**2).sum() * (len(steps) - 1)
+    p = sign_flip(change, people)
+    return _facts(scores, people) | {"test": "slope, sign flips", "statistic": change.mean(), "p": p}
 
 
-TESTS = {"rises": slope, "falls": slope, "peaks": peak, "flat": spread}
+def peak(rows: pd.DataFrame, x: str) -> dict:
+    """The value with the highest mean. In between: p that it is no better than one of the ends, the larger
+    of two. At an end: p that it is no better than the best in between; then there is no peak."""
+    scores, people = _curve(rows, x)
+    best, ends = scores.mean().idxmax(), scores.columns[[0, -1]]
+    rivals = ends if best not in ends else [scores.mean().drop(ends).idxmax()]
+    p = max(sign_flip(scores[best] - scores[rival], people) for rival in rivals)
+    found = {"test": "best, sign flips", "statistic": best, "p": p, "holds": best not in ends}
+    return _facts(scores, people) | found
+
+
+def flat(rows: pd.DataFrame, x: str) -> dict:
+    """Largest distance of a mean from the first, in points; whether all 95 % intervals of these distances
+    are within FLAT (holds), one is outside (does not hold), or neither."""
+    scores, people = _curve(rows, x)
+    gaps = scores.sub(scores.iloc[:, 0], axis=0)
+    bounds = np.array([clustered_bootstrap(gaps[value], people) for value in gaps])
+    outside = ((bounds[:, 0] > FLAT) | (bounds[:, 1] < -FLAT)).any()
+    holds = True if (np.abs(bounds) <= FLAT).all() else False if outside else None
+    found = {"test": f"within {FLAT:g} points", "statistic": gaps.mean().abs().max(), "holds": holds}
+    return _facts(scores, people) | found | {"p": 1.0}
+
+
+def starts_low(rows: pd.DataFrame, x: str) -> dict:
+    """Mean at the first value minus vanilla's, in points; p by sign flips."""
+    scores, people = answers(rows, x)
+    gap = scores[scores.columns[1]] - scores[-np.inf]
+    found = {"test": "first - vanilla, sign flips", "statistic": gap.mean(), "p": sign_flip(gap, people)}
+    return _facts(scores.iloc[:, :2], people) | found
+
+
+def optimum(part: pd.DataFrame, x: str) -> dict:
+    """The value with the best balance: what is kept (mean of the other columns) minus forget VQA, which
+    counts as chance where it is lower. Holds if the best is in between in every seed, does not if never."""
+    of = part.dropna(subset=[x])
+    columns = {t: rows.pivot(index="seed", columns=x, values="value") for t, rows in six_columns(of).items()}
+    forgotten = columns.pop("Forget VQA").clip(lower=CHANCE)
+    balance = sum(columns.values()) / len(columns) - forgotten
+    inside = [best not in balance.columns[[0, -1]] for best in balance.idxmax(axis=1)]
+    holds = True if all(inside) else None if any(inside) else False
+    best = {"test": "best, every seed", "statistic": balance.mean().idxmax(), "p": 1.0, "holds": holds}
+    return {"n": 0, "people": 0, "differ": 1} | best
+
+
+TESTS = {
+    "rises": slope,
+    "falls": slope,
+    "peaks": peak,
+    "flat": flat,
+    "starts low": starts_low,
+    "has an optimum": optimum,
+}
+
+
+def _curve(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
+    """`answers` without vanilla's."""
+    scores, people = answers(rows, x)
+    return scores.drop(columns=-np.inf, errors="ignore"), people
+
+
+def _facts(scores: pd.DataFrame, people: pd.Series) -> Mapping:
+    differ = int((scores.nunique(axis=1) > 1).sum())
+    return {"n": len(scores), "people": people.nunique(), "differ": differ, "holds": None}
 
 
 def _verdict(row) -> str:
-    if row.expected == "flat":
-        return "holds" if row.statistic <= FLAT else "does not hold"
+    if row.expected in ("flat", "has an optimum"):
+        return {True: "holds", False: "does not hold", None: "inside the noise"}[row.holds]
+    if not row.differ:
+        return "no answer differs"
     if row.p_holm >= 0.05:
         return "inside the noise"
-    wrong_way = {"rises": row.statistic < 0, "falls": row.statistic > 0, "peaks": False}
-    return "does not hold" if wrong_way[row.expected] else "holds"
+    wanted = {
+        "rises": row.statistic >= FLAT,
+        "falls": row.statistic <= -FLAT,
+        "starts low": row.statistic < -MARGIN,
+        "peaks": row.holds,
+    }
+    return "holds" if wanted[row.expected] else "does not hold"
