@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import start_sweep, tiny_sweep
 
-from vkdlib import cluster, paths, runs, slurm, sweep
+from vkdlib import cluster, done, paths, runs, slurm, sweep
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def home(tmp_path, monkeypatch):
     """Run folders and figures of a test's own; no run is asked whether its model is today's."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
-    monkeypatch.setattr(sweep, "up_to_date", lambda run: True)
+    monkeypatch.setattr(done, "up_to_date", lambda run: True)
     return tmp_path
 
 

@@ -13,7 +13,7 @@ import yaml
 from conftest import start_sweep, tiny_sweep
 from nbclient import NotebookClient
 
-from vkdlib import child, grid, paths, pool, presets, runs, sweep
+from vkdlib import child, done, grid, paths, pool, presets, runs, sweep
 
 NOTEBOOK = paths.root() / "notebooks" / "04_run_unlearn.ipynb"
 
@@ -124,8 +124,11 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     assert sweep.run_of(point) == runs.finished("s")[0]
     other = sweep.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
     assert other.executed != point.executed and sweep.run_of(other) is None
-    monkeypatch.setattr(sweep, "_today", lambda start: ("other data", "weights"))
-    assert sweep.run_of(point) is None  # the data are not those of the run
+    for name in ("_data", "_weights"):
+        with monkeypatch.context() as changed:
+            changed.setattr(done, name, lambda of: "other")
+            assert sweep.run_of(point) is None  # the data or the weights are not those of the run
+        assert sweep.run_of(point)
 
 
 def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
@@ -137,7 +140,7 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     assert sweep.main([str(file), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "2 points, 1 done, 1 to do" in printed and "'forget_ratio': 10" in printed
-    assert "by the points already there" in printed
+    assert "by points that were run before" in printed
 
 
 def test_another_preset_is_another_point(monkeypatch):
@@ -251,8 +254,8 @@ def test_a_sweep_from_a_cell_of_a_notebook(tmp_path, monkeypatch):
     for name, place in {"RUNS": tmp_path / "runs", "ROOT": tmp_path, "PROGRESS": 1}.items():
         monkeypatch.setenv(f"VKDLIB_{name}", str(place))
     cell = f"""
-from vkdlib import sweep
-sweep.up_to_date = lambda run: True
+from vkdlib import done, sweep
+done.up_to_date = lambda run: True
 print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
 """
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell)])
@@ -263,3 +266,34 @@ print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
     states = done.metadata.widgets["application/vnd.jupyter.widget-state+json"].state
     texts = [str(state.state.get("value")) for state in states.values()]
     assert views and any(text.startswith("tiny") and text.endswith("100%") for text in texts)
+
+
+def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(done, "up_to_date", lambda run: True)
+    file = tiny_sweep(tmp_path, seeds=[0])
+    (point,) = sweep.points(file)
+    notebook = file.parent.parent / "tiny.ipynb"
+    changed = nbformat.read(notebook, 4)
+    changed.cells[1].source = "raise ValueError('half edited')"
+    nbformat.write(changed, notebook)
+    assert sweep.attempt([point], 1, None, "tiny") == [] and sweep.run_of(point)
+    (other,) = sweep.points(file)
+    assert other.executed != point.executed and sweep.run_of(other) is None
+
+
+def test_the_time_left_is_that_of_points_of_the_same_kind(tmp_path, monkeypatch):
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
+    assert done.expected_time([], 2) == "nothing to do"
+    points = [
+        sweep.Point(NOTEBOOK, {"method": m}, tmp_path / "x" / "notebooks") for m in ("VKD", "GA", "VKD")
+    ]
+    assert done.expected_time(points, 1) == "how long a point takes is not known yet"
+    for number, seconds in enumerate((10, 600)):  # the shorter one only found its run
+        made = {"parameters": {"method": "VKD"}, "duration": seconds}
+        folder = tmp_path / "other" / "notebooks"
+        folder.mkdir(parents=True, exist_ok=True)
+        nbformat.write(v4.new_notebook(metadata={"papermill": made}), folder / f"{number}.ipynb")
+    (folder / "damaged.ipynb").write_text("{")
+    said = done.expected_time(points, 2)
+    assert said.startswith("about 15 minutes with 2 workers") and "; 1 are of kinds" in said

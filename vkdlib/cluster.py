@@ -29,7 +29,7 @@ def on_dask(left: list[Point], address: str, shares: list[dict[str, str]]) -> It
         ConnectionError: no scheduler answers there.
     """
     try:
-        from distributed import Client, KilledWorker, LocalCluster, as_completed
+        from distributed import Client, LocalCluster, as_completed
     except ImportError as error:
         raise ImportError("--dask needs distributed: pip install distributed") from error
     with contextlib.ExitStack() as stack:
@@ -51,8 +51,8 @@ def on_dask(left: list[Point], address: str, shares: list[dict[str, str]]) -> It
             point = by_key[future.key]
             try:
                 future.result()
-            except KilledWorker as error:  # it took several workers with it
-                point.log.write_text(str(error))
+            except Exception as error:  # it took several workers with it, or a worker is not as it should be
+                point.log.write_text(f"{type(error).__name__}: {error}")
             future.release()
             yield point
 

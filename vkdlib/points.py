@@ -4,6 +4,7 @@ Light to import: this is all that a worker on another machine needs.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import nbformat
 
 import vkdlib
+from vkdlib.paths import make_folder, whole
 
 
 @dataclass(frozen=True)
@@ -25,18 +27,20 @@ class Point:
 
     Attributes:
         preset: what the parameter of that name stands for: with other settings it is another point.
+        cwd: where the notebook believes to be; None: in its folder.
     """
 
     notebook: Path
     parameters: dict
     folder: Path
     preset: dict = field(default_factory=dict)
+    cwd: Path | None = None
 
-    @property
+    @functools.cached_property
     def executed(self) -> Path:
         """Named by what the point is: parameters, preset, code of the notebook, version of the library."""
-        cells = [c.source for c in nbformat.read(self.notebook, 4).cells if c.cell_type == "code"]
-        identity = json.dumps([self.parameters, self.preset, cells, vkdlib.__version__], sort_keys=True)
+        what = [self.parameters, self.preset, code(self.notebook), vkdlib.__version__]
+        identity = json.dumps(what, sort_keys=True)
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
 
     @property
@@ -60,7 +64,7 @@ class Point:
             alive: from `lifeline`.
         """
         task = {"notebook": str(self.notebook), "executed": str(self.executed)}
-        task |= {"cwd": str(self.notebook.parent), "parameters": self.parameters}
+        task |= {"cwd": str(self.cwd or self.notebook.parent), "parameters": self.parameters}
         command = [sys.executable, "-m", "vkdlib.child", json.dumps(task)]
         environment = os.environ | environment | {"VKDLIB_PROGRESS": "0"}
         with open(self.log, "w") as log:
@@ -88,6 +92,23 @@ class Point:
         said = self.log.read_text().strip().splitlines() if self.log.exists() else []
         early = f"the notebook's process ended early; the last it said: {said[-1] if said else 'nothing'}"
         return self.cell_error or early
+
+
+def code(notebook: Path) -> list[str]:
+    """The code cells of a notebook."""
+    return [c.source for c in nbformat.read(notebook, 4).cells if c.cell_type == "code"]
+
+
+def snapshot(notebook: Path, folder: Path) -> Path:
+    """A copy of a notebook in folder/sources, named by its code: who edits the notebook while a sweep runs
+    changes no point of it."""
+    digest = hashlib.sha256(json.dumps(code(notebook)).encode()).hexdigest()[:12]
+    copy = folder / "sources" / f"{notebook.stem}-{digest}.ipynb"
+    make_folder(copy.parent)
+    if not copy.exists():
+        with whole(copy) as temporary:
+            temporary.write_bytes(notebook.read_bytes())
+    return copy
 
 
 @contextlib.contextmanager

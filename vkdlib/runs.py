@@ -7,22 +7,26 @@ from pathlib import Path
 
 import pandas as pd
 
+import vkdlib
 from vkdlib import paths
 from vkdlib.paths import make_folder, whole
 from vkdlib.run import Run, read_json
 
+LOCKS = ".locks"  # folder beside the experiments
+
 
 @contextlib.contextmanager
 def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterator[Run]:
-    """Within: this process alone works on the run; another one that wants it waits.
+    """Within: this process alone works on the run; another one that wants it waits, whatever it wants it for.
 
     Look at `run.done` first: a finished run is never computed again, whatever experiment it was for.
     """
     from filelock import FileLock
 
     run = Run(experiment, json.loads(json.dumps(config)), home or paths.runs())
-    make_folder(run.folder.parent)
-    with FileLock(run.folder.with_name(run.hash + ".lock")):
+    for folder in (run.folder.parent, run.home / LOCKS):
+        make_folder(folder)
+    with FileLock(run.home / LOCKS / f"{run.hash}.lock"):
         run.publish()
         if run.done:
             run.check()
@@ -41,7 +45,10 @@ def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
     folder = home / experiment / hash
     if not (folder / "DONE").exists():
         raise FileNotFoundError(f"{folder} is no finished run")
-    return Run(experiment, read_json(folder / "config.json"), home)
+    run = Run(experiment, read_json(folder / "config.json"), home)
+    if run.folder != folder:
+        raise FileNotFoundError(f"{folder} was made by another version of vkdlib than {vkdlib.__version__}")
+    return run
 
 
 def finished(experiment: str, home: Path | None = None) -> list[Run]:
@@ -66,7 +73,7 @@ def find(home: Path | None = None, **wanted) -> pd.DataFrame:
         ValueError: no run has such a column; the message names those there are.
     """
     home = home or paths.runs()
-    every = [run for folder in sorted(home.glob("*/")) for run in finished(folder.name, home)]
+    every = [run for folder in sorted(home.glob("[!.]*/")) for run in finished(folder.name, home)]
     rows = [{"experiment": run.experiment, "run": run.hash, **run.flat} for run in every]
     known = list(dict.fromkeys(name for row in rows for name in row))
     for name in wanted:

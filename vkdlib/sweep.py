@@ -13,24 +13,19 @@ its run is found. Executed notebooks and report.md are in runs/<experiment>/note
 
 import argparse
 import contextlib
-import functools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from vkdlib import grid, paths, presets, slurm
 from vkdlib.cluster import on_dask
-from vkdlib.data import load_benchmark
-from vkdlib.deltas import RunError
-from vkdlib.models import weights_hash
+from vkdlib.done import expected_time, run_of
 from vkdlib.paths import make_folder, whole
-from vkdlib.points import Point
+from vkdlib.points import Point, snapshot
 from vkdlib.pool import on_this_machine, share
 from vkdlib.progress import bar
 from vkdlib.run import RECORD, Run
-from vkdlib.runs import find_run, write_records
-from vkdlib.starts import load_start
+from vkdlib.runs import write_records
 
 
 def points(file: Path) -> list[Point]:
@@ -41,7 +36,11 @@ def points(file: Path) -> list[Point]:
     known = grid.check(notebook, wanted)
     folder = paths.runs().absolute() / sweep["experiment"] / "notebooks"
     make_folder(folder)
-    return [Point(notebook, p, folder, presets.meaning(p.get("preset", known.get("preset")))) for p in wanted]
+    copy, found = snapshot(notebook, folder), []
+    for given in wanted:
+        meant = presets.meaning((known | given).get("preset"))
+        found.append(Point(copy, given, folder, meant, notebook.parent))
+    return found
 
 
 def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list[Point]:
@@ -93,7 +92,7 @@ def look(file: Path, workers: int) -> tuple[list[Point], list[Point]]:
     everything = points(file)
     left = unfinished(everything)
     print(f"{file.stem}: {len(everything)} points, {len(everything) - len(left)} done, {len(left)} to do")
-    print(expected_time(everything, len(left), workers))
+    print(expected_time(left, workers))
     return everything, left
 
 
@@ -124,40 +123,6 @@ def ended(left: list[Point], workers: int, dask: str | None) -> Iterator[Point]:
     if dask:
         return on_dask(left, dask, [share(slot, workers) for slot in range(workers)])
     return on_this_machine(left, workers)
-
-
-def run_of(point: Point) -> Run | None:
-    """A point's finished run, if there is one and it is of today's data and weights."""
-    try:
-        found = find_run(point.parameters["experiment"], point.run_hash or "none")
-        found.check()
-    except (FileNotFoundError, RunError):
-        return None
-    return found if up_to_date(found) else None
-
-
-@functools.cache
-def _today(start: str) -> tuple[str, str]:
-    """Hashes of the data and the weights that a run with such a start (JSON) would have now."""
-    config = json.loads(start)
-    return load_benchmark(config["benchmark"]).hash, weights_hash(load_start(config).model.state_dict())
-
-
-def up_to_date(run: Run) -> bool:
-    """Whether the run's data and weights are those that are there now."""
-    start = {k: run.config.get(k) for k in ("model", "benchmark", "method", "forget_ratio", "precision")}
-    return _today(json.dumps(start)) == (run.config["data"], run.config["weights"])
-
-
-def expected_time(everything: list[Point], left: int, workers: int) -> str:
-    """How long the points that are left will take, from those that are there."""
-    there = [point.content.metadata for point in everything]
-    took = [metadata.papermill.duration for metadata in there if "papermill" in metadata]
-    took = [seconds for seconds in took if seconds]
-    if not left or not took:
-        return "nothing to do" if not left else "how long a point takes is not known yet"
-    minutes = sum(took) / len(took) * left / workers / 60
-    return f"about {minutes:.0f} minutes with {workers} workers, by the points already there"
 
 
 def write_report(title: str, everything: list[Point]) -> None:

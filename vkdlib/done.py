@@ -1,0 +1,87 @@
+"""Which points of a sweep are done, and how long the others will take."""
+
+import functools
+import json
+
+import nbformat
+
+from vkdlib import paths
+from vkdlib.data import load_benchmark
+from vkdlib.deltas import RunError
+from vkdlib.loading import files_hash
+from vkdlib.models import weights_hash
+from vkdlib.points import Point
+from vkdlib.run import Run
+from vkdlib.runs import find_run
+from vkdlib.starts import load_start, reference
+
+KIND = ("model", "benchmark", "forget_ratio", "method")  # points that agree in these take about as long
+
+
+def run_of(point: Point) -> Run | None:
+    """A point's finished run, if there is one and it is of today's data and weights."""
+    try:
+        found = find_run(point.parameters["experiment"], point.run_hash or "none")
+        found.check()
+    except (FileNotFoundError, RunError):
+        return None
+    return found if up_to_date(found) else None
+
+
+def up_to_date(run: Run) -> bool:
+    """Whether the run's data, weights and reference are those that are there now.
+
+    Weights are looked at of embedded models, which are made anew now and then; others are too large.
+    """
+    if _data(run.config["benchmark"]) != run.config["data"]:
+        return False
+    if not run.config["model"].startswith("testbed/"):
+        return True
+    start = {k: run.config.get(k) for k in ("model", "benchmark", "method", "forget_ratio", "precision")}
+    compared = reference(run.config)
+    same = not compared or _files(compared) == run.config["reference"]
+    return same and _weights(json.dumps(start)) == run.config["weights"]
+
+
+@functools.cache
+def _data(benchmark: str) -> str:
+    return load_benchmark(benchmark).hash
+
+
+@functools.cache
+def _weights(start: str) -> str:
+    return weights_hash(load_start(json.loads(start)).model.state_dict())
+
+
+_files = functools.cache(files_hash)
+
+
+def expected_time(left: list[Point], workers: int) -> str:
+    """How long points will take: as long as the longest of their kind so far, in any experiment."""
+    if not left:
+        return "nothing to do"
+    took: dict[tuple, float] = {}
+    for file in paths.runs().glob("*/notebooks/*.ipynb"):
+        seconds, parameters = _took(file)
+        if seconds:
+            took[_kind(parameters)] = max(seconds, took.get(_kind(parameters), 0.0))
+    if not took:
+        return "how long a point takes is not known yet"
+    usual = sum(took.values()) / len(took)
+    minutes = sum(took.get(_kind(point.parameters), usual) for point in left) / workers / 60
+    unknown = sum(_kind(point.parameters) not in took for point in left)
+    guessed = f"; {unknown} are of kinds that were not run before" if unknown else ""
+    return f"about {minutes:.0f} minutes with {workers} workers, by points that were run before{guessed}"
+
+
+def _kind(parameters: dict) -> tuple:
+    return tuple(str(parameters.get(name)) for name in KIND)
+
+
+def _took(file) -> tuple[float | None, dict]:
+    """Seconds that an executed notebook took, and its parameters; None for one that is damaged."""
+    try:
+        made = nbformat.read(file, 4).metadata.papermill
+    except (AttributeError, ValueError):
+        return None, {}
+    return made.get("duration"), made.get("parameters", {})
