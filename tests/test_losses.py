@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vkdlib.losses import answer_logprobs, answer_nll, output_loss, total_loss, vkd_loss
+from vkdlib.losses import answer_kl, answer_logprobs, answer_nll, npo_loss, output_loss, total_loss, vkd_loss
 from vkdlib.packs import IGNORE
 
 
@@ -38,3 +38,25 @@ def test_equations_3_and_5_add_up():
     assert output_loss(f, r, 1.25, fq, rq).item() == pytest.approx(-2.5 + 3 + 5 + 7)
     assert output_loss(f, r, 1.0).item() == pytest.approx(1.0)  # Eq. 1
     assert total_loss(torch.tensor(4.0), torch.tensor(10.0), 0.3).item() == pytest.approx(7.0)
+
+
+def test_kl_is_per_answer_token_and_npo_per_question():
+    """What codes differ in: the KL of a sequence is that of its tokens added up, and NPO asks for the whole
+    answer's probability, which neither a mean over its tokens nor over the batch is."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 2, 6, 11)
+    targets = torch.randint(11, (2, 6))
+    targets[1, 2:] = IGNORE
+    p, q = (logits.double().softmax(-1) for logits in (student, teacher))
+    kl = (q * (q / p).log()).sum(-1)
+    whole = kl[0].sum() + kl[1, :2].sum()
+    assert answer_kl(student, teacher, targets).item() == pytest.approx(whole.item() / 8, rel=1e-5)
+    now, then = (answer_logprobs(logits, targets) for logits in (student, teacher))
+    by_question = npo_loss(now.sum(1), then.sum(1), 0.4)
+    ratios = [(now[i] - then[i]).sum().exp().item() for i in (0, 1)]
+    by_hand = sum(2 / 0.4 * math.log(1 + ratio**0.4) for ratio in ratios) / 2
+    assert by_question.item() == pytest.approx(by_hand, rel=1e-5)
+    lengths = torch.tensor([6.0, 2.0])
+    by_token = npo_loss(now.sum(1) / lengths, then.sum(1) / lengths, 0.4)
+    by_batch = npo_loss(now.sum()[None] / 8, then.sum()[None] / 8, 0.4)
+    assert len({round(loss.item(), 3) for loss in (by_question, by_token, by_batch)}) == 3

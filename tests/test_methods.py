@@ -2,11 +2,13 @@
 
 import copy
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+import vkdlib
 from vkdlib.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.losses import answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
@@ -324,3 +326,22 @@ def test_manu_prunes_and_trains_nothing(loaded, tasks):
         make_method("MANU", weights=[1, 1, 1])
     with pytest.raises(ValueError, match="layers is 9; untrained has . live vision blocks"):
         make_method("MANU", layers=9).scope(loaded)
+
+
+DEFAULTS = {  # of version 0.1.0
+    "GA": {"trained": "all"},
+    "GA_Diff": {"trained": "all"},
+    "KL_Min": {"trained": "all"},
+    "NPO": {"trained": "all", "beta": 0.4, "reference": "retain-only"},
+    "MANU": {"share": 0.02, "weights": (2.0, 0.0, 2.0, 2.0), "layers": None},
+    "MMUnlearner": {"trained": "all", "alpha": 1.0, "threshold": 1.0},
+    "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
+    | {"fisher": "summed", "mask_scope": "forget", "reduction": "mean", "trained": "visual"}
+    | {"order": "prune, mask", "target": "projector"},
+}
+
+
+def test_defaults_belong_to_a_version():
+    """A run's name tells what was given and the version: other defaults need another version."""
+    assert vkdlib.__version__ == "0.1.0"
+    assert {name: asdict(method()) for name, method in METHODS.items()} == DEFAULTS
