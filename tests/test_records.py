@@ -133,8 +133,8 @@ def test_the_shorter_training_is_what_the_last_selection_picks():
     assert foundation.epochs.max() == preset("testbed", "training")["epochs"]
 
 
-def test_the_settings_of_clear_lose_the_least():
-    """No trial satisfies the first rule of selection_clear.yaml; the preset is what its second picks."""
+def test_what_selection_clear_says_of_its_record():
+    """No trial satisfies the first rule, and the preset is the second best by the second: one answer less."""
     record = runs.read_records("selection_clear")
     rows = record[(record.kind == "classification") & (record.metric == "accuracy")]
     means = (
@@ -144,5 +144,11 @@ def test_the_settings_of_clear_lose_the_least():
     assert (means.loc["vanilla", kept] == 100).all(axis=None)
     worst = (means.loc["VKD", kept] - 95).min(axis=1).unstack().min(axis=1)
     assert len(worst) == 4 and (worst < 0).all()
+    best, ours = worst.sort_values(ascending=False).index[:2]
     chosen = {part: preset("testbed-clear", part) for part in ("method", "training")}
-    assert worst.idxmax() == (chosen["method"]["beta"], chosen["training"]["epochs"])
+    assert best == (3.0, 100) and ours == (chosen["method"]["beta"], chosen["training"]["epochs"])
+    assert worst[best] == pytest.approx(-4.375) and worst[ours] == -7.5
+    real = rows.query(
+        "method == 'VKD' and beta == 1 and epochs == 50 and forget_ratio == 10 and set == 'real'"
+    )
+    assert real.n.tolist() == [8] and real.value.tolist() == [87.5]

@@ -94,7 +94,7 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
     }
 
 
-NEAREST = "ours, chosen on selection people: of what selection_clear.yaml tried, the least loss"
+NEAREST = "ours, chosen on selection people; why, and what speaks against it: selection_clear.yaml"
 PRESETS = {
     "testbed": TESTBED,
     "testbed-clear": TESTBED
