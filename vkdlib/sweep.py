@@ -145,7 +145,8 @@ def _today(start: str) -> tuple[str, str]:
 
 def up_to_date(run: Run) -> bool:
     """Whether the run's data and weights are those that are there now."""
-    start = {k: run.config.get(k) for k in ("model", "benchmark", "method", "forget_ratio", "precision")}
+    fields = ("model", "benchmark", "method", "forget_ratio", "precision", "retain_only")
+    start = {k: run.config.get(k) for k in fields}
     return _today(json.dumps(start)) == (run.config["data"], run.config["weights"])
 
 
