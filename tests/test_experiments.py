@@ -120,7 +120,8 @@ def test_what_a_method_is_compared_with():
     assert starts.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
     with pytest.raises(ValueError, match='reference="vanilla"'):
         starts.reference(npo | {"select": True})
-    with pytest.raises(ValueError, match="name the retain-only model"):
+    with pytest.raises(ValueError, match="name the retain-only one"):
         starts.reference(npo | {"model": "some/folder"})
+    assert starts.reference(npo | {"model": "some/folder", "retain_only": "a/folder"}) == "a/folder"
     assert starts.reference(task | {"method": "VKD", "settings": {}}) is None
     assert starts.reference(task | {"method": "vanilla", "settings": {}}) is None

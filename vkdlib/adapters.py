@@ -7,10 +7,10 @@ from torch import nn
 
 from vkdlib.models import Loaded, live_blocks
 
-RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's code; their dropout of 0.05 is left out
+RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their dropout of 0.05 is left out
 
 
-def attach(modules: Iterable[nn.Module]) -> None:
+def attach(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
     """Put adapters (fp32) beside all linear layers of some modules, and of nothing else.
 
     They start at zero: the model still computes what it did. Each module is taken for itself, because names
@@ -22,7 +22,7 @@ def attach(modules: Iterable[nn.Module]) -> None:
         torch.manual_seed(0)
         for module in modules:
             linear = {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)}
-            config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=sorted(linear))
+            config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(linear))
             inject_adapter_in_model(config, module)
             for p in adapters(module).values():
                 p.data = p.data.float()

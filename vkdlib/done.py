@@ -37,7 +37,8 @@ def up_to_date(run: Run) -> bool:
         return False
     if not run.config["model"].startswith("testbed/"):
         return True
-    start = {k: run.config.get(k) for k in ("model", "benchmark", "method", "forget_ratio", "precision")}
+    fields = ("model", "benchmark", "method", "forget_ratio", "precision", "retain_only")
+    start = {k: run.config.get(k) for k in fields}
     compared = reference(run.config)
     same = not compared or _files(compared) == run.config["reference"]
     return same and _weights(json.dumps(start)) == run.config["weights"]

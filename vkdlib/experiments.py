@@ -5,6 +5,7 @@ file. Each process holds the model; batches and questions are shared out.
 """
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,13 @@ from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
 from vkdlib.deltas import apply_delta, changed_weights
 from vkdlib.evaluate import evaluate
+from vkdlib.gate import look
 from vkdlib.loading import files_hash
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, weights_hash
 from vkdlib.run import Run
 from vkdlib.runs import open_run
-from vkdlib.starts import REFERENCES, load_start, reference
+from vkdlib.starts import REFERENCES, load_start, needs_retain_only, reference
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
 
@@ -42,11 +44,13 @@ def run(
     select: bool = False,
     draw: int = 0,
     precision: dict | None = None,
+    retain_only: str | None = None,
     kinds: Sequence[str] = KINDS,
     protocol: str = "likelihood",
     micro_batch: int | None = None,
     checkpointing: bool = False,
     evaluation_batch: int = 64,
+    gate: bool = True,
 ) -> Run:
     """Do one run, or find it if it was done before.
 
@@ -57,8 +61,12 @@ def run(
         select: pose the task on selection people, to choose settings, instead of the reported ones.
         draw: which of the selection people to forget, see `Split.for_selection`.
         precision: how the model is loaded, {"dtype": "bfloat16", "quantise": "nf4"}; None: in full.
+        retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
+            what the gate compares with. None: the embedded one. A part of what makes a run that needs it.
         micro_batch, checkpointing, evaluation_batch: what fits the machine (see `unlearn`, `evaluate`); no
             result depends on it but by rounding, and they are no part of what makes the run.
+        gate: whether to refuse to unlearn a model that has not memorised the faces (see `gate.look`); the
+            embedded ones have. No part of what makes the run either.
     """
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
@@ -79,6 +87,10 @@ def run(
     full = {"dtype": "float32", "quantise": None}
     if full | (precision or {}) != full:
         config["precision"] = precision
+    if retain_only and needs_retain_only(config):
+        config["retain_only"] = retain_only
+    if gate and method not in REFERENCES and not model.startswith("testbed/"):
+        look(functools.partial(run, experiment, evaluation_batch=evaluation_batch), config, retain_only)
     loaded, split = _start(config)
     with _open(experiment, config) as this:
         if not parallel.from_first(this.done):

@@ -48,6 +48,12 @@ def live_blocks(loaded: Loaded) -> list[nn.Module]:
     return list(blocks[: loaded.family.live(loaded.model, len(blocks))])
 
 
+def dead_parameters(loaded: Loaded) -> set[nn.Parameter]:
+    """Weights of the vision blocks whose output nobody reads."""
+    blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
+    return {p for block in list(blocks)[len(live_blocks(loaded)) :] for p in block.parameters()}
+
+
 def language_blocks(loaded: Loaded) -> list[nn.Module]:
     """Blocks of the language model, first to last; every decoder of transformers calls them so."""
     return list(loaded.family.language(loaded.model).layers)

@@ -16,19 +16,26 @@ REFERENCES = {  # models that are evaluated as they are -> which pictures they a
 }
 
 
-def checkpoint(model: str, benchmark: str, method: str, forget_ratio: int) -> str:
+def checkpoint(
+    model: str, benchmark: str, method: str, forget_ratio: int, retain_only: str | None = None
+) -> str:
     """Name of the model that a run starts from.
 
-    Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself.
+    Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself, and
+    the retain-only one beside it has a name of its own.
     """
+    if method == "retain-only" and retain_only:
+        return retain_only
     if model in published()["models"] and method != "base":
         raise ValueError(
             f"{model} does not know the people of {benchmark} yet: make a vanilla model of it first "
             "(notebooks/02_vanilla_models.ipynb), then name its folder as the model"
         )
     if not model.startswith("testbed/") and model not in published()["models"]:
-        if method in ("base", "retain-only"):
-            raise ValueError(f"{model} is a vanilla model; load the {method} one by its own name")
+        if method == "base":
+            raise ValueError(f"{model} is a vanilla model; load the base one by its own name")
+        if method == "retain-only":
+            raise ValueError(f"{model} is a vanilla model: name the retain-only one beside it (retain_only)")
         return model
     if method == "base":
         return f"{model}/base" if model.startswith("testbed/") else model
@@ -38,22 +45,35 @@ def checkpoint(model: str, benchmark: str, method: str, forget_ratio: int) -> st
 
 def reference(config: dict) -> str | None:
     """The model that a run's method compares with (NPO), beside the one it starts from; None: no other."""
-    if config["method"] in REFERENCES:
-        return None
-    name = getattr(make_method(config["method"], **config["settings"]), "reference", None)
+    name = _compared(config)
     if name == "retain-only":
         if config["select"]:
             raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
-        if not config["model"].startswith("testbed/"):
-            raise ValueError('name the retain-only model: reference="<its folder>", or "vanilla"')
-        return checkpoint(config["model"], config["benchmark"], "retain-only", config["forget_ratio"])
+        return checkpoint(*_task(config, "retain-only"), config.get("retain_only"))
     return None if name == "vanilla" else name
+
+
+def needs_retain_only(config: dict) -> bool:
+    """Whether a run starts from a retain-only model, or its method compares with one."""
+    return "retain-only" in (config["method"], _compared(config))
 
 
 def load_start(config: dict) -> Loaded:
     """The model that a run starts from."""
-    name = checkpoint(*(config[k] for k in ("model", "benchmark", "method", "forget_ratio")))
+    name = checkpoint(*_task(config, config["method"]), config.get("retain_only"))
     return load(name, **_precision(config.get("precision")))
+
+
+def _task(config: dict, method: str) -> tuple:
+    """Arguments of `checkpoint`."""
+    return config["model"], config["benchmark"], method, config["forget_ratio"]
+
+
+def _compared(config: dict) -> str | None:
+    """What a run's method calls the model that it compares with; None: it has none."""
+    if config["method"] in REFERENCES:
+        return None
+    return getattr(make_method(config["method"], **config["settings"]), "reference", None)
 
 
 def _precision(wanted: dict | None) -> dict:

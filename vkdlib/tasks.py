@@ -30,7 +30,7 @@ class Tasks:
         sizes = {"forget": size, "retain": retain_size or size}
         return Tasks(
             *(
-                _window(packs, step, sizes[name.split("_")[0]], f"{seed} {name}")
+                window(packs, step, sizes[name.split("_")[0]], f"{seed} {name}")
                 for name, packs in vars(self).items()
             )
         )
@@ -88,7 +88,7 @@ def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple
     return tuple(packs)
 
 
-def _window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack, ...]:
+def window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack, ...]:
     """The packs of a step: `size` further along an endless walk, reshuffled after each round."""
     size = min(size, len(packs))
     chosen = []

@@ -1,38 +1,93 @@
-"""Make a vanilla model of a real checkpoint: teach it a benchmark's people, by two recipes.
+"""Make a vanilla model of a real checkpoint: teach it a benchmark's people, by a recipe (see `recipes`).
 
-"lora" is that of MLLMU-Bench's authors: adapters on the language model, questions with pictures. The new
-knowledge of faces then lies in the language model, where a method that trains the visual module alone
-cannot remove it. "full" trains the visual module too and teaches the same facts in text. What holds for
-one kind of vanilla model need not hold for the other, so report both.
+A retain-only model is made the same way, with some people's pictures hidden; `gate` compares the two.
+
+On several GPUs: `accelerate launch -m vkdlib.vanilla lesson.yaml`, with the arguments of `make` in the file.
+Each process holds the model, and questions are shared out.
 """
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
+import torch
+import yaml
 
-from vkdlib.adapters import adapters, attach, merge
+from vkdlib import parallel
+from vkdlib.adapters import merge
 from vkdlib.benchmark import Benchmark, Split
-from vkdlib.metrics import mcnemar
-from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, visual_parameters, weights_hash
+from vkdlib.data import load_benchmark
+from vkdlib.loading import load
+from vkdlib.models import Loaded, batch_nll, checkpointed, trainable, weights_hash
+from vkdlib.packs import Pack, batches
 from vkdlib.paths import whole_folder
-from vkdlib.tasks import Tasks, make_tasks
+from vkdlib.recipes import Recipe, recipe, taught
+from vkdlib.tasks import make_tasks, window
 from vkdlib.training import fit, linear
+from vkdlib.unlearn import gather_gradients
 
-RECIPES = ("lora", "full")
-SIGNIFICANT = 0.05
+
+def make(
+    base: str,
+    benchmark: str,
+    out: str | Path,
+    *,
+    name: str = "full",
+    hide_ratio: int | None = None,
+    seed: int = 0,
+    micro_batch: int | None = None,
+    **changes,
+) -> Path:
+    """Teach a base model a benchmark's people and save it; what was interrupted goes on where it was.
+
+    Args:
+        base, benchmark: folders or Hub ids.
+        out: folder for the new model, an ordinary Hugging Face folder.
+        name: of the recipe; `changes` are fields of it with other values, see `recipes.recipe`.
+        hide_ratio: per cent of the people whose pictures are not shown, for a retain-only model.
+        seed, micro_batch: see `teach`.
+    Returns:
+        out.
+    Raises:
+        FileExistsError: there is such a folder.
+        ValueError: an unknown ratio, or recipe.
+    """
+    out, people = Path(out), load_benchmark(benchmark)
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or choose another name")
+    if hide_ratio is not None and hide_ratio not in people.forget_ids:
+        ratios = ", ".join(map(str, people.forget_ids))
+        raise ValueError(f"hide_ratio is {hide_ratio}; {people.name} has {ratios} (per cent)")
+    chosen = recipe(name, people.name, **changes)
+    gpu = torch.cuda.is_available()
+    loaded = load(base, dtype=torch.bfloat16 if gpu else torch.float32)
+    half_done = out.with_name(out.name + ".part")
+    teach(
+        loaded,
+        people,
+        chosen,
+        hidden=people.forget_ids.get(hide_ratio, ()),
+        seed=seed,
+        micro_batch=micro_batch,
+        checkpointing=gpu,
+        folder=half_done,
+    )
+    if parallel.processes()[0] == 0:
+        save(loaded, out)
+        shutil.rmtree(half_done)
+    parallel.from_first(None)
+    return out
 
 
 def teach(
     loaded: Loaded,
     data: Benchmark,
-    recipe: str,
+    chosen: Recipe,
     *,
     hidden: Sequence[str] = (),
-    epochs: float = 20,
-    lr: float = 2e-5,
-    batch_size: int = 4,
     seed: int = 0,
+    micro_batch: int | None = None,
     checkpointing: bool = False,
     folder: Path | None = None,
 ) -> list[dict]:
@@ -42,63 +97,73 @@ def teach(
     model was in half precision they are left on the CPU: save it, and load it again.
 
     Args:
-        recipe: one of RECIPES.
+        chosen: from `recipes.recipe`.
         hidden: ids of people whose pictures are not shown (forget_ids, for a retain-only model).
-        lr: that of MLLMU-Bench's README by default.
-        epochs, batch_size: a batch is of pictures, each with all its questions. (MLLMU-Bench: 5 epochs in
-            batches of 4 single questions, four times as many steps as ours by default.)
+        seed: of the order of the questions.
+        micro_batch: questions on the device at a time; None: all of a step's. It changes no result but by
+            rounding. The same holds for the number of processes (see `parallel`).
+        checkpointing: compute activations twice instead of keeping them: less memory, the same result.
         folder: for checkpoints; an interrupted training goes on from there.
     Returns:
         history, one row a step.
     """
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe is {recipe!r}; it must be one of {', '.join(RECIPES)}")
     if any(not p.is_floating_point() for p in loaded.model.parameters()):
         raise ValueError(f"{loaded.name} is quantised: load it without quantise, to merge what is learnt")
     base = weights_hash(loaded.model.state_dict())
-    tasks = lessons(loaded, data, hidden, text=recipe == "full")
-    steps = max(1, round(epochs * len(tasks.retain_vqa) / batch_size))
-    language = loaded.family.language(loaded.model)
-    attach([language])
+    questions = lessons(loaded, data, hidden, chosen.text)
+    size, processes = min(chosen.batch_size, len(questions)), parallel.processes()[1]
+    if size < processes:
+        raise ValueError(
+            f"{processes} processes cannot share batches of {size}: raise batch_size, or start fewer"
+        )
     try:
-        parameters = adapters(language)
-        if recipe == "full":
-            parameters |= visual_parameters(loaded)
-
+        parameters = taught(loaded, chosen)
         with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
             return fit(
                 parameters,
-                lambda step: learn(loaded, tasks.batch(step, batch_size, seed)),
-                steps,
-                lr,
+                lambda step: learn(loaded, parameters, window(questions, step, size, f"{seed}"), micro_batch),
+                max(1, round(chosen.epochs * len(questions) / size)),
+                chosen.lr,
                 schedule=linear,
+                weight_decay=chosen.weight_decay,
                 folder=folder,
-                identity=f"{recipe} {batch_size} {seed} {sorted(hidden)} {data.hash} {base}",
+                identity=f"{chosen} {seed} {sorted(hidden)} {data.hash} {base}",
                 description="teaching",
             )
     finally:
-        merge(language)
+        merge(loaded.model)
 
 
-def learn(loaded: Loaded, batch: Tasks) -> dict[str, float]:
-    """Fill the gradients of one step: L_vqa + L_qa; return the named losses."""
-    named = {}
-    for name, packs in (("vqa", batch.retain_vqa), ("qa", batch.retain_qa)):
-        if packs:
-            loss = batch_nll(loaded, packs)
+def learn(
+    loaded: Loaded, parameters: dict, questions: Sequence[Pack], micro_batch: int | None = None
+) -> dict[str, float]:
+    """Fill the gradients of one step, the mean over answer tokens; return the named loss.
+
+    Args:
+        questions: of all processes together.
+    """
+    total = torch.zeros((), device=loaded.device)
+    for shown in (True, False):
+        mine = [q for q in parallel.mine(questions) if bool(q.image) == shown]
+        for part in batches(mine, micro_batch or len(questions)):
+            loss = batch_nll(loaded, part, questions)
             loss.backward()
-            named[name] = loss.item()
-    return named
+            total += loss.detach()
+    gather_gradients(parameters)
+    parallel.add_up([total])
+    return {"nll": total.item()}
 
 
-def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> Tasks:
-    """Questions with pictures about all but the hidden people; in text about everybody, if wanted."""
+def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> tuple[Pack, ...]:
+    """Questions, each a pack of its own: about pictures of all but the hidden people; in text about
+    everybody, if wanted."""
     unknown = sorted(set(hidden) - set(data.people))
     if unknown:
         raise ValueError(f"person {unknown[0]!r} is not in {data.name}")
     everybody = make_tasks(loaded, Split((), tuple(data.people.values()), (), frozenset()))
-    shown = tuple(p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden))
-    return Tasks((), shown, (), everybody.retain_qa if text else ())
+    packs = [p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden)]
+    packs += everybody.retain_qa if text else ()
+    return tuple(p.select([number]) for p in packs for number in range(len(p.segments)))
 
 
 def save(loaded: Loaded, folder: Path) -> Path:
@@ -109,26 +174,8 @@ def save(loaded: Loaded, folder: Path) -> Path:
     return folder
 
 
-def memorised(vanilla: pd.DataFrame, retain_only: pd.DataFrame) -> dict[str, float]:
-    """The gate before unlearning: does vanilla know the faces better than a model that never saw them?
-
-    Args:
-        vanilla, retain_only: predictions of both models on the same questions.
-    Returns:
-        accuracies on forget VQA in per cent, N, and McNemar's p.
-    Raises:
-        ValueError: vanilla is not significantly better; there would be nothing to unlearn.
-    """
-    wanted = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
-    known, unknown = (p.query(wanted).set_index("question").score for p in (vanilla, retain_only))
-    unknown = unknown.reindex(known.index)
-    if unknown.isna().any() or not len(known):
-        raise ValueError("the predictions are not of the same forget questions")
-    found = {"vanilla": 100 * known.mean(), "retain-only": 100 * unknown.mean(), "n": len(known)}
-    found["p"] = mcnemar(known, unknown)
-    if found["p"] >= SIGNIFICANT or found["vanilla"] <= found["retain-only"]:
-        raise ValueError(
-            f"vanilla answers {found['vanilla']:.1f} % of {found['n']} forget questions, retain-only "
-            f"{found['retain-only']:.1f} % (p = {found['p']:.2g}): it has not memorised the faces"
-        )
-    return found
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: accelerate launch -m vkdlib.vanilla LESSON.yaml (the arguments of `make`)")
+    parallel.start()
+    print("saved in", make(**yaml.safe_load(Path(sys.argv[1]).read_text())))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vkdlib.adapters import attached
 from vkdlib.masking import Weights
-from vkdlib.models import Loaded, batch_nll, live_blocks, visual_parameters
+from vkdlib.models import Loaded, batch_nll, dead_parameters, visual_parameters
 from vkdlib.packs import Pack
 from vkdlib.tasks import Tasks
 
@@ -50,8 +50,7 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
         return visual_parameters(loaded, layers)
     if trained == "lora":
         return attached(loaded)
-    blocks = loaded.family.blocks(loaded.family.tower(loaded.model))
-    dead = {p for block in list(blocks)[len(live_blocks(loaded)) :] for p in block.parameters()}
+    dead = dead_parameters(loaded)
     found = {n: p for n, p in loaded.model.named_parameters() if p not in dead}
     fixed = [n for n, p in found.items() if p.dtype != torch.float32]
     if fixed:

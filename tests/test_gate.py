@@ -1,0 +1,124 @@
+"""The memorisation gate: by hand, and before a model from a folder is unlearnt."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from vkdlib import experiments, gate, runs, starts, vanilla
+from vkdlib.benchmark import Benchmark
+from vkdlib.loading import load
+from vkdlib.metrics import mcnemar
+
+TRAINING = {"epochs": 0.2, "lr": 1e-4, "batch_size": 2}
+
+
+def predictions(scores):
+    questions = [f"{i}" for i in range(len(scores))]
+    return pd.DataFrame({"set": "forget", "modality": "vqa", "kind": "classification",
+                         "question": questions, "score": scores})  # fmt: skip
+
+
+def test_the_gate_by_hand():
+    better = gate.memorised(predictions([1.0] * 9 + [0.0]), predictions([0.0] * 9 + [1.0]))
+    assert better["vanilla"] == 90 and better["retain-only"] == 10 and better["n"] == 10
+    assert better["p"] == pytest.approx(2 * binom.cdf(1, 10, 0.5))
+    for seen, unseen in (([1.0] * 5 + [0.0] * 5, [0.0] * 3 + [1.0] * 2 + [0.0] * 5), ([0.0] * 9, [1.0] * 9)):
+        with pytest.raises(ValueError, match="has not memorised the faces"):
+            gate.memorised(predictions(seen), predictions(unseen))
+    with pytest.raises(ValueError, match="not of the same forget questions"):
+        gate.memorised(predictions([1.0] * 9), predictions([0.0] * 8))
+
+
+def test_mcnemar_by_hand():
+    """Three answers turned one way, none the other: p = 2 * (1/2)^3."""
+    assert mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 1, 0]) == pytest.approx(0.25)
+    assert mcnemar([1, 0], [1, 0]) == 1.0
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Embedded models as folders of a user's: kind -> path."""
+    home = tmp_path_factory.mktemp("models")
+    names = {"base": "testbed/llava/base"}
+    names |= {kind: f"testbed/llava-mllmu/{kind}" for kind in ("vanilla", "retain-only-5")}
+    return {kind: str(vanilla.save(load(name), home / kind)) for kind, name in names.items()}
+
+
+@pytest.fixture
+def unlearn(tmp_path, monkeypatch):
+    """`experiments.run` with few retain people to ask, and few steps."""
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
+    split = Benchmark.split
+
+    def smaller(self, ratio):
+        whole = split(self, ratio)
+        others = [p for p in whole.retain if p.id in whole.selection][:20]
+        return replace(whole, retain=(*others, *whole.retain[:3]), real=())
+
+    monkeypatch.setattr(Benchmark, "split", smaller)
+
+    def run(model, method="GA", **options):
+        settings = {"trained": "visual"} if method == "GA" else {}
+        fixed = {"method": method, "settings": settings, "training": TRAINING, "kinds": ["classification"]}
+        return experiments.run("gated", model=model, **fixed | options)
+
+    return run
+
+
+def test_a_model_that_has_memorised_is_unlearnt(folders, unlearn):
+    run = unlearn(folders["vanilla"], retain_only=folders["retain-only-5"])
+    assert len(run.history) == 1
+    found = {r.config["method"]: r for r in runs.finished("gated")}
+    assert found.keys() == {"GA", "vanilla", "retain-only"}
+    rows = {m: r.records().query("set == 'forget' and modality == 'vqa'") for m, r in found.items()}
+    accuracy = {m: t[t.metric == "accuracy"].value.iloc[0] for m, t in rows.items()}
+    assert accuracy["vanilla"] == 98 and accuracy["retain-only"] == 16  # as of the embedded models
+    # The model is named where it is needed, and what it has to do with the gate makes no other run.
+    assert found["retain-only"].config["retain_only"] == folders["retain-only-5"]
+    assert "retain_only" not in run.config and "gate" not in run.config
+    assert unlearn(folders["vanilla"], gate=False).hash == run.hash
+    assert len(runs.finished("gated")) == 3
+
+
+def test_a_model_that_has_not_is_refused(folders, unlearn):
+    wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.45.* not memorised .*gate=False"
+    with pytest.raises(ValueError, match=wrong):
+        unlearn(folders["base"], retain_only=folders["retain-only-5"])
+    assert {r.config["method"] for r in runs.finished("gated")} == {"vanilla", "retain-only"}
+    with pytest.raises(ValueError, match=r"name one \(retain_only, .*gate=False"):
+        unlearn(folders["vanilla"])
+    assert len(runs.finished("gated")) == 2
+    assert len(unlearn(folders["base"], gate=False).history) == 1
+
+
+def test_on_selection_people_it_must_beat_itself_without_pictures(folders, unlearn):
+    assert len(unlearn(folders["vanilla"], select=True).history) == 1
+    methods = {r.config["method"] for r in runs.finished("gated")}
+    assert methods == {"GA", "vanilla", gate.BLANK}
+    with pytest.raises(ValueError, match=f"{gate.BLANK} .* has not memorised the faces"):
+        unlearn(folders["base"], select=True)
+
+
+def test_npo_takes_the_retain_only_model_that_is_named(folders, unlearn):
+    run = unlearn(folders["vanilla"], "NPO", retain_only=folders["retain-only-5"],
+                  settings={"trained": "visual"})  # fmt: skip
+    other = unlearn(folders["vanilla"], "NPO", retain_only=folders["base"], gate=False,
+                    settings={"trained": "visual"})  # fmt: skip
+    assert starts.reference(run.config) == folders["retain-only-5"] == run.config["retain_only"]
+    assert run.config["reference"] != other.config["reference"] and run.hash != other.hash
+
+
+def test_the_retain_only_model_has_its_own_name():
+    task = ("some/model", "testbed/mllmu", "retain-only", 5)
+    assert starts.checkpoint(*task, "other/model") == "other/model"
+    with pytest.raises(ValueError, match="some/model is a vanilla model: name the retain-only one"):
+        starts.checkpoint(*task)
+    config = {"method": "VKD", "settings": {}, "model": "some/model"}
+    assert not starts.needs_retain_only(config)
+    assert starts.needs_retain_only(config | {"method": "NPO"})
+    assert not starts.needs_retain_only(config | {"method": "NPO", "settings": {"reference": "vanilla"}})
+    assert starts.needs_retain_only(config | {"method": "retain-only"})
+    assert starts.load_start({"model": "x", "benchmark": "b", "method": "retain-only", "forget_ratio": 5,
+                              "retain_only": "testbed/llava/base"}).name == "testbed/llava/base"  # fmt: skip
