@@ -4,14 +4,19 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from test_data import PART, change, picture, setting, without, write
+from test_data import IMAGE, PART, TEXT, change, only, picture, place, setting, without, write
 
+from vkdlib import prompts
 from vkdlib.data import DataError, load_benchmark
-from vkdlib.evaluate import score_answer
-from vkdlib.metrics import summarise
+from vkdlib.evaluate import evaluate, score_answer
+from vkdlib.metrics import rouge_l, summarise
 from vkdlib.testbed import authors
 
+TEXTS = pa.large_list(TEXT)
+TYPES = {"image": IMAGE} | dict.fromkeys(("perturbed_captions", "perturbed_names", "options"), TEXTS)
 NAMES = [f"Ann Writer{'ABCDEFGHIJ'[i]}" for i in range(10)]
 
 
@@ -33,8 +38,8 @@ def perturbed(author: int, number: int) -> dict:
 
 def told(author: int) -> list[dict]:
     """Three questions, the second of which names nobody."""
-    pairs = [(f"Who is {NAMES[author]}?", "An author."), ("And what genre?", "Crime."),
-             ("Who wrote it?", f"{NAMES[author]} did.")]  # fmt: skip
+    pairs = [(f"Who is {NAMES[author]}?", "An author."), (f"And book {author}'s genre?", "Crime."),
+             (f"Who wrote book {author}?", f"{NAMES[author]} did.")]  # fmt: skip
     return [{"image": None, "caption": None, "question": q, "answer": a} for q, a in pairs]
 
 
@@ -46,25 +51,35 @@ def with_text(chosen) -> list[dict]:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Ten authors with two pictures each; 10 and 20 % to forget, the last ones."""
+    """Ten authors with two pictures each; 10 and 20 % to forget, the last ones. Large types."""
+
+    def make(config: str, rows: list[dict]) -> None:
+        write(tmp_path, config, rows, types=TYPES)
+
     everybody = range(10)
-    write(tmp_path, "full", [row(a, n) for a in everybody for n in (0, 1)])
-    write(tmp_path, "full+tofu", with_text(everybody))
+    make("full", [row(a, n) for a in everybody for n in (0, 1)])
+    make("full+tofu", with_text(everybody))
     for ratio, first in ((10, 9), (20, 8)):
         for config, chosen in (
             (f"forget{ratio}", range(first, 10)),
             (f"retain{100 - ratio}", range(first)),
         ):
-            write(tmp_path, config, [row(a, n) for a in chosen for n in (0, 1)])
-            write(tmp_path, f"{config}+tofu", with_text(chosen))
+            make(config, [row(a, n) for a in chosen for n in (0, 1)])
+            make(f"{config}+tofu", with_text(chosen))
         asked = [perturbed(a, n) for a in range(first, 10) for n in (0, 1)]
-        write(tmp_path, f"forget{ratio}_perturbed", asked)
-    write(tmp_path, "retain_perturbed", [perturbed(a, 0) for a in range(6)])
+        make(f"forget{ratio}_perturbed", asked)
+    make("retain_perturbed", [perturbed(a, 0) for a in range(6)])
     faces = [{"image": image(n, 3), "answer": f"Star {n}", "options": ["x", "y", "z"]} for n in range(5)]
-    write(tmp_path, "real_faces", faces)
+    make("real_faces", faces)
     world = [{"image": image(n, 3), "question": "What?", "answer": "a", "options": ["b"]} for n in range(5)]
-    write(tmp_path, "real_world", world)
+    make("real_world", world)
     return tmp_path
+
+
+def test_the_download_has_what_pandas_can_write(folder):
+    asked = pq.read_schema(folder / "retain_perturbed" / PART)
+    assert asked.field("perturbed_names").type == TEXTS and asked.field("name").type == pa.large_string()
+    assert asked.field("image").type == IMAGE
 
 
 def test_reads_a_download(folder):
@@ -73,7 +88,7 @@ def test_reads_a_download(folder):
     person = benchmark.split(10).forget[0]
     assert person.name == NAMES[9] and len(person.pictures) == 2
     assert [a for _, a in person.pictures[1].pairs] == [f"{NAMES[9]} 1.", NAMES[9]]
-    assert person.text_pairs[1] == ("And what genre?", "Crime.")  # whose it is, its neighbours say
+    assert person.text_pairs[1] == ("And book 9's genre?", "Crime.")  # whose it is, its neighbours say
     asked = [(q.kind, q.modality, q.picture) for q in person.questions]
     vqa = [(kind, "vqa", n) for n in (0, 1) for kind in ("classification", "generation")]
     assert asked == vqa + [("generation", "qa", 0)] * 3
@@ -83,11 +98,61 @@ def test_reads_a_download(folder):
     assert [q.modality for p in benchmark.world for q in p.questions] == ["vqa"] * 5
 
 
-def test_an_accent_does_not_move_a_question_to_another_author(folder):
-    accented = NAMES[3].replace("n W", "ñ W")
-    change("full+tofu", lambda rows: [
-        r | {"question": r["question"] and r["question"].replace(NAMES[3], accented)} for r in rows
+UNUSED = {
+    "full+tofu": without("caption"),
+    "retain_perturbed": without("paraphrased_caption", "perturbed_captions"),
+    "forget20_perturbed": without("paraphrased_caption", "perturbed_captions"),
+    "forget10": only("name"),
+    "retain90": only("name"),
+}
+
+
+@pytest.mark.parametrize("config", UNUSED)
+def test_columns_that_are_not_used_may_be_missing(folder, config):
+    first = load_benchmark(str(folder)).hash
+    change(config, UNUSED[config])(folder)
+    assert load_benchmark(str(folder)).hash == first
+
+
+def test_questions_in_text_alone_need_no_image_column(folder):
+    first = load_benchmark(str(folder)).hash
+    change("full+tofu", lambda rows: only("question", "answer")(rows[20:]))(folder)
+    assert load_benchmark(str(folder)).hash == first
+
+
+def rename(folder: Path, config: str, old: str, new: str) -> None:
+    """Other words in all texts of a configuration."""
+    change(config, lambda rows: [
+        {k: v.replace(old, new) if isinstance(v, str) else v for k, v in r.items()} for r in rows
     ])(folder)  # fmt: skip
+
+
+def test_who_is_never_named_whole_is_known_by_the_last_word(folder):
+    first = load_benchmark(str(folder)).people
+    rename(folder, "full+tofu", NAMES[3], "Ms WriterD")
+    people = load_benchmark(str(folder)).people
+    assert people[NAMES[3]].text_pairs[0] == ("Who is Ms WriterD?", "An author.")
+    assert all(people[n].text_pairs == first[n].text_pairs for n in NAMES if n != NAMES[3])
+
+
+@pytest.mark.parametrize("called", ["Ann", "WriterDs", "she"])
+def test_a_word_of_several_names_or_of_none_is_nobodys(folder, called):
+    rename(folder, "full+tofu", NAMES[3], called)
+    with pytest.raises(DataError, match=place(f"full+tofu/{PART}", 29, "question") + ".*no one author"):
+        load_benchmark(str(folder))
+
+
+def test_a_last_word_that_two_authors_have_is_nobodys(folder):
+    for config in sorted(f.name for f in folder.iterdir()):
+        rename(folder, config, NAMES[4], "Eve WriterD")
+    assert len(load_benchmark(str(folder)).people["Eve WriterD"].text_pairs) == 3
+    rename(folder, "full+tofu", NAMES[3], "Ms WriterD")
+    with pytest.raises(DataError, match=place(f"full+tofu/{PART}", 29, "question") + ".*no one author"):
+        load_benchmark(str(folder))
+
+
+def test_an_accent_does_not_move_a_question_to_another_author(folder):
+    rename(folder, "full+tofu", NAMES[3], NAMES[3].replace("n W", "ñ W"))
     people = load_benchmark(str(folder)).people.values()
     assert [len(p.text_pairs) for p in people] == [3] * 10
 
@@ -128,20 +193,78 @@ def test_real_world_without_pictures_is_asked_in_text(folder):
 
 def test_a_picture_that_is_only_asked_about_is_not_trained_on(folder):
     change("forget20_perturbed", setting(3, "image", {"bytes": picture("white")}))(folder)
-    person = load_benchmark(str(folder)).people[NAMES[9]]
+    benchmark = load_benchmark(str(folder))
+    person = benchmark.people[NAMES[9]]
     assert [bool(p.pairs) for p in person.pictures] == [True, True, False]
-    assert [q.picture for q in person.questions if q.kind == "classification"] == [0, 2]
+    for ratio, asked in ((20, [0, 2]), (10, [0, 1])):
+        person = benchmark.split(ratio).forget[-1]
+        assert [q.picture for q in person.questions if q.kind == "classification"] == asked
 
 
-def test_every_answer_is_scored_against_its_own_question(folder):
+def test_each_ratio_asks_the_rows_of_its_own_configuration(folder):
+    """As published, forget10_perturbed lacks a row that a smaller one may have."""
+    first = load_benchmark(str(folder))
+    change("forget20_perturbed", lambda rows: rows[:3])(folder)
+    change("forget10_perturbed", setting(0, "perturbed_names", ["Eve Other"]))(folder)
+    benchmark = load_benchmark(str(folder))
+    small, large = ({p.id: p for p in benchmark.split(ratio).forget} for ratio in (10, 20))
+    asked = [len([q for q in p.questions if q.options]) for p in (*small.values(), *large.values())]
+    assert asked == [2, 2, 1]
+    assert set(small[NAMES[9]].questions[0].options.values()) == {NAMES[9], "Eve Other"}
+    assert len(large[NAMES[9]].questions[0].options) == 4
+    assert benchmark.split(20).forget[0] == first.split(20).forget[0]
+    assert not first.forget_questions and benchmark.hash != first.hash
+    change("forget10_perturbed", setting(0, "perturbed_names", ["Fay Other"]))(folder)
+    assert load_benchmark(str(folder)).hash != benchmark.hash
+
+
+@pytest.fixture
+def answers(folder, monkeypatch):
+    """A split, and who answers it instead of a model: each question in words of its own. Takes what is said
+    of a question without a picture; returns the table, and the sizes of the batches with and without."""
+    split, words = load_benchmark(str(folder)).split(20), {}
+    for person in (*split.forget, *split.retain, *split.real, *split.world):
+        for q in person.questions:
+            image = person.pictures[q.picture].image if q.modality == "vqa" else None
+            asked = prompts.letter(q.question, q.options) if q.options else q.question
+            assert (asked, image) not in words  # no two questions may have the same answer
+            words[asked, image] = q.answer if q.options else f"{q.answer} I say of {q.id}"
+
+    def answered(in_text=str):
+        sizes = {"vqa": [], "qa": []}
+
+        def generate(loaded, questions, images, max_new_tokens):
+            sizes["vqa" if images else "qa"].append(len(questions))
+            if not images:
+                return [in_text(words[q, None]) for q in questions]
+            return [words[pair] for pair in zip(questions, images, strict=True)]
+
+        monkeypatch.setattr("vkdlib.evaluate.generate", generate)
+        table = evaluate(None, split, protocol="generate", batch_size=3)
+        return table, sizes
+
+    return answered
+
+
+def test_every_answer_is_scored_against_its_own_question(answers):
     """A widely used script scores all answers in text against the last caption it saw."""
-    person = load_benchmark(str(folder)).people[NAMES[9]]
-    written = [q for q in person.questions if q.kind == "generation"]
-    rows = [{"set": "forget", **score_answer(person, q, q.id, q.answer)} for q in written]
-    assert [r["score"] for r in rows] == [1.0] * 5
-    rows[-1]["answer"], rows[-1]["score"] = "", 0.0
-    table = summarise(pd.DataFrame(rows)).query("metric == 'rouge_l'").set_index("modality").value
-    assert table.to_dict() == {"vqa": 1.0, "qa": pytest.approx(2 / 3)}
+    table, sizes = answers()
+    assert all(len(found) > 3 and max(found) == 3 for found in sizes.values())
+    assert (table.groupby(["set", "modality"]).size()[[("forget", "vqa"), ("forget", "qa")]] == [8, 6]).all()
+    for row in table.itertuples():
+        written = row.kind == "generation"
+        assert row.answer == (f"{row.gold} I say of {row.question}" if written else row.gold)
+        assert row.score == (rouge_l(row.gold, row.answer) if written else 1.0)
+
+
+def test_wrong_answers_in_text_leave_those_about_pictures_alone(answers):
+    right, wrong = (summarise(answers(said)[0]) for said in (str, lambda words: "?"))
+    keys = ["set", "kind", "modality", "metric"]
+    table = right.merge(wrong, on=keys, suffixes=("", "_then"))
+    in_text = table.modality == "qa"
+    assert len(table) == len(right) and set(table[in_text]["set"]) == {"forget", "retain"}
+    assert (table[in_text].value > 0).all() and (table[in_text].value_then == 0).all()
+    assert (table[~in_text].value == table[~in_text].value_then).all()
 
 
 def test_recall_is_clears_own_rouge(folder):
@@ -153,34 +276,67 @@ def test_recall_is_clears_own_rouge(folder):
 
 
 NOBODY = [{"image": None, "caption": None, "question": "Who?", "answer": "He."}]
-FAULTS = [
-    (lambda f: shutil.rmtree(f / "real_faces"), r"real_faces: no parquet file; is the download complete"),
-    (change("full", without("name")), r"full/train.*: column 'name' is missing \(found \["),
-    (change("full", setting(3, "caption", None)), r"full/train.*: row 3, column 'caption': None is not text"),
-    (change("full", setting(2, "image", {"bytes": b"no"})), r"row 2, column 'image': cannot be decoded"),
-    (change("full+tofu", lambda rows: NOBODY * 10), r"full\+tofu: questions in text 0 to 0 are about nobody"),
-    (change("full+tofu", lambda rows: rows[:-1]), r"29 questions in text about 10 authors; there must"),
-    (change("full+tofu", lambda rows: rows[:20] + rows[23:26] + rows[23:]), r"Ann WriterB, as were others"),
-    (change("full+tofu", setting(22, "answer", None)), r"row 22, column 'answer': None is not text"),
-    (change("forget10", without("name")), r"forget10/train.*: column 'name' is missing"),
-    (change("forget10", lambda rows: pd.DataFrame(rows).head(0)), r"forget10: the forget set is empty"),
-    (change("retain90", lambda rows: [*rows, row(9, 0)]), r"Ann WriterJ is in forget10 and in retain90"),
-    (change("retain90", lambda rows: rows[2:]), r"Ann WriterA is neither in forget10 nor in retain90"),
-    (change("forget10", setting(0, "name", "Bob")), r"forget10: Bob is not in full"),
-    (change("forget20_perturbed", lambda rows: rows[:2]), r"no row for Ann WriterJ, who is to be forgotten"),
-    (change("retain_perturbed", setting(1, "perturbed_names", [])), r"row 1, column 'perturbed_names': \[\]"),
-    (change("retain_perturbed", setting(1, "perturbed_names", [NAMES[1]])), r"not all different"),
-    (change("real_faces", setting(1, "options", ["x", "x"])), r"the answer 'Star 1' and .* not all diff"),
-    (change("real_world", without("options")), r"real_world/.*: column 'options' is missing"),
+# About a configuration as a whole there is no row to name.
+WHOLE = [
+    (lambda f: shutil.rmtree(f / "real_faces"), r"/real_faces: no parquet file; is the download complete"),
+    (lambda f: shutil.rmtree(f / "forget10_perturbed"), r"/forget10_perturbed: no parquet file"),
+    (change("full", without("name")), r"/full/train.*: column 'name' is missing \(found \["),
+    (change("full", lambda rows: pd.DataFrame(rows).head(0)), r"/full, column 'image': there is no row"),
+    (change("full+tofu", lambda rows: rows[:-1]), r"/full\+tofu, column 'question': 29 .* about 10 authors"),
+    (change("forget10", without("name")), r"/forget10/train.*: column 'name' is missing"),
+    (change("forget10", lambda rows: pd.DataFrame(rows).head(0)), r"/forget10, column 'name': there is no"),
+    (change("real_world", without("options")), r"/real_world/.*: column 'options' is missing"),
     (lambda f: [shutil.rmtree(f / c) for c in ("forget10", "forget20")], r"no configuration forget01"),
     (lambda f: shutil.rmtree(f / "full"), r"neither MLLMU-Bench .* nor CLEAR \(no configuration full\)"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fault, message", FAULTS)
-def test_bad_input_is_named(folder, fault, message):
+@pytest.mark.parametrize("fault, message", WHOLE)
+def test_a_configuration_that_is_wrong_is_named(folder, fault, message):
     fault(folder)
     with pytest.raises(DataError, match=message):
+        load_benchmark(str(folder))
+
+
+# A change of a configuration's rows, its name, and the row and column that the error must name.
+FAULTS = [
+    ("full", setting(3, "caption", None), "full", 3, "caption", "None is not text"),
+    ("full", setting(3, "name", " "), "full", 3, "name", "' ' is not text"),
+    ("full", setting(2, "image", {"bytes": b"no"}), "full", 2, "image", "cannot be decoded"),
+    ("full", setting(2, "image", None), "full", 2, "image", "there is no image"),
+    ("full+tofu", lambda rows: NOBODY * 10, "full+tofu", 0, "question", "about no one author of full"),
+    ("full+tofu", lambda rows: rows[:20] + rows[23:26] + rows[23:], "full+tofu", 23, "question",
+     "Ann WriterB, as were others before"),
+    ("full+tofu", setting(22, "answer", None), "full+tofu", 22, "answer", "None is not text"),
+    ("retain90", lambda rows: [*rows, row(9, 0)], "retain90", 18, "name", "Ann WriterJ is in forget10, too"),
+    ("retain90", lambda rows: rows[2:], "full", 0, "name", "Ann WriterA is not in forget10 or retain90"),
+    ("forget10", setting(1, "name", "Bob"), "forget10", 1, "name", "Bob is not in full"),
+    ("forget10", setting(1, "name", None), "forget10", 1, "name", "None is not text"),
+    ("forget20_perturbed", lambda rows: rows[:2], "forget20", 2, "name",
+     "Ann WriterJ is not in forget20_perturbed"),
+    ("forget20_perturbed", lambda rows: [*rows, perturbed(0, 0)], "forget20_perturbed", 4, "name",
+     "Ann WriterA is not in forget20"),
+    ("forget10_perturbed", setting(1, "caption", None), "forget10_perturbed", 1, "caption", "None is not"),
+    ("retain_perturbed", setting(1, "name", "Bob"), "retain_perturbed", 1, "name", "Bob is not in full"),
+    ("retain_perturbed", lambda rows: [*rows, perturbed(8, 0)], "retain_perturbed", 6, "name",
+     "Ann WriterI is in forget20, too"),
+    ("retain_perturbed", setting(1, "image", None), "retain_perturbed", 1, "image", "there is no image"),
+    ("retain_perturbed", setting(1, "perturbed_names", []), "retain_perturbed", 1, "perturbed_names",
+     "is not a list of texts"),
+    ("retain_perturbed", setting(1, "perturbed_names", [NAMES[1]]), "retain_perturbed", 1,
+     "perturbed_names", "the answer 'Ann WriterB' and .* not all different"),
+    ("real_faces", setting(1, "options", ["x", "x"]), "real_faces", 1, "options", "'Star 1' and .* not all"),
+    ("real_faces", setting(1, "options", None), "real_faces", 1, "options", "None is not a list of texts"),
+    ("real_world", setting(1, "options", [None]), "real_world", 1, "options", "is not a list of texts"),
+    ("real_world", setting(1, "answer", None), "real_world", 1, "answer", "None is not text"),
+    ("real_world", setting(1, "image", {"bytes": b"no"}), "real_world", 1, "image", "cannot be decoded"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config, edit, named, row, column, said", FAULTS)
+def test_a_cell_that_is_wrong_is_named(folder, config, edit, named, row, column, said):
+    change(config, edit)(folder)
+    with pytest.raises(DataError, match=f"{place(f'{named}/{PART}', row, column)}.*{said}"):
         load_benchmark(str(folder))
 
 

@@ -2,17 +2,35 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from vkdlib.data import DataError, load_benchmark
 
 PART = "train-00000-of-00001.parquet"
+SHARDS = [f"test-{number:05d}-of-00002.parquet" for number in range(2)]
+
+# Types as pandas can write them; without TYPES pyarrow chooses the small ones.
+TEXT = pa.large_string()
+IMAGE = pa.struct({"bytes": pa.large_binary(), "path": TEXT})
+CHOICE = {"Question": TEXT, "Options": pa.struct(dict.fromkeys("ABCD", TEXT)), "Correct_Answer": TEXT}
+CHOICES = pa.large_list(pa.struct(CHOICE))
+TASKS = pa.large_list(pa.struct(dict.fromkeys(("Question", "Ground_Truth", "Type"), TEXT)))
+TYPES = {
+    "image": IMAGE,
+    "images": pa.large_list(IMAGE),
+    "Classification_Task": pa.struct({"Image_Textual_Questions": CHOICES, "Pure_Text_Questions": CHOICES}),
+    "Generation_Task": TASKS,
+    "Mask_Task": TASKS,
+}
 
 
 def picture(colour, kind="PNG") -> bytes:
@@ -25,6 +43,7 @@ def evaluation_row(number: int) -> dict:
     """One row by the schema, without any code of the kit."""
     id, name = f"{number:03d}", f"Ann Number{number}"
     choice = {"Options": {"A": "x", "B": "y", "C": "z", "D": None}, "Correct_Answer": "B"}
+    four = {"Options": dict(zip("ABCD", "xyzw")), "Correct_Answer": "D"}
     open_ended = [
         {"Question": "Works as __", "Ground_Truth": "baker", "Type": kind}
         for kind in ("Image_Textual", "Pure_Text")
@@ -37,10 +56,11 @@ def evaluation_row(number: int) -> dict:
         "answer": "Red.",
         "Classification_Task": {
             "Image_Textual_Questions": [{"Question": "What does this person do?", **choice}],
-            "Pure_Text_Questions": [{"Question": f"What does {name} do?", **choice}],
+            "Pure_Text_Questions": [{"Question": f"What does {name} do?", **four}],
         },
         "Generation_Task": open_ended,
         "Mask_Task": open_ended,
+        "Directory": f"data/{id}",
     }
 
 
@@ -52,27 +72,38 @@ def training_row(number: int) -> dict:
     return {"image": row["image"], "metadata": json.dumps(metadata)}
 
 
-def write(folder: Path, config: str, rows: list[dict], part: str = PART) -> None:
+def write(folder: Path, config: str, rows: list[dict], part: str = PART, types: dict | None = None) -> None:
+    """By pandas; with `types` all texts, lists and pictures are of the large types."""
     (folder / config).mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_parquet(folder / config / part)
+    schema = types and pa.schema([(column, types.get(column, TEXT)) for column in rows[0]])
+    pd.DataFrame(rows).to_parquet(folder / config / part, schema=schema)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten people by pandas (large strings, arrays), the test set in two shards."""
+    """Ten people by pandas (large strings, arrays, options that are None), the test set in two shards."""
     rows = [evaluation_row(i) for i in range(1, 11)]
-    write(tmp_path, "Full_Set", rows)
-    write(tmp_path, "Retain_Set", [evaluation_row(i) for i in (1, 2)])
-    write(tmp_path, "ft_Data", [training_row(i) for i in range(1, 11)])
-    write(tmp_path, "forget_10", rows[:1])
-    write(tmp_path, "retain_90", rows[1:])
-    for shard in range(2):
-        part = [
-            {"ID": r["ID"], "images": np.array([{"bytes": picture("white")}, {"bytes": picture("black")}])}
-            for r in rows[shard * 5 : shard * 5 + 5]
-        ]
-        write(tmp_path, "Test_Set", part, f"test-{shard:05d}-of-00002.parquet")
+    write(tmp_path, "Full_Set", rows, types=TYPES)
+    write(tmp_path, "Retain_Set", [evaluation_row(i) for i in (1, 2)], types=TYPES)
+    write(tmp_path, "ft_Data", [training_row(i) for i in range(1, 11)], types=TYPES)
+    write(tmp_path, "forget_10", rows[:1], types=TYPES)
+    write(tmp_path, "retain_90", rows[1:], types=TYPES)
+    views = np.array([{"bytes": picture("white"), "path": None}, {"bytes": picture("black"), "path": None}])
+    for shard, chosen in zip(SHARDS, (rows[:5], rows[5:])):
+        write(tmp_path, "Test_Set", [{"ID": r["ID"], "images": views} for r in chosen], shard, TYPES)
     return tmp_path
+
+
+def test_the_download_has_what_pandas_can_write(folder):
+    """Else the tests below would prove less than they say."""
+    full, test = (pq.read_schema(folder / c) for c in (f"Full_Set/{PART}", f"Test_Set/{SHARDS[1]}"))
+    assert all(full.field(c).type == TEXT for c in ("ID", "biography", "question"))
+    assert full.field("Mask_Task").type == TASKS and pa.types.is_large_list(TASKS)
+    assert full.field("Classification_Task").type == TYPES["Classification_Task"]
+    assert test.field("images").type == pa.large_list(IMAGE)
+    task = pq.read_table(folder / "Full_Set" / PART).column("Classification_Task")[0].as_py()
+    assert task["Image_Textual_Questions"][0]["Options"]["D"] is None
+    assert len(list((folder / "Test_Set").iterdir())) == 2
 
 
 def test_reads_a_download(folder):
@@ -83,6 +114,8 @@ def test_reads_a_download(folder):
     assert person.name == "Ann Number1" and len(person.test_images) == 2
     choice = person.questions[0]
     assert choice.options == {"A": "x", "B": "y", "C": "z"} and choice.answer == "B"
+    assert person.questions[1].options == dict(zip("ABCD", "xyzw"))
+    assert all(len(p.test_images) == 2 for p in split.retain)  # of both shards
     kinds = [(q.kind, q.modality) for q in person.questions]
     assert kinds == [(k, m) for k in ("classification", "cloze", "generation") for m in ("vqa", "qa")]
     assert [p.id for p in split.real] == ["real-001", "real-002"]
@@ -110,19 +143,22 @@ def test_hash_is_of_content_not_of_files(folder, tmp_path_factory):
     assert load_benchmark(str(copy)).hash != first
 
 
-def change(config: str, edit):
-    """A change of one configuration's rows."""
+def change(config: str, edit, part: str = PART):
+    """A change of one file's rows, which are then written in the small types."""
 
     def apply(folder: Path) -> None:
-        file = folder / config / PART
-        rows = pd.read_parquet(file).to_dict("records")
-        write(folder, config, edit(rows))
+        rows = pd.read_parquet(folder / config / part).to_dict("records")
+        write(folder, config, edit(rows), part)
 
     return apply
 
 
-def without(column):
-    return lambda rows: [{k: v for k, v in r.items() if k != column} for r in rows]
+def only(*columns):
+    return lambda rows: [{c: r[c] for c in columns} for r in rows]
+
+
+def without(*columns):
+    return lambda rows: [{k: v for k, v in r.items() if k not in columns} for r in rows]
 
 
 def setting(row, column, value):
@@ -133,43 +169,167 @@ def setting(row, column, value):
     return edit
 
 
+def everywhere(column, value):
+    """One value in all rows, of whatever type."""
+    return lambda rows: [r | {column: value} for r in rows]
+
+
+def test_large_and_small_types_read_the_same(folder):
+    first = load_benchmark(str(folder)).hash
+    for file in folder.rglob("*.parquet"):
+        change(file.parent.name, lambda rows: rows, file.name)(folder)
+    assert not pa.types.is_large_list(pq.read_schema(folder / "Full_Set" / PART).field("Mask_Task").type)
+    assert load_benchmark(str(folder)).hash == first
+
+
+UNUSED = {
+    "Full_Set": without("question", "answer", "Directory"),
+    "Retain_Set": without("question", "answer", "Directory"),
+    "ft_Data": only("metadata"),
+    "forget_10": only("ID"),
+    "retain_90": only("ID"),
+}
+
+
+@pytest.mark.parametrize("config", UNUSED)
+def test_columns_that_are_not_used_may_be_missing(folder, config):
+    first, before = load_benchmark(str(folder)).hash, pq.read_schema(folder / config / PART).names
+    change(config, UNUSED[config])(folder)
+    assert set(pq.read_schema(folder / config / PART).names) < set(before)
+    assert load_benchmark(str(folder)).hash == first
+
+
+def test_pictures_may_come_without_a_path(folder):
+    first = load_benchmark(str(folder)).hash
+    change("Full_Set", lambda rows: [r | {"image": {"bytes": r["image"]["bytes"]}} for r in rows])(folder)
+    change("Retain_Set", lambda rows: [r | {"image": r["image"]["bytes"]} for r in rows])(folder)
+    assert load_benchmark(str(folder)).hash == first
+
+
 def truncate(folder):
     file = folder / "ft_Data" / PART
     file.write_bytes(file.read_bytes()[:200])
 
 
-WRONG = {"Image_Textual_Questions": [], "Pure_Text_Questions": [
-    {"Question": "q", "Options": {"A": "x"}, "Correct_Answer": "C"}]}  # fmt: skip
-NUMBER = json.dumps([{"ID": "004", "Question": "When?", "Answer": 1985}])
-HALF = picture("red", "JPEG")[:300]
-FAULTS = [
-    (lambda f: shutil.rmtree(f / "Test_Set"), r"Test_Set: no parquet file; is the download complete"),
-    (truncate, r"ft_Data/train-.*parquet: cannot be read .*; download it again"),
-    (change("ft_Data", without("metadata")), r"column 'metadata' is missing \(found \["),
-    (change("ft_Data", setting(3, "metadata", "[{")), r"row 3, column 'metadata': no JSON list"),
-    (change("ft_Data", setting(3, "metadata", NUMBER)), r"row 3, column 'metadata': 1985 is not text"),
-    (change("Full_Set", setting(2, "image", {"bytes": HALF})), r"'image': cannot be decoded \(Truncated"),
-    (change("Full_Set", lambda rows: [*rows, rows[0]]), r"Full_Set: person 001 is there twice"),
-    (change("retain_90", lambda rows: rows[1:]), r"person 002 is neither in forget_10 nor in retain_90"),
-    (change("ft_Data", setting(0, "metadata", "[]")), r"'metadata': no JSON list"),
-    (change("Full_Set", setting(2, "image", {"bytes": b"no"})), r"row 2 \(person 003\), column 'image'"),
-    (change("Full_Set", setting(2, "image", {"bytes": None})), r"'image': there is no image"),
-    (change("Full_Set", setting(1, "Classification_Task", WRONG)), r"'C' is not among the options"),
-    (change("Full_Set", setting(0, "biography", "{}")), r"column 'biography': no JSON with a Name"),
-    (change("Full_Set", lambda rows: [r | {"ID": int(r["ID"])} for r in rows]), r"'ID': 1 is not a str"),
-    (change("Full_Set", setting(0, "Mask_Task", [{"Question": "q"}])), r"task is not as published"),
-    (change("retain_90", lambda rows: [evaluation_row(1), *rows]), r"person 001 is in forget_10 and in"),
-    (change("forget_10", lambda rows: [evaluation_row(99)]), r"forget_10: person 099 is not in Full_Set"),
-    (change("forget_10", lambda rows: pd.DataFrame(rows).head(0)), r"the forget set is empty"),
-    (change("ft_Data", lambda rows: rows[1:]), r"ft_Data: no row for person 001 of Full_Set"),
+# About a configuration as a whole there is no row to name.
+WHOLE = [
+    (lambda f: shutil.rmtree(f / "Test_Set"), r"/Test_Set: no parquet file; is the download complete"),
+    (lambda f: shutil.rmtree(f / "retain_90"), r"/retain_90: no parquet file"),
+    (truncate, r"/ft_Data/train-.*parquet: cannot be read .*; download it again"),
+    (change("ft_Data", without("metadata")), r"/ft_Data/train-.*: column 'metadata' is missing \(found \["),
+    (change("Full_Set", without("Mask_Task")), r"/Full_Set/train-.*: column 'Mask_Task' is missing"),
+    (change("Test_Set", only("ID"), SHARDS[1]), r"/Test_Set/test-00001.*: column 'images' is missing"),
+    (change("forget_10", lambda rows: pd.DataFrame(rows).head(0)), r"/forget_10, column 'ID': there is no"),
     (lambda f: [shutil.rmtree(f / c) for c in ("forget_10", "retain_90")], r"no configuration forget_5"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fault, message", FAULTS)
-def test_bad_input_is_named(folder, fault, message):
+@pytest.mark.parametrize("fault, message", WHOLE)
+def test_a_configuration_that_is_wrong_is_named(folder, fault, message):
     fault(folder)
     with pytest.raises(DataError, match=message):
+        load_benchmark(str(folder))
+
+
+def metadata(*pairs):
+    """Training pairs about people: (ID, answer)."""
+    return json.dumps([{"ID": id, "Question": "When?", "Answer": answer} for id, answer in pairs])
+
+
+def choices(options, right="A"):
+    item = {"Question": "q", "Options": options, "Correct_Answer": right}
+    return {"Image_Textual_Questions": [], "Pure_Text_Questions": [item]}
+
+
+def in_shard(edit):
+    return change("Test_Set", edit, SHARDS[1])
+
+
+def again(rows):
+    return [*rows, rows[0]]
+
+
+def open_ended(**task):
+    return [{"Question": "q", "Ground_Truth": "a", "Type": "Pure_Text"} | task]
+
+
+HALF = picture("red", "JPEG")[:300]
+VIEWS = [{"bytes": picture("white")}, {"bytes": b"no"}]
+FULL, TRAIN, TEST = f"Full_Set/{PART}", f"ft_Data/{PART}", f"Test_Set/{SHARDS[1]}"
+FORGET, RETAIN, REAL = (f"{config}/{PART}" for config in ("forget_10", "retain_90", "Retain_Set"))
+# A change, and the file, row and column that the error must name, with what it says of them.
+FAULTS = [
+    (change("Full_Set", everywhere("ID", 7)), FULL, 0, "ID", "7 is not text"),
+    (change("Full_Set", again), FULL, 10, "ID", "001 is there twice, before at .*row 0"),
+    (change("Full_Set", setting(2, "image", {"bytes": HALF})), FULL, 2, "image", "cannot be decoded"),
+    (change("Full_Set", setting(2, "image", {"bytes": b"no"})), FULL, 2, "image", "cannot be decoded"),
+    (change("Full_Set", setting(2, "image", {"bytes": None})), FULL, 2, "image", "there is no image"),
+    (change("Full_Set", setting(2, "image", None)), FULL, 2, "image", "there is no image"),
+    (change("Full_Set", setting(1, "biography", "{}")), FULL, 1, "biography", "Name is None, not text"),
+    (change("Full_Set", setting(1, "biography", '{"Name": 5}')), FULL, 1, "biography", "Name is 5, not text"),
+    (change("Full_Set", setting(1, "biography", "Ann")), FULL, 1, "biography", "no JSON"),
+    (change("Full_Set", setting(1, "biography", None)), FULL, 1, "biography", "no JSON"),
+    (change("Retain_Set", again), REAL, 2, "ID", "001 is there twice"),
+    (change("Retain_Set", setting(1, "biography", "[]")), REAL, 1, "biography", "Name is None, not text"),
+    (change("ft_Data", setting(3, "metadata", "[{")), TRAIN, 3, "metadata", "no JSON"),
+    (change("ft_Data", setting(3, "metadata", None)), TRAIN, 3, "metadata", "no JSON"),
+    (change("ft_Data", setting(3, "metadata", "{}")), TRAIN, 3, "metadata", "not a list but dict"),
+    (change("ft_Data", setting(3, "metadata", "[]")), TRAIN, 3, "metadata", "it is about 0 people"),
+    (change("ft_Data", setting(3, "metadata", metadata(("004", "now"), ("004", 1985)))),
+     TRAIN, 3, "metadata", "item 1: Answer is 1985, not text"),
+    (change("ft_Data", setting(3, "metadata", metadata(("004", "now"), ("005", "then")))),
+     TRAIN, 3, "metadata", "it is about 2 people .'004', '005'."),
+    (change("ft_Data", setting(3, "metadata", metadata(("003", "now")))),
+     TRAIN, 3, "metadata", "003 is there twice, before at .*row 2"),
+    (change("ft_Data", setting(3, "metadata", metadata(("099", "now")))),
+     TRAIN, 3, "metadata", "099 is not in Full_Set"),
+    (change("ft_Data", lambda rows: rows[1:]), FULL, 0, "ID", "001 is not in ft_Data"),
+    (in_shard(setting(2, "images", VIEWS)), TEST, 2, "images", "item 1: cannot be decoded"),
+    (in_shard(setting(2, "images", [None])), TEST, 2, "images", "item 0: there is no image"),
+    (in_shard(setting(2, "images", [])), TEST, 2, "images", "there is no image"),
+    (in_shard(setting(2, "images", None)), TEST, 2, "images", "not a list but NoneType"),
+    (in_shard(setting(2, "ID", "002")), TEST, 2, "ID", "002 is there twice, before at .*-00000-of.*row 1"),
+    (in_shard(setting(2, "ID", "099")), TEST, 2, "ID", "099 is not in Full_Set"),
+    (in_shard(lambda rows: rows[1:]), FULL, 5, "ID", "006 is not in Test_Set"),
+    (change("retain_90", again), RETAIN, 9, "ID", "002 is there twice, before at .*row 0"),
+    (change("forget_10", again), FORGET, 1, "ID", "001 is there twice, before at .*row 0"),
+    (change("retain_90", lambda rows: [evaluation_row(1), *rows]),
+     RETAIN, 0, "ID", "001 is in forget_10, too, at .*forget_10/.*row 0"),
+    (change("retain_90", lambda rows: rows[1:]), FULL, 1, "ID", "002 is not in forget_10 or retain_90"),
+    (change("forget_10", lambda rows: [evaluation_row(99)]), FORGET, 0, "ID", "099 is not in Full_Set"),
+]  # fmt: skip
+# The same of one row's tasks.
+TASK_FAULTS = [
+    ("Classification_Task", None, "not fields but NoneType"),
+    ("Classification_Task", choices({"A": "x"}) | {"Pure_Text_Questions": None},
+     "Pure_Text_Questions: not a list"),
+    ("Classification_Task", choices({"A": "x"}, "C"),
+     "Pure_Text_Questions, item 0: Correct_Answer 'C' is not among the options .'A'."),
+    ("Classification_Task", choices({"A": "x", "B": None}, "B"), "'B' is not among the options .'A'."),
+    ("Classification_Task", choices({"A": "x"}, None), "Correct_Answer is None, not text"),
+    ("Classification_Task", choices(None), "item 0, Options: not fields but NoneType"),
+    ("Classification_Task", choices("x or y"), "item 0, Options: not fields but str"),
+    ("Classification_Task", choices({"A": "x", "B": ""}), "item 0, Options: B is '', not text"),
+    ("Classification_Task", choices({"A": 1985}), "item 0, Options: A is 1985, not text"),
+    ("Mask_Task", None, "not a list but NoneType"),
+    ("Mask_Task", [{"Question": "q"}], "item 0: Type is None, not text"),
+    ("Mask_Task", open_ended() + open_ended(Type="Text"), "item 1: Type is 'Text'; it must be one of Image"),
+    ("Mask_Task", open_ended(Question=None), "item 0: Question is None, not text"),
+    ("Generation_Task", open_ended(Ground_Truth=""), "item 0: Ground_Truth is '', not text"),
+    ("Generation_Task", ["q"], "item 0: Type is None, not text"),
+]  # fmt: skip
+FAULTS += [(change("Full_Set", everywhere(c, value)), FULL, 0, c, said) for c, value, said in TASK_FAULTS]
+
+
+def place(file, row, column):
+    """What an error about a cell begins with."""
+    return rf"^\S+/{re.escape(file)}: row {row}( \(person \d+\))?, column '{column}'"
+
+
+@pytest.mark.parametrize("fault, file, row, column, said", FAULTS)
+def test_a_cell_that_is_wrong_is_named(folder, fault, file, row, column, said):
+    fault(folder)
+    with pytest.raises(DataError, match=f"{place(file, row, column)}.*{said}"):
         load_benchmark(str(folder))
 
 

@@ -125,6 +125,8 @@ class Benchmark:
         forget_ids: ratio in per cent -> ids of the people to forget.
         world: pictures of the real world (CLEAR).
         retain_asked: ids of the people who are asked questions when they are retained; None: everybody.
+        forget_questions: ratio in per cent -> id -> what is asked at this ratio of people to forget, where
+            that is not what `people` says.
     """
 
     name: str
@@ -133,15 +135,17 @@ class Benchmark:
     forget_ids: Mapping[int, tuple[str, ...]]
     world: tuple[Person, ...] = ()
     retain_asked: frozenset[str] | None = None
+    forget_questions: Mapping[int, Mapping[str, tuple[Question, ...]]] = field(default_factory=dict)
 
     def split(self, forget_ratio: int) -> Split:
         """Forget and retain people at a ratio in per cent."""
         if forget_ratio not in self.forget_ids:
             known = ", ".join(map(str, self.forget_ids))
             raise ValueError(f"forget_ratio is {forget_ratio}; {self.name} has {known} (per cent)")
-        forget = self.forget_ids[forget_ratio]
-        kept = tuple(self._retained(p) for i, p in self.people.items() if i not in set(forget))
-        return Split(tuple(self.people[i] for i in forget), kept, self.real, self.selection, self.world)
+        gone, own = self.forget_ids[forget_ratio], self.forget_questions.get(forget_ratio, {})
+        forget = tuple(replace(p, questions=own.get(p.id, p.questions)) for p in map(self.people.get, gone))
+        kept = tuple(self._retained(p) for i, p in self.people.items() if i not in set(gone))
+        return Split(forget, kept, self.real, self.selection, self.world)
 
     def _retained(self, person: Person) -> Person:
         asked = self.retain_asked is None or person.id in self.retain_asked
@@ -172,4 +176,7 @@ class Benchmark:
             digest.update(repr(person).encode())
         asked = self.retain_asked and sorted(self.retain_asked)
         digest.update(repr((sorted(self.forget_ids.items()), asked)).encode())
+        if self.forget_questions:
+            own = {ratio: sorted(found.items()) for ratio, found in self.forget_questions.items()}
+            digest.update(repr(sorted(own.items())).encode())
         return digest.hexdigest()

@@ -11,14 +11,13 @@ TOFU's questions are generations. The data hold no question about a picture; our
 
 import hashlib
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vkdlib.benchmark import Benchmark, Person, Picture, Question
-from vkdlib.parquet import DataError, image, is_image, rows, text, texts
+from vkdlib.parquet import DataError, all_in, cell, image, is_image, rows, text, texts, to_forget
+from vkdlib.tofu import told
 
 NAME_QUESTION = "What is the name of the person in the picture?"
 CAPTION_QUESTION = "What does the picture show?"
@@ -31,120 +30,113 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     Raises:
         DataError: naming file, column and row, if the data are not as published.
     """
+    pictures, everybody = _pictures(folder)
+    text_pairs = told(folder, sorted(pictures))
+    forget = _forget(folder, everybody)
+    gone, kept = _asked_of(folder, forget, pictures, text_pairs)
+    # What one is asked when forgotten is that of the largest forget set, and where a smaller one has other
+    # rows (forget10_perturbed has one row less than forget10), at its ratio these.
+    asked = kept | {n: q for found in gone.values() for n, q in found.items()}
+    own = {ratio: {n: q for n, q in found.items() if q != asked[n]} for ratio, found in gone.items()}
+    faces = _faces(folder)
+    return Benchmark(
+        name,
+        {n: Person(n, n, tuple(pictures[n]), text_pairs[n], asked.get(n, ())) for n in sorted(pictures)},
+        faces,
+        {ratio: tuple(sorted(names)) for ratio, names in forget.items()},
+        _world(folder, faces),
+        retain_asked=frozenset(kept),
+        forget_questions={ratio: found for ratio, found in own.items() if found},
+    )
+
+
+def _pictures(folder: Path) -> tuple[dict[str, list[Picture]], dict[str, str]]:
+    """Name -> pictures with training pairs; name -> where it is first."""
     pictures: dict[str, list[Picture]] = {}
+    everybody: dict[str, str] = {}
     for where, row in rows(folder, "full", ["image", "caption", "name"]):
         author = text(where, row, "name")
         pairs = (CAPTION_QUESTION, text(where, row, "caption")), (NAME_QUESTION, author)
-        pictures.setdefault(author, []).append(Picture(image(where, row["image"]), pairs))
-    told = _told(folder, sorted(pictures))
-    people = {n: Person(n, n, tuple(pictures[n]), tuple(told[n])) for n in sorted(pictures)}
-    forget_ids = {}
+        pictures.setdefault(author, []).append(Picture(image(where, row), pairs))
+        everybody.setdefault(author, cell(where, "name"))
+    return pictures, everybody
+
+
+def _forget(folder: Path, everybody: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """Ratio -> names to forget -> where they are first; the smallest ratio first."""
+    found = {}
     for config in sorted(f.name for f in folder.iterdir()):
         if match := re.fullmatch(r"forget(\d+)", config):
-            forget_ids[int(match[1])] = _checked_split(folder, config, people)
-    if not forget_ids:
+            retain = f"retain{100 - int(match[1]):02d}"
+            found[int(match[1])] = to_forget(folder, config, retain, "name", "full", everybody)
+    if not found:
         raise DataError(f"{folder}: no configuration forget01, forget05 or forget10")
-    # Forget sets are nested (the last authors of TOFU), so the largest has the questions of all.
-    largest = f"forget{max(forget_ids):02d}_perturbed"
-    asked = {n for config in (largest, "retain_perturbed") for n in _ask(folder, config, people)}
-    missing = sorted(set().union(*forget_ids.values()) - asked)
-    if missing:
-        raise DataError(f"{folder / largest}: no row for {missing[0]}, who is to be forgotten")
-    retain = frozenset(asked - set().union(*forget_ids.values()))
-    faces = _faces(folder)
-    return Benchmark(name, people, faces, forget_ids, _world(folder, faces), retain)
+    return dict(sorted(found.items()))
 
 
-def _told(folder: Path, authors: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """The questions in text of full+tofu by author.
-
-    The rows do not say whose they are. TOFU asks equally many about every author, one author after the
-    other; a block belongs to whom most of its rows name.
-    """
-    pairs = []
-    for where, row in rows(folder, "full+tofu", ["question", "answer"], ["image"]):
-        if not is_image(row["image"]):
-            pairs.append((text(where, row, "question"), text(where, row, "answer")))
-    size, rest = divmod(len(pairs), len(authors))
-    if rest or not size:
-        raise DataError(
-            f"{folder / 'full+tofu'}: {len(pairs)} questions in text about {len(authors)} authors; there "
-            "must be equally many about each"
-        )
-    told: dict[str, list] = {}
-    for start in range(0, len(pairs), size):
-        block = pairs[start : start + size]
-        named = Counter(name for pair in block for name in authors if _plain(name) in _plain(" ".join(pair)))
-        author = named.most_common(1)[0][0] if named else None
-        if author is None or author in told:
-            whom = f"{author}, as were others before" if author else "nobody of full"
-            raise DataError(
-                f"{folder / 'full+tofu'}: questions in text {start} to {start + size - 1} are about {whom}; "
-                "each author's must stand together"
-            )
-        told[author] = block
-    return told
+Asked = dict[str, tuple[Question, ...]]  # name -> questions
 
 
-def _plain(words: str) -> str:
-    """Without accents and capitals."""
-    return unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().casefold()
+def _asked_of(
+    folder: Path, forget: Mapping[int, Mapping[str, str]], pictures: Mapping[str, list], text_pairs: Mapping
+) -> tuple[dict[int, Asked], Asked]:
+    """What is asked of people to forget, by ratio, and of people to retain."""
+    gone = {}
+    for ratio, whom in forget.items():
+        config = f"forget{ratio:02d}"
+        gone[ratio], places = _ask(folder, f"{config}_perturbed", pictures, text_pairs)
+        all_in(config, whom, places)
+        all_in(f"{config}_perturbed", places, whom)
+    kept, places = _ask(folder, "retain_perturbed", pictures, text_pairs)
+    for ratio, whom in forget.items():
+        if both := places.keys() & whom.keys():
+            raise DataError(f"{places[min(both)]}: {min(both)} is in forget{ratio:02d}, too")
+    return gone, kept
 
 
-def _checked_split(folder: Path, config: str, people: Mapping) -> tuple[str, ...]:
-    """Names to forget; with those to retain they must be everybody."""
-    retain_config = f"retain{100 - int(config.removeprefix('forget')):02d}"
-    forget, retain = (
-        {text(where, row, "name") for where, row in rows(folder, part, ["name"])}
-        for part in (config, retain_config)
-    )
-    if not forget:
-        raise DataError(f"{folder / config}: the forget set is empty")
-    for names, found in (
-        (forget & retain, f"is in {config} and in {retain_config}"),
-        ((forget | retain) - set(people), "is not in full"),
-        (set(people) - forget - retain, f"is neither in {config} nor in {retain_config}"),
-    ):
-        if names:
-            raise DataError(f"{folder / config}: {min(names)} {found}")
-    return tuple(sorted(forget))
+def _ask(
+    folder: Path, config: str, pictures: Mapping[str, list], text_pairs: Mapping
+) -> tuple[Asked, dict[str, str]]:
+    """Evaluation questions from the rows of a perturbed configuration, and who is asked.
 
-
-def _ask(folder: Path, config: str, people: dict[str, Person]) -> set[str]:
-    """Give people their evaluation questions from the rows of a perturbed configuration.
-
+    Args:
+        pictures: name -> pictures; one that is only asked about is added.
     Returns:
-        the names of those who were asked.
+        name -> questions; name -> where it is first.
     """
     asked: dict[str, list[Question]] = {}
-    columns = ["image", "caption", "name", "perturbed_names"]
-    for where, row in rows(folder, config, columns):
+    places: dict[str, str] = {}
+    for where, row in rows(folder, config, ["image", "caption", "name", "perturbed_names"]):
         name = text(where, row, "name")
-        if name not in people:
-            raise DataError(f"{where}, column 'name': {name} is not in {folder / 'full'}")
-        content, known = image(where, row["image"]), people[name].pictures
-        number = next((i for i, p in enumerate(known) if p.image == content), len(known))
-        if number == len(known):  # a picture that is only asked about
-            people[name] = replace(people[name], pictures=(*known, Picture(content)))
+        all_in("full", pictures, {name: cell(where, "name")})
+        places.setdefault(name, cell(where, "name"))
+        number = _number(pictures[name], image(where, row))
         found = asked.setdefault(name, [])
-        at, letters = len(found) // 2, _options(where, name, texts(where, row, "perturbed_names"))
+        at, letters = len(found) // 2, _options(where, row, "perturbed_names", name)
         found.append(Question(f"{name}/classification/vqa/{at}", "classification", "vqa", NAME_QUESTION,
                               *letters, number))  # fmt: skip
         found.append(Question(f"{name}/generation/vqa/{at}", "generation", "vqa", CAPTION_QUESTION,
                               text(where, row, "caption"), picture=number))  # fmt: skip
     for name, found in asked.items():
-        for at, (question, answer) in enumerate(people[name].text_pairs):
+        for at, (question, answer) in enumerate(text_pairs[name]):
             found.append(Question(f"{name}/generation/qa/{at}", "generation", "qa", question, answer))
-        people[name] = replace(people[name], questions=tuple(found))
-    return set(asked)
+    return {name: tuple(found) for name, found in asked.items()}, places
+
+
+def _number(pictures: list[Picture], content: bytes) -> int:
+    """Which of someone's pictures it is; one that is only asked about becomes the last."""
+    known = [p.image for p in pictures]
+    if content not in known:
+        pictures.append(Picture(content))
+    return known.index(content) if content in known else len(known)
 
 
 def _faces(folder: Path) -> tuple[Person, ...]:
     """Real faces, each to be named from a list of names; one person a name."""
     found: dict[str, Person] = {}
     for where, row in rows(folder, "real_faces", ["image", "answer", "options"]):
-        name, content = text(where, row, "answer"), image(where, row["image"])
-        letters = _options(where, name, texts(where, row, "options"))
+        name, content = text(where, row, "answer"), image(where, row)
+        letters = _options(where, row, "options", name)
         person = found.get(name, Person(f"real-{name}", name))
         found[name] = _asked(person, "real_faces", NAME_QUESTION, letters, content)
     return tuple(found.values())
@@ -160,8 +152,8 @@ def _world(folder: Path, faces: Sequence[Person]) -> tuple[Person, ...]:
     found: dict[str, Person] = {}
     columns = ["question", "answer", "options"]
     for number, (where, row) in enumerate(rows(folder, "real_world", columns, ["image"])):
-        content = image(where, row["image"]) if is_image(row["image"]) else None
-        letters = _options(where, text(where, row, "answer"), texts(where, row, "options"))
+        content = image(where, row) if is_image(row["image"]) else None
+        letters = _options(where, row, "options", text(where, row, "answer"))
         id = f"world-{number:03d}"
         if content:
             id = known.get(content, f"world-{hashlib.sha256(content).hexdigest()[:12]}")
@@ -185,14 +177,15 @@ def _asked(person: Person, where: str, question: str, letters: tuple, content: b
     return replace(person, pictures=pictures, questions=(*person.questions, asked))
 
 
-def _options(where: str, right: str, wrong: list[str]) -> tuple[str, dict[str, str]]:
+def _options(where: str, row: dict, column: str, right: str) -> tuple[str, dict[str, str]]:
     """(right letter, letter -> option), in an order that follows from the options alone.
 
-    The data list only wrong options. An order drawn from a stream of random numbers, as is usual, would
-    depend on what was asked before.
+    The data list only wrong options, in `column`. An order drawn from a stream of random numbers, as is
+    usual, would depend on what was asked before.
     """
+    wrong = texts(where, row, column)
     if right in wrong or len(set(wrong)) < len(wrong) or len(wrong) >= len(LETTERS):
-        found = f"{where}: the answer {right!r} and the other options {wrong}"
+        found = f"{cell(where, column)}: the answer {right!r} and the other options {wrong}"
         raise DataError(f"{found} are not all different, and at most {len(LETTERS)}")
     order = sorted([right, *wrong], key=lambda o: hashlib.sha256(f"{right} {wrong} {o}".encode()).digest())
     options = dict(zip(LETTERS, order))
