@@ -53,7 +53,8 @@ def reference(config: dict) -> str | None:
 def load_start(config: dict) -> Loaded:
     """The model that a run starts from."""
     name = checkpoint(*(config[k] for k in ("model", "benchmark", "method", "forget_ratio")))
-    return load(name, **_precision(config.get("precision")))
+    given = {name: config.get(name) for name in ("revision", "max_pixels")}
+    return load(name, **given, **_precision(config.get("precision")))
 
 
 def _precision(wanted: dict | None) -> dict:

@@ -140,12 +140,14 @@ def run_of(point: Point) -> Run | None:
 def _today(start: str) -> tuple[str, str]:
     """Hashes of the data and the weights that a run with such a start (JSON) would have now."""
     config = json.loads(start)
-    return load_benchmark(config["benchmark"]).hash, weights_hash(load_start(config).model.state_dict())
+    data = load_benchmark(config["benchmark"], config["data_revision"])
+    return data.hash, weights_hash(load_start(config).model.state_dict())
 
 
 def up_to_date(run: Run) -> bool:
     """Whether the run's data and weights are those that are there now."""
-    start = {k: run.config.get(k) for k in ("model", "benchmark", "method", "forget_ratio", "precision")}
+    task = ("model", "revision", "benchmark", "data_revision", "method", "forget_ratio", "precision")
+    start = {name: run.config.get(name) for name in task}
     return _today(json.dumps(start)) == (run.config["data"], run.config["weights"])
 
 
