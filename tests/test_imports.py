@@ -14,8 +14,8 @@ ORDER = """
     testbed.cache prompts benchmark parquet mllmu clear data images packs losses qwen families models
     adapters loading training pruning masking metrics evaluate tasks
     methods.common methods.ga methods.ga_diff methods.kl_min methods.npo methods.manu methods.mmunlearner
-    methods.vkd methods paper paper.audit presets plan starts vanilla unlearn deltas run runs experiments grid
-    points child pool cluster slurm sweep selection compare claims curves tables plots
+    methods.vkd methods memory published paper paper.audit presets plan starts vanilla unlearn deltas run runs
+    experiments grid points child pool cluster slurm sweep selection compare claims curves tables plots
     testbed.architectures testbed.train testbed.build testbed.__main__
 """.split()
 

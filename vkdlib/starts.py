@@ -5,7 +5,7 @@ import torch
 from vkdlib.loading import load
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded
-from vkdlib.plan import published
+from vkdlib.published import published
 
 REFERENCES = {  # models that are evaluated as they are -> which pictures they are asked with
     "base": "shown",
