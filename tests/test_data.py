@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vkdlib.data import DataError, load_benchmark
+from vkdlib.data import READ, DataError, load_benchmark
 
 PART = "train-00000-of-00001.parquet"
 SHARDS = [f"test-{number:05d}-of-00002.parquet" for number in range(2)]
@@ -340,6 +340,34 @@ def test_unknown_sources_and_ratios(folder):
         load_benchmark("testbed/nothing")
     with pytest.raises(ValueError, match="forget_ratio is 7; .* has 10 \\(per cent\\)"):
         load_benchmark(str(folder)).split(7)
+
+
+def test_only_what_is_read_is_downloaded(folder, tmp_path_factory, monkeypatch):
+    """Of the published files, as filtered by the Hub's own client."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    there = tmp_path_factory.mktemp("download")
+
+    def download(source, *, repo_type, revision, allow_patterns):
+        assert (source, repo_type, revision) == ("some/data", "dataset", "abc")
+        files = [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()]
+        for name in filter_repo_objects(files, allow_patterns=allow_patterns):
+            (there / name).parent.mkdir(exist_ok=True)
+            shutil.copy(folder / name, there / name)
+        return str(there)
+
+    (folder / "README.md").write_text("x")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert load_benchmark("some/data", "abc").hash == load_benchmark(str(folder)).hash
+    read = {"Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget_10", "retain_90"}
+    assert {f.name for f in there.iterdir()} == read
+    tofu, shown = [f"forget{n}" for n in ("01", "05", "10")], [f"retain{n}" for n in (99, 95, 90)]
+    needed = ["full", "full+tofu", *tofu, *shown, *(f"{n}_perturbed" for n in (*tofu, "retain"))]
+    needed += ["real_faces", "real_world"]
+    clear = [*needed, "default", *(f"{n}+tofu" for n in (*tofu, *shown))]
+    files = [f"{config}/train-00000-of-00001.parquet" for config in clear]
+    assert len(files) == 21
+    assert list(filter_repo_objects(files, allow_patterns=READ)) == files[: len(needed)]
 
 
 def test_selection_people_are_never_reported(benchmark):

@@ -94,6 +94,32 @@ def test_references_that_make_no_sense_are_refused():
         experiments.run("x", forget_ratio=7)
 
 
+def test_settings_at_their_default_are_no_part_of_a_run(tmp_path, monkeypatch):
+    """Else runs that were finished before there were such settings would not be found again."""
+
+    def answer(*_, **options):
+        given.append(options["max_new_tokens"])
+        raise InterruptedError
+
+    given, always = [], {"model", "benchmark", "forget_ratio", "method", "settings", "training", "qa_image",
+                         "seed", "select", "draw", "kinds", "protocol", "data", "weights"}  # fmt: skip
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(experiments, "evaluate", answer)
+    configs = []
+    opened = experiments.open_run
+    monkeypatch.setattr(
+        experiments, "open_run", lambda e, config: configs.append(config) or opened(e, config)
+    )
+    nothing = {"revision": None, "data_revision": None, "max_pixels": None, "max_new_tokens": 50}
+    for more in ({}, nothing, {"max_new_tokens": 7}):
+        with pytest.raises(InterruptedError):
+            experiments.run("x", method="vanilla", **more)
+    assert [set(c) - always for c in configs] == [set(), set(), {"max_new_tokens"}] and always <= set(
+        configs[0]
+    )
+    assert given == [50, 50, 7] and configs[2]["max_new_tokens"] == 7
+
+
 @pytest.mark.parametrize("work, field", [("unlearn", "micro_batch"), ("evaluate", "evaluation_batch")])
 def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, field):
     def exhaust(*args, **kwargs):

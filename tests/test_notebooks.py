@@ -84,11 +84,19 @@ def test_sweeps_name_parameters_that_exist():
         grid.check(paths.root() / "notebooks" / wanted["notebook"], grid.points(wanted))
 
 
-def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "more, expected",
+    [  # teacher's features of 31 steps with 2 pictures for each process
+        ({"processes": 2}, ("121,704,448", "memory", "0.293", "MMUnlearner's README")),
+        ({"method": "vanilla", "revision": "abc"}, ("to evaluate: ", "pictures shown", "revision abc")),
+    ],
+)
+def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch, more, expected):
     import papermill
 
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
     wanted = {"dry_run": True, "preset": "paper-llava-1.5-7b", "benchmark": "MLLMMU/MLLMU-Bench"}
+    wanted |= more
     done = papermill.execute_notebook(
         paths.root() / "notebooks" / "04_run_unlearn.ipynb",
         tmp_path / "plan.ipynb",
@@ -98,6 +106,6 @@ def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch):
         cwd=str(paths.root() / "notebooks"),
     )
     printed = "".join(o.text for c in code(done) for o in c.outputs if o.output_type == "stream")
-    for words in ("llava-hf/llava-1.5-7b-hf", "121,704,448", "memory", "download", "MMUnlearner's README"):
+    for words in ("llava-hf/llava-1.5-7b-hf", "download", "evaluation", *expected):
         assert words in printed, words
     assert "\nrun " not in printed and not (tmp_path / "runs").exists()

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from vkdlib import experiments, parallel, runs
 from vkdlib.methods import make_method
+from vkdlib.run import read_json
 from vkdlib.unlearn import unlearn
 
 PROGRAM = """
@@ -80,6 +81,7 @@ def test_two_processes_do_the_same(loaded, tasks, tmp_path, monkeypatch):
     (two,) = runs.finished("together")
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "one"))
     one = experiments.run("together", **POINT)
+    assert [read_json(run.folder / "env.json")["processes"] for run in (one, two)] == ["1", "2"]
     assert one.hash == two.hash and len(one.history) == len(two.history) == 1
     assert one.history.to_numpy() == pytest.approx(two.history.to_numpy(), abs=1e-5)
     a, b = one.predictions, two.predictions

@@ -1,14 +1,21 @@
 """The papers' real architectures, without weights: parameters by part, paths, live layers, plans."""
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
-from vkdlib import plan, presets
+from vkdlib import memory, plan, presets
+from vkdlib.benchmark import KINDS
+from vkdlib.evaluate import evaluate
 from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
+from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import VKD, make_method
 from vkdlib.models import Loaded, live_blocks, visual_parameters
-from vkdlib.packs import make_pack
+from vkdlib.packs import Pack, make_pack
+from vkdlib.published import without_weights
+from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import QWEN_TEMPLATE
 from vkdlib.testbed.build import make_processor
 
@@ -32,14 +39,14 @@ REAL = {
 
 @pytest.fixture(scope="module", params=REAL)
 def real(request) -> Loaded:
-    return plan.without_weights(request.param)
+    return without_weights(request.param)
 
 
 def test_parameters_by_part(real):
     billions, _, _, _ = REAL[real.name]
     everything = sum(p.numel() for p in real.model.parameters())
     assert round(everything / 1e9, 2) == billions
-    count = plan.parts(real)
+    count = memory.parts(real)
     assert sum(count.values()) == everything
     clip = 303507456  # CLIP ViT-L/14-336's vision tower
     assert count["tower"] == clip if "llava" in real.name else 6.3e8 < count["tower"] < 6.4e8
@@ -98,26 +105,72 @@ def real_processor(real: Loaded):
 def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", method=None, **changes):
     known = presets.preset(name, "training") | presets.preset(name, "machine") | presets.preset(name, "model")
     wanted = ("epochs", "batch_size", "retain_batch", "micro_batch", "checkpointing", "dtype", "quantise")
-    options = {k: known[k] for k in wanted} | changes
+    options = {k: known[k] for k in (*wanted, "max_pixels")} | changes
     found = plan.plan(known["model"], benchmark, 5, method or VKD(), **options)
     return found.set_index(["part", "item"]).value
 
 
-@pytest.mark.parametrize("name", [n for n in presets.PRESETS if n.startswith("paper-")])
-def test_plans_at_paper_scale(name):
+PAPER = [n for n in presets.PRESETS if n.startswith("paper-")]
+COUNTS = {"MLLMMU/MLLMU-Bench": (25, 475), "therem/CLEAR": (188, 3580)}  # pictures
+
+
+@pytest.mark.parametrize("benchmark", COUNTS)
+@pytest.mark.parametrize("name", PAPER)
+def test_plans_at_paper_scale(name, benchmark):
     """Nothing is downloaded; what the plan says follows from the preset and the published counts."""
-    found = make_plan(name)
-    assert found["training", "steps"] == round(5 * 25 / 4)
+    found = make_plan(name, benchmark)
+    forget, retain = COUNTS[benchmark]
+    steps = round(5 * forget / 4)
+    assert found["training", "steps"] == steps and 4 * steps < retain
+    image = found["training", "tokens of an image of 1024 x 1024 pixels, assumed"]
+    assert image == 576  # Qwen's by max_pixels
+    width = {"7b": 4096, "13b": 5120}.get(
+        name.removeprefix("paper-llava-1.5-"), 3584 if "7b" in name else 2048
+    )
+    features = found["memory", "teacher's features, beside the device"]
+    assert features == pytest.approx(4 * steps * 576 * width * 2 / 1e9, abs=1e-3)
+    passes = found["preparation"]
+    for what, pictures in {
+        "importance, Eq. 6": forget + retain,
+        "the teacher's features, Eq. 4": 4 * steps,
+    }.items():
+        assert passes[f"{what}: pictures"] == pictures and passes[f"{what}: tokens"] == pictures * 576
+    assert passes["Fisher information, Eq. 9: pictures"] == forget + retain
+    assert passes["Fisher information, Eq. 9: tokens"] > (forget + retain) * 600
     trained = found["training", "trained"]
     assert found["memory", "AdamW's moments, fp32"] == pytest.approx(8 * trained / 1e9, abs=1e-3)
     whole = found["model"].sum()
     assert found["download"].iloc[0] == pytest.approx(2 * whole / 1e9, abs=0.06)
     assert 6 < found["memory", "together"] < 24  # GB: one card
-    more = make_plan(name, checkpointing=False)
+    more = make_plan(name, benchmark, checkpointing=False)
     assert more["memory", "activations"] > 3 * found["memory", "activations"]
-    assert make_plan(name, quantise=None)["memory", "language model"] > 3 * found["memory", "language model"]
-    shared = make_plan(name, micro_batch=None, processes=4)["memory", "activations"]
-    assert shared < make_plan(name, micro_batch=None)["memory", "activations"]
+    assert (
+        make_plan(name, benchmark, quantise=None)["memory", "language model"]
+        > 3 * found["memory", "language model"]
+    )
+    shared = make_plan(name, benchmark, micro_batch=None, processes=4)["memory", "activations"]
+    assert shared < make_plan(name, benchmark, micro_batch=None)["memory", "activations"]
+    free = make_plan(name, benchmark, max_pixels=None)
+    grown = free["memory", "activations"] > 1.5 * found["memory", "activations"]
+    assert grown == ("qwen" in name) and free["memory", "together"] < 24
+
+
+def test_what_is_known_of_downloads():
+    found = make_plan("paper-llava-1.5-7b", revision="abc", data_revision="def")["download"]
+    assert list(found.index) == [
+        "llava-hf/llava-1.5-7b-hf, revision abc",
+        "MLLMMU/MLLMU-Bench, forget_15",
+        "MLLMMU/MLLMU-Bench, retain_95",
+        "MLLMMU/MLLMU-Bench, the rest, revision def",
+    ]
+    assert found.iloc[1:3].tolist() == [0.0349, 0.226] and found.isna().tolist() == [False] * 3 + [True]
+    found = make_plan("paper-llava-1.5-7b", "therem/CLEAR")["download"]
+    assert found.index[-1] == "therem/CLEAR, the rest, newest revision: name one" and len(found) == 2
+
+
+def test_float16_is_no_plan():
+    with pytest.raises(ValueError, match="dtype is float16"):
+        make_plan("paper-llava-1.5-7b", dtype="float16")
 
 
 def test_plans_of_baselines():
@@ -147,7 +200,9 @@ def test_every_value_of_a_preset_has_a_source():
     for name in presets.PRESETS:
         table = presets.sources(name)
         assert table.source.str.len().min() > 3
-        assert set(table.part) == {"model", "method", "baselines", "training", "evaluation", "machine"}
+        assert set(table.part) == {
+            *("model", "data", "method", "baselines", "training", "evaluation", "machine")
+        }
 
 
 def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
@@ -163,9 +218,81 @@ def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
 
 def test_memory_of_weights_is_exact(loaded):
     """What the plan says of a model in memory, against its tensors."""
-    count = plan.parts(loaded)
+    count = memory.parts(loaded)
     assert sum(count.values()) == sum(p.numel() for p in loaded.model.parameters())
-    used = plan.memory(loaded, count, 10, 1, 100, 16, False, "float32", None)
+    used = memory.memory(loaded, count, 10, 1, 100, 16, False, "float32", None)
     weights = ("visual weights, fp32", "language model", "embeddings, norms, head")
     exact = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     assert sum(used[w] for w in weights) == exact
+
+
+METHODS = [
+    *(("VKD", {"fisher": kind, "target": target}) for kind in FISHERS for target in ("projector", "both")),
+    ("VKD", {"order": "parallel"}),
+    *(("VKD", {off: False}) for off in ("prune", "mask", "beta")),
+    ("VKD", {"mask_scope": "update"}),
+    ("VKD", {"mask_scope": "update", "prune": False}),
+    ("VKD", {"trained": "all"}),
+    ("KL_Min", {"trained": "visual"}),
+    ("GA_Diff", {}),
+    ("NPO", {"reference": "vanilla"}),
+    ("MMUnlearner", {"trained": "lora"}),
+    ("MANU", {}),
+]
+
+
+@pytest.mark.parametrize("name, settings", METHODS)
+def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, settings):
+    """Pictures that pass the vision tower before the first step, and bytes of what is then kept."""
+    method, shown = make_method(name, **settings), []
+    scope = method.scope(loaded)
+    embedded = loaded.family.tower(loaded.model)
+    embedded.register_forward_pre_hook(
+        lambda _, args, kwargs: shown.append(len((*args, *kwargs.values())[0])), with_kwargs=True
+    )
+    of = {f"{n} pictures": len(getattr(tasks, f"{n}_vqa")) for n in ("forget", "retain")}
+    of |= {f"{n} questions": 4 * of[f"{n} pictures"] for n in ("forget", "retain")}
+    expected = plan.preparation(loaded, method, of, of["retain pictures"], 16, 100.0)
+    bytes_kept = memory.copies(loaded, method)
+    prepared = method.prepare(loaded, tasks, 3)
+    assert sum(pictures for pictures, _ in expected.values()) == sum(shown)
+    held = Hold(scope, prepared.held).entries
+    masks = [*(prepared.mask or {}).values(), *(where for _, where, _ in held)]
+    copied = [value for _, _, value in held]
+    copied += [] if name in ("VKD", "NPO") else prepared.teacher.values()
+    assert bytes_kept["masks"] == sum(m.numel() for m in masks)
+    assert bytes_kept["copies of weights, fp32"] == sum(4 * value.numel() for value in copied)
+
+
+@pytest.mark.parametrize("epochs", [0.5, 4, 12.5, 13, 50])
+def test_the_teacher_is_asked_about_pictures_that_are_drawn(epochs):
+    """Against the batches themselves: 10 pictures to forget, 190 to retain, 5 and 15 in a step."""
+    packs = {
+        n: tuple(Pack((), (), {}, f"{n}{i}") for i in range(size)) for n, size in (("f", 10), ("r", 190))
+    }
+    tasks = Tasks(packs["f"], packs["r"], (), ())
+    steps = round(epochs * 10 / 5)
+    drawn = {p.key for step in range(steps) for p in tasks.batch(step, 5, 0, 15).retain_vqa}
+    found = plan.plan(
+        "testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), epochs=epochs, batch_size=5, retain_batch=15
+    )
+    assert found.set_index("item").value["the teacher's features, Eq. 4: pictures"] == len(drawn)
+
+
+@pytest.mark.parametrize("kinds", [KINDS, ["classification"]])
+def test_the_questions_are_those_asked(untrained, benchmark, kinds):
+    split = benchmark.split(5)
+    few = replace(split, forget=split.forget[:2], retain=split.retain[:2], real=split.real[:1])
+    rows = evaluate(untrained, few, kinds=kinds, max_new_tokens=1)
+    asked = {name: n for name, n in plan.questions(few, kinds).items() if n}
+    assert asked == rows.groupby("set").size().to_dict()
+
+
+def test_what_a_reference_takes():
+    found = plan.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, kinds=["classification"])
+    assert set(found.part) == {"evaluation"} and found.set_index("item").value["forget"] == 10 * 2 * 5
+    chosen = plan.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, select=True)
+    assert set(chosen["item"]) and chosen.value.sum() != found.value.sum()
+    far = plan.evaluation("llava-hf/llava-1.5-7b-hf", "therem/CLEAR", 5)
+    assert far.part.tolist() == ["evaluation", "download", "download"]
+    assert far.value.isna().tolist() == [True, False, True]

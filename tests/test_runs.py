@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from conftest import full_disk
 
 from vkdlib import deltas, runs
 from vkdlib.models import weights_hash
-from vkdlib.run import RECORD
+from vkdlib.run import RECORD, read_json
 
 CONFIG = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": 0}
 
@@ -41,6 +42,14 @@ def test_round_trip(tmp_path):
     assert list(run.records().columns) == RECORD
     assert (record.value, record.n, record.run, record.beta) == (50.0, 2, run.hash, 0.3)
     assert [r.hash for r in runs.finished("test", tmp_path)] == [run.hash]
+
+
+def test_the_environment_is_no_part_of_the_identity(tmp_path):
+    run = finished(tmp_path)
+    environment = read_json(run.folder / "env.json")
+    assert environment["processes"] == "1" and "processes" not in run.config
+    for package in ("torch", "accelerate", "peft", "bitsandbytes"):
+        assert environment[package] == version(package)
 
 
 def test_identity_is_the_configuration(tmp_path):

@@ -126,7 +126,7 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     assert other.executed != point.executed and sweep.run_of(other) is None
     for name in ("_data", "_weights"):
         with monkeypatch.context() as changed:
-            changed.setattr(done, name, lambda of: "other")
+            changed.setattr(done, name, lambda *of: "other")
             assert sweep.run_of(point) is None  # the data or the weights are not those of the run
         assert sweep.run_of(point)
 

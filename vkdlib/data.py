@@ -9,6 +9,15 @@ from vkdlib.parquet import DataError
 
 READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only one of them has
 EMBEDDED = ("mllmu", "clear")
+# Of a dataset on the Hub, what the readers read: not CLEAR's `default` (again `full`) nor its +tofu of forget
+# and retain sets (parts of `full+tofu`).
+READ = [
+    f"{config}/*.parquet"
+    for config in (
+        *("Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget*[0-9]", "retain*[0-9]"),
+        *("full", "full+tofu", "forget*[0-9]_perturbed", "retain_perturbed", "real_faces", "real_world"),
+    )
+]
 
 
 def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -> Benchmark:
@@ -19,13 +28,19 @@ def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -
             `<configuration>/*.parquet`, or a dataset id of the Hugging Face Hub.
         revision: commit of the Hub's dataset; None takes the newest.
     Raises:
-        DataError: naming file, column and row, if the data are not as published.
+        DataError: naming file, column and row, if the data are not as published; a revision of what is not
+            on the Hub.
     """
     return _read(_folder(source, revision), source)
 
 
 def _folder(source: str, revision: str | None) -> Path:
-    if source in (f"testbed/{name}" for name in EMBEDDED):
+    embedded = source in (f"testbed/{name}" for name in EMBEDDED)
+    if revision and (embedded or Path(source).is_dir()):
+        raise DataError(
+            f"data_revision is {revision!r}, a commit on the Hub; {source} is not from there: leave it out"
+        )
+    if embedded:
         from vkdlib.testbed.cache import benchmark_folder
 
         return benchmark_folder(source.removeprefix("testbed/"))
@@ -36,7 +51,7 @@ def _folder(source: str, revision: str | None) -> Path:
         raise DataError(f"{source}: no such folder, and neither a Hub id nor one of {known}")
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns="*.parquet"))
+    return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=READ))
 
 
 def _read(folder: Path, source: str) -> Benchmark:

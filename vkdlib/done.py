@@ -33,11 +33,11 @@ def up_to_date(run: Run) -> bool:
 
     Weights are looked at of embedded models, which are made anew now and then; others are too large.
     """
-    if _data(run.config["benchmark"]) != run.config["data"]:
+    if _data(run.config["benchmark"], run.config.get("data_revision")) != run.config["data"]:
         return False
     if not run.config["model"].startswith("testbed/"):
         return True
-    fields = ("model", "benchmark", "method", "forget_ratio", "precision", "retain_only")
+    fields = ("model", "benchmark", "method", "forget_ratio", "precision", "max_pixels", "retain_only")
     start = {k: run.config.get(k) for k in fields}
     compared = reference(run.config)
     same = not compared or _files(compared) == run.config["reference"]
@@ -45,8 +45,8 @@ def up_to_date(run: Run) -> bool:
 
 
 @functools.cache
-def _data(benchmark: str) -> str:
-    return load_benchmark(benchmark).hash
+def _data(benchmark: str, revision: str | None) -> str:
+    return load_benchmark(benchmark, revision).hash
 
 
 @functools.cache

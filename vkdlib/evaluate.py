@@ -14,6 +14,7 @@ from vkdlib.models import Loaded, segment_logprobs
 from vkdlib.packs import batches, make_pack, prompt
 from vkdlib.progress import bar
 
+MAX_NEW_TOKENS = 50  # as in MLLMU-Bench's and MMUnlearner's code
 PROTOCOLS = ("likelihood", "generate")
 PICTURES = {"shown": lambda image: image, "blank": blank, "hidden": lambda image: None}
 COLUMNS = [
@@ -30,7 +31,7 @@ def evaluate(
     protocol: str = "likelihood",
     pictures: str = "shown",
     batch_size: int = 16,
-    max_new_tokens: int = 50,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> pd.DataFrame:
     """Answer the questions of the reported sets: forget, retain, test (other pictures), real,
     world.
@@ -129,7 +130,10 @@ def _instruction(q: Question) -> str:
 
 @torch.inference_mode()
 def generate(
-    loaded: Loaded, questions: Sequence[str], images: Sequence[bytes] | None = None, max_new_tokens: int = 50
+    loaded: Loaded,
+    questions: Sequence[str],
+    images: Sequence[bytes] | None = None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> list[str]:
     """Greedy answers to a batch of questions, each with its picture (a PNG or JPEG file), or all without."""
     processor = loaded.processor

@@ -18,11 +18,11 @@ from vkdlib import parallel, paths
 from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
 from vkdlib.deltas import apply_delta, changed_weights
-from vkdlib.evaluate import evaluate
+from vkdlib.evaluate import MAX_NEW_TOKENS, evaluate
 from vkdlib.gate import look
 from vkdlib.loading import files_hash
 from vkdlib.methods import make_method
-from vkdlib.models import Loaded, weights_hash
+from vkdlib.models import Loaded, must_train_in, weights_hash
 from vkdlib.run import Run
 from vkdlib.runs import open_run
 from vkdlib.starts import REFERENCES, load_start, needs_retain_only, reference
@@ -43,10 +43,14 @@ def run(
     seed: int = 0,
     select: bool = False,
     draw: int = 0,
+    revision: str | None = None,
+    data_revision: str | None = None,
     precision: dict | None = None,
+    max_pixels: int | None = None,
     retain_only: str | None = None,
     kinds: Sequence[str] = KINDS,
     protocol: str = "likelihood",
+    max_new_tokens: int = MAX_NEW_TOKENS,
     micro_batch: int | None = None,
     checkpointing: bool = False,
     evaluation_batch: int = 64,
@@ -60,7 +64,10 @@ def run(
         training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
         select: pose the task on selection people, to choose settings, instead of the reported ones.
         draw: which of the selection people to forget, see `Split.for_selection`.
+        revision, data_revision: commits of model and benchmark on the Hub; None takes the newest.
         precision: how the model is loaded, {"dtype": "bfloat16", "quantise": "nf4"}; None: in full.
+        max_pixels: of a picture, see `loading.load`.
+        max_new_tokens: of an answer in words, see `evaluate.evaluate`.
         retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
             what the gate compares with. None: the embedded one. A part of what makes a run that needs it.
         micro_batch, checkpointing, evaluation_batch: what fits the machine (see `unlearn`, `evaluate`); no
@@ -85,8 +92,15 @@ def run(
         "protocol": protocol,
     }
     full = {"dtype": "float32", "quantise": None}
-    if full | (precision or {}) != full:
+    wanted = full | (precision or {})
+    if method not in REFERENCES:
+        must_train_in(wanted["dtype"])
+    if wanted != full:
         config["precision"] = precision
+    given = {"revision": revision, "data_revision": data_revision, "max_pixels": max_pixels}
+    config |= {name: value for name, value in given.items() if value is not None}
+    if max_new_tokens != MAX_NEW_TOKENS:
+        config["max_new_tokens"] = max_new_tokens
     if retain_only and needs_retain_only(config):
         config["retain_only"] = retain_only
     if gate and method not in REFERENCES and not model.startswith("testbed/"):
@@ -102,7 +116,7 @@ def run(
 def _start(config: dict) -> tuple[Loaded, Split]:
     """Model and task of a run; the hashes of data and models are added to its configuration."""
     loaded = load_start(config)
-    data = load_benchmark(config["benchmark"])
+    data = load_benchmark(config["benchmark"], config.get("data_revision"))
     config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
     if compared := reference(config):
         config["reference"] = files_hash(compared)
@@ -157,6 +171,7 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fi
             protocol=c["protocol"],
             pictures=REFERENCES.get(c["method"], "shown"),
             batch_size=evaluation_batch,
+            max_new_tokens=c.get("max_new_tokens", MAX_NEW_TOKENS),
         )
     if parallel.processes()[0] == 0:
         run.finish(predictions, history, report, delta, c["weights"])

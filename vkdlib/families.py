@@ -5,6 +5,7 @@ between versions of transformers and between memory and disk. Another family tak
 FAMILIES and one more line in TYPES of tests/test_families.py.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +23,9 @@ class Family:
         live: (model, number of blocks) -> how many of them are read; the rest are dead.
         rows: (inputs of each image, all rows) -> how many rows of the tower's hidden states, images
             stacked, belong to each image.
-        processor: folder or Hub id -> processor that needs no torchvision.
-        tokens: (configuration, width, height in pixels) -> how many tokens an image becomes.
+        processor: (folder or Hub id, max_pixels, options of from_pretrained) -> processor that needs no
+            torchvision, and makes larger pictures as small as `max_pixels` (None: as it stands there).
+        tokens: (configuration, width, height in pixels, max_pixels) -> how many tokens an image becomes.
     """
 
     model_type: str
@@ -34,7 +36,7 @@ class Family:
     live: Callable[[nn.Module, int], int]
     rows: Callable[[list[dict[str, Tensor]], int], list[int]]
     processor: Callable[..., object]
-    tokens: Callable[[object, int, int], int]
+    tokens: Callable[[object, int, int, int | None], int]
 
 
 def _llava_live(model: nn.Module, blocks: int) -> int:
@@ -57,35 +59,46 @@ def _rows_by_grid(images: list[dict[str, Tensor]], rows: int) -> list[int]:
     return [int(image["image_grid_thw"].prod()) for image in images]
 
 
-def _auto_processor(folder: str, **options):
+def _auto_processor(folder: str, max_pixels: int | None = None, **options):
     from transformers import AutoProcessor
 
+    if max_pixels is not None:
+        raise ValueError(
+            f"max_pixels is {max_pixels}; {folder} makes every picture the same size: leave it out"
+        )
     return AutoProcessor.from_pretrained(folder, backend="pil", **options)
 
 
-def _qwen_processor(folder: str, **options):
+def _qwen_processor(folder: str, max_pixels: int | None = None, **options):
     from transformers import AutoImageProcessor, AutoTokenizer
 
     from vkdlib.qwen import QwenImageProcessor
 
     settings, _ = QwenImageProcessor.get_processor_dict(folder, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    return QwenImageProcessor(
-        AutoImageProcessor.from_pretrained(folder, backend="pil", **options),
-        tokenizer,
-        settings.get("chat_template") or tokenizer.chat_template,
-    )
+    limit = {} if max_pixels is None else {"max_pixels": max_pixels}
+    images = AutoImageProcessor.from_pretrained(folder, backend="pil", **limit, **options)
+    smallest = images.size["shortest_edge"]  # a number of pixels, whatever it is called
+    if max_pixels is not None and max_pixels < smallest:
+        raise ValueError(
+            f"max_pixels is {max_pixels}; {folder} makes no picture smaller than {smallest} pixels: raise it"
+        )
+    return QwenImageProcessor(images, tokenizer, settings.get("chat_template") or tokenizer.chat_template)
 
 
-def _llava_tokens(config, width: int, height: int) -> int:
+def _llava_tokens(config, width: int, height: int, max_pixels: int | None = None) -> int:
     """Every image is resized and cut to the same square."""
     return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
 
 
-def _qwen_tokens(config, width: int, height: int) -> int:
-    """Sides are rounded to whole tokens; limits on very small and large images are left out."""
+def _qwen_tokens(config, width: int, height: int, max_pixels: int | None = None) -> int:
+    """Sides are rounded to whole tokens; limits that stand in the processor's own files are left out."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
     side = config.vision_config.patch_size * config.vision_config.spatial_merge_size
-    return max(1, round(width / side)) * max(1, round(height / side))
+    limits = {"min_pixels": 1, "max_pixels": max_pixels or math.inf}
+    height, width = smart_resize(height, width, side, **limits)
+    return (width // side) * (height // side)
 
 
 def _qwen(model_type: str) -> Family:

@@ -23,19 +23,23 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str | None = None,
     quantise: str | None = None,
+    max_pixels: int | None = None,
 ) -> Loaded:
     """Load a model in evaluation mode.
 
     Args:
         name: "testbed/llava/base", "testbed/llava-mllmu/vanilla" (or retain-only-5, …), a folder, or
             an id of the Hugging Face Hub.
-        revision: commit on the Hub.
+        revision: commit on the Hub; None takes the newest.
         dtype: of the language model, and of the computation in the visual module, whose weights stay in
             fp32.
         device: where to; None takes a GPU if there is one, "auto" spreads the model over all.
         quantise: "nf4" or "int8" (bitsandbytes): the language model's linear layers, and nothing else.
+        max_pixels: pictures with more pixels are made smaller; for families that take pictures of any size
+            (Qwen). None: the limit in the checkpoint's own files, which may be 16,000 tokens a picture.
     Raises:
-        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file.
+        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file, a revision
+            of what is not on the Hub.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -43,12 +47,13 @@ def load(
         raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     half = dtype != torch.float32  # then the fp32 weights are read beside the device
-    folder = model_folder(name)
+    folder = model_folder(name, revision)
     _check_shipped(name, folder)
     try:
         common = {"revision": revision, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(folder, **common)
         family = family_of(config)
+        processor = family.processor(folder, max_pixels, **common)
         model = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
@@ -57,7 +62,6 @@ def load(
             quantization_config=quantise and _quantisation(quantise, unquantised(config, family), dtype),
             **common,
         )
-        processor = family.processor(folder, **common)
     except OSError as error:
         raise FileNotFoundError(f"model {name}: {error}") from error
     except Exception as error:
@@ -144,8 +148,17 @@ def _mix(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
         module.forward = torch.autocast(kind, dtype)(module.forward)
 
 
-def model_folder(name: str) -> str:
-    """Path of an embedded model, or the name itself (a folder or a Hub id)."""
+def model_folder(name: str, revision: str | None = None) -> str:
+    """Path of an embedded model, or the name itself (a folder or a Hub id).
+
+    Raises:
+        FileNotFoundError: there is no such embedded model.
+        ValueError: a revision of what is not on the Hub.
+    """
+    if revision and (name.startswith("testbed/") or Path(name).is_dir()):
+        raise ValueError(
+            f"revision is {revision!r}, a commit on the Hub; the model {name} is not from there: leave it out"
+        )
     if not name.startswith("testbed/"):
         return name
     folder = paths.CHECKPOINTS / name.removeprefix("testbed/")

@@ -114,9 +114,23 @@ def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
     return sums
 
 
+def must_train_in(dtype: torch.dtype | str) -> None:
+    """Raise ValueError for float16, in which small gradients become 0: nothing here scales the loss."""
+    if str(dtype).removeprefix("torch.") == "float16":
+        raise ValueError(
+            "dtype is float16, which is for evaluation alone (small gradients would become 0): choose "
+            "bfloat16 or float32"
+        )
+
+
 @contextlib.contextmanager
 def trainable(loaded: Loaded, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
-    """Within: only `parameters` require grad, everything else is frozen. Restores what was before."""
+    """Within: only `parameters` require grad, everything else is frozen. Restores what was before.
+
+    Raises:
+        ValueError: the model is in a type that nothing can be trained in, see `must_train_in`.
+    """
+    must_train_in(loaded.dtype)
     before = {p: p.requires_grad for p in loaded.model.parameters()}
     chosen = set(parameters.values())
     for p in before:

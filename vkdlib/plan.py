@@ -1,85 +1,41 @@
 """What a run will take, before it starts and before anything is downloaded.
 
-The papers' checkpoints and data are known from `published.yaml`; a model is made without weights to count
-its parts. Memory is an estimate: weights, gradients and AdamW's moments are exact, activations are those
-that autograd must keep for a frozen language model.
+The papers' checkpoints and data are known from `published`; `memory` says how memory is estimated.
 """
 
-import functools
 import math
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
-import yaml
 
-from vkdlib import paths
+from vkdlib.benchmark import KINDS, Split
 from vkdlib.data import load_benchmark
-from vkdlib.families import Family, family_of
 from vkdlib.images import open_image
-from vkdlib.methods import VKD
-from vkdlib.models import Loaded
+from vkdlib.memory import copies, memory, parts
+from vkdlib.methods import MANU, NPO, VKD, MMUnlearner
+from vkdlib.models import Loaded, must_train_in
+from vkdlib.published import GB, downloads, far, published, without_weights
 
-GB = 1e9
-BITS = {"nf4": 4.13, "int8": 8.0}  # a weight with its share of scales
 QUESTION_TOKENS = 30  # a question with its answer and the chat template around it; an estimate
-IMAGE = (336, 336)  # pixels; assumed where the data are not at hand
+IMAGE = (1024, 1024)  # pixels; assumed where the data are not at hand: about that of MLLMU-Bench's portraits
+COLUMNS = ["part", "item", "value", "unit"]
 
 
-@functools.cache
-def published() -> dict:
-    """The papers' models and benchmarks."""
-    return yaml.safe_load((paths.PACKAGE / "published.yaml").read_text())
-
-
-def without_weights(name: str) -> Loaded:
-    """A model as it is, but on the meta device: parameters have shapes and no values.
-
-    Args:
-        name: one of the papers' checkpoints, or anything that `loading.load` takes.
-    """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    from vkdlib.loading import model_folder
-
-    if name in published()["models"]:
-        config = AutoConfig.for_model(**published()["models"][name])
-    else:
-        config = AutoConfig.from_pretrained(model_folder(name), trust_remote_code=False)
-    with torch.device("meta"):
-        return Loaded(AutoModelForImageTextToText.from_config(config), None, family_of(config), name)
-
-
-def parts(loaded: Loaded) -> dict[str, int]:
-    """Parameters of the vision tower, the projector, the language model's linear layers, and the rest."""
-    family, model = loaded.family, loaded.model
-    count = {"tower": _count(family.tower(model)), "projector": _count(family.projector(model))}
-    if _inside(family, model):  # Qwen's merger is a part of its tower
-        count["tower"] -= count["projector"]
-    linear = [m for m in family.language(model).modules() if isinstance(m, torch.nn.Linear)]
-    count["language linear"] = sum(_count(m) for m in linear)
-    count["embeddings, norms, head"] = _count(model) - sum(count.values())
-    return count
-
-
-def data(benchmark: str, forget_ratio: int) -> tuple[dict[str, int], list[tuple[int, int]]]:
+def data(benchmark: str, forget_ratio: int, split: Split | None) -> tuple[dict[str, int], list]:
     """What there is to train on: pictures and questions (of all pictures together) to forget and to retain,
     and the pictures' sizes.
 
-    A benchmark that would have to be downloaded is taken from what was published about it; the sizes are
-    not known then.
+    Args:
+        split: None takes what was published about the benchmark; the sizes are not known then.
     """
-    known = published()["benchmarks"].get(benchmark)
-    if known and not Path(benchmark).is_dir():
-        if forget_ratio not in known["forget"]:
-            ratios = ", ".join(map(str, known["forget"]))
-            raise ValueError(f"forget_ratio is {forget_ratio}; {benchmark} has {ratios}")
-        found, sizes = {name: known[name][forget_ratio] for name in ("forget", "retain")}, []
-    else:
-        split = load_benchmark(benchmark).split(forget_ratio)
+    if split:
         pictures = {n: [x for p in getattr(split, n) for x in p.pictures] for n in ("forget", "retain")}
         found = {n: (len(of), sum(len(x.pairs) for x in of)) for n, of in pictures.items()}
         sizes = [open_image(x.image).size for of in pictures.values() for x in of]
+    else:
+        known = published()["benchmarks"][benchmark]
+        found, sizes = {name: known[name][forget_ratio] for name in ("forget", "retain")}, []
     counts = {f"{n} {what}": v for n, of in found.items() for what, v in zip(("pictures", "questions"), of)}
     return counts, sizes
 
@@ -97,97 +53,149 @@ def plan(
     checkpointing: bool = False,
     dtype: str = "float32",
     quantise: str | None = None,
+    max_pixels: int | None = None,
+    kinds: Sequence[str] = KINDS,
+    select: bool = False,
+    revision: str | None = None,
+    data_revision: str | None = None,
     processes: int = 1,
 ) -> pd.DataFrame:
-    """Steps, tokens, trained parameters, memory by part, downloads of a run.
+    """Trained parameters, preparation, steps, tokens, memory by part of a run, and its `evaluation`.
 
     Args:
         model: base or vanilla model; other arguments as `experiments.run` and its settings.
         method: from `methods.make_method`.
         processes: GPUs that share each step.
     Returns:
-        columns part, item, value, unit. Memory is that of one device.
+        columns COLUMNS. Memory is that of one device.
+    Raises:
+        ValueError: `experiments.run` would refuse it.
     """
-    loaded = without_weights(model)
-    count, (of, sizes) = parts(loaded), data(benchmark, forget_ratio)
+    must_train_in(dtype)
     how = getattr(method, "trained", "visual")
     if how == "all" and (dtype != "float32" or quantise):
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
+    split = _split(benchmark, forget_ratio, data_revision, select)
+    loaded = without_weights(model, revision)
+    count, (of, sizes) = parts(loaded), data(benchmark, forget_ratio, split)
     trained = sum(p.numel() for p in method.scope(loaded).values()) if method.trains else 0
     batch_size = min(batch_size, of["forget pictures"])
-    retain_batch = retain_batch or batch_size
-    steps = max(1, round(epochs * of["forget pictures"] / batch_size))
-    tokens = [loaded.family.tokens(loaded.model.config, *size) for size in sizes or [IMAGE]]
+    retain_batch = min(retain_batch or batch_size, of["retain pictures"])
+    steps = max(1, round(epochs * of["forget pictures"] / batch_size)) if method.trains else 0
+    tokens = [loaded.family.tokens(loaded.model.config, *size, max_pixels) for size in sizes or [IMAGE]]
     image = round(sum(tokens) / len(tokens))
     questions, pictures = (sum(v for k, v in of.items() if what in k) for what in ("questions", "pictures"))
     length = image + questions / pictures * QUESTION_TOKENS
+    drawn = min(of["retain pictures"], steps * retain_batch)
     rows = [("model", name, n, "parameters") for name, n in count.items()]
+    for name, (shown, read) in preparation(loaded, method, of, drawn, image, length).items():
+        amounts = (("pictures", shown), ("tokens", round(read)))
+        rows += [("preparation", f"{name}: {what}", n, what) for what, n in amounts]
+    assumed = " of {} x {} pixels, assumed".format(*IMAGE) * (not sizes)
     rows += [
         ("training", "trained", trained, "parameters"),
         ("training", "steps", steps, "steps"),
         ("training", "pictures a step, to forget and to retain", batch_size + retain_batch, "pictures"),
-        ("training", "tokens of an image" + " of 336 x 336, assumed" * (not sizes), image, "tokens"),
+        ("training", "tokens of an image" + assumed, image, "tokens"),
         ("training", "tokens of a pack", round(length), "tokens"),
         ("training", "tokens in all", round(steps * (batch_size + retain_batch) * length), "tokens"),
     ]
     share = math.ceil(max(batch_size, retain_batch) / processes)
-    at_once = min(micro_batch or share, share)
+    at_once = batch_size if whole_batches(method) else min(micro_batch or share, share)
     used = memory(loaded, count, trained, at_once, length, image, checkpointing, dtype, quantise, how)
+    used |= copies(loaded, method)
     rows += [("memory", name, round(size / GB, 3), "GB") for name, size in used.items()]
     rows += [("memory", "together", round(sum(used.values()) / GB, 2), "GB")]
     if isinstance(method, VKD) and method.beta:
         width = torch.finfo(getattr(torch, dtype)).bits // 8
-        features = of["retain pictures"] * image * loaded.model.config.get_text_config().hidden_size * width
+        mine = min(drawn, steps * math.ceil(retain_batch / processes))
+        features = mine * image * loaded.model.config.get_text_config().hidden_size * width
         rows += [("memory", "teacher's features, beside the device", round(features / GB, 3), "GB")]
-    if model in published()["models"] and not Path(model).is_dir():
-        rows += [("download", model, round(2 * sum(count.values()) / GB, 1), "GB")]
-    if benchmark in published()["benchmarks"] and not Path(benchmark).is_dir():
-        rows += [("download", benchmark, float("nan"), "GB, not published")]
-    return pd.DataFrame(rows, columns=["part", "item", "value", "unit"])
+    rows += _evaluated(split, kinds, downloads(model, benchmark, revision, data_revision))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def memory(
-    loaded: Loaded, count: dict, trained: int, packs: int, length: float, image: int, checkpointing: bool,
-    dtype: str, quantise: str | None, how: str = "visual",
-) -> dict[str, float]:  # fmt: skip
-    """Bytes on the device by part, for `packs` packs of `length` tokens at a time.
+def preparation(
+    loaded: Loaded, method, of: dict[str, int], drawn: int, image: int, length: float
+) -> dict[str, tuple[int, float]]:
+    """What goes through the model before the first step: what for -> (pictures, tokens), in all.
 
-    A frozen linear layer keeps no input. What an LLM block keeps for the backward pass is, per token: two
-    norms' inputs (fp32), queries, keys, values and their result, gate, up and the gate's activation; of a
-    vision block likewise, and with trained MLPs their inputs too. Where the language model is trained (`how`
-    is "all" or "lora"), its linear layers keep their inputs as well.
+    Args:
+        of: from `data`.
+        drawn: retain pictures that any step takes; the teacher is asked about no other.
+        image, length: tokens of a picture, and of a pack. The vision tower alone reads no questions.
     """
-    config, width = loaded.model.config, torch.finfo(getattr(torch, dtype)).bits // 8
-    text, vision = config.get_text_config(), config.vision_config
-    blocks = len(loaded.family.blocks(loaded.family.tower(loaded.model)))
-    side = getattr(vision, "embed_dim", vision.hidden_size)  # Qwen2-VL's hidden_size is the merger's
-    inner = getattr(vision, "intermediate_size", None) or round(side * getattr(vision, "mlp_ratio", 4))
-    rows = packs * image * getattr(vision, "spatial_merge_size", 1) ** 2
-    wide = 4 * text.hidden_size + 3 * text.intermediate_size
-    if how != "visual":
-        wide += 2 * text.hidden_size + text.intermediate_size
-    block = packs * length * (8 * text.hidden_size + width * wide)
-    hidden = packs * length * text.hidden_size * width
-    seen = rows * (8 * side + width * (6 * side + 3 * inner))
-    kept = text.num_hidden_layers * hidden + block + blocks * rows * side * 4 + seen
-    answers = packs * (length - image)
-    bits = BITS.get(quantise, 8.0 * width)
-    return {
-        "visual weights, fp32": 4 * (count["tower"] + count["projector"]),
-        "gradients, fp32": 4 * trained,
-        "AdamW's moments, fp32": 8 * trained,
-        "masks": 2 * trained,
-        "language model": count["language linear"] * bits / 8,
-        "embeddings, norms, head": count["embeddings, norms, head"] * width,
-        "activations": kept if checkpointing else text.num_hidden_layers * block + blocks * seen,
-        "logits": answers * text.vocab_size * (width + 8),
-    }
+    every, asked = (of[f"forget {what}"] + of[f"retain {what}"] for what in ("pictures", "questions"))
+    whole = (every, every * length)
+    if isinstance(method, VKD):
+        found = {}
+        if method.beta:
+            taught = drawn * len(method.compared(loaded))
+            found["the teacher's features, Eq. 4"] = (taught, taught * image)
+        if method.prune:
+            found["importance, Eq. 6"] = (every, every * image)
+        if method.mask:  # reading "sample": one question at a time, each with its picture
+            single = (asked, asked * (image + QUESTION_TOKENS))
+            found["Fisher information, Eq. 9"] = single if method.fisher == "sample" else whole
+        return found
+    if isinstance(method, NPO):
+        return {"the reference's answers": (n := of["forget pictures"], n * length)}
+    if isinstance(method, MMUnlearner):
+        return {"Fisher information": whole}
+    return {"neurons' statistics": whole} if isinstance(method, MANU) else {}
 
 
-def _count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def whole_batches(method) -> bool:
+    """Whether preparation needs whole batches, whatever `micro_batch` is: their gradients are squared."""
+    by_batch = isinstance(method, VKD) and method.mask and method.fisher == "batch"
+    return by_batch or isinstance(method, MMUnlearner)
 
 
-def _inside(family: Family, model: torch.nn.Module) -> bool:
-    """Whether the projector is a part of the vision tower."""
-    return any(m is family.projector(model) for m in family.tower(model).modules())
+def evaluation(
+    model: str,
+    benchmark: str,
+    forget_ratio: int,
+    *,
+    kinds: Sequence[str] = KINDS,
+    select: bool = False,
+    revision: str | None = None,
+    data_revision: str | None = None,
+) -> pd.DataFrame:
+    """Questions asked and downloads: all that there is to say of a model that is evaluated as it is.
+
+    Returns:
+        columns COLUMNS.
+    """
+    split = _split(benchmark, forget_ratio, data_revision, select)
+    rows = _evaluated(split, kinds, downloads(model, benchmark, revision, data_revision))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def questions(split: Split, kinds: Sequence[str] = KINDS) -> dict[str, int]:
+    """How many questions `evaluate` asks, by set: in the test set, those with a picture, about each of a
+    person's other pictures."""
+    found = {}
+    for name, people in split.reported().items():
+        asked = [(p, q) for p in people for q in p.questions if q.kind in kinds]
+        views = [len(p.test_images) if q.modality == "vqa" else 0 for p, q in asked]
+        found[name] = sum(views) if name == "test" else len(asked)
+    return found
+
+
+def _split(benchmark: str, forget_ratio: int, revision: str | None, select: bool) -> Split | None:
+    """The task; None if the benchmark is a published one that would have to be downloaded."""
+    if not far("benchmarks", benchmark):
+        split = load_benchmark(benchmark, revision).split(forget_ratio)
+        return split.for_selection() if select else split
+    known = published()["benchmarks"][benchmark]["forget"]
+    if forget_ratio not in known:
+        ratios = ", ".join(map(str, known))
+        raise ValueError(f"forget_ratio is {forget_ratio}; {benchmark} has {ratios}")
+    return None
+
+
+def _evaluated(split: Split | None, kinds: Sequence[str], sizes: list[tuple]) -> list[tuple]:
+    """Rows of `evaluation`."""
+    unknown = ("all sets", math.nan, "questions, known once the data are here")
+    asked = [(name, n, "questions") for name, n in questions(split, kinds).items()] if split else [unknown]
+    return [("evaluation", *row) for row in asked] + [("download", *row) for row in sizes]

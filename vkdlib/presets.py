@@ -20,6 +20,10 @@ PICTURES = "ours, not tried: pictures with all their questions (MMUnlearner: 4 s
 PEERS = "MMUnlearner's README"
 PAPER = "VKD paper, section 4"
 VGID = "VGID paper, section 4"
+PEERS_CODE = "MLLMU-Bench's and MMUnlearner's code"
+AS_LLAVA = "ours, not tried: as many tokens as LLaVA-1.5 has, 576 (a portrait of 1024 x 1024 has 1369)"
+SAME_SIZE = "its processor makes every picture 336 x 336"
+COMMIT = "not known here: name the commit that you take"
 FITS = "ours, to fit one card of 24 GB (not tried)"
 
 AS_WRITTEN = {
@@ -33,9 +37,12 @@ AS_WRITTEN = {
 TESTBED = {
     "model": {
         "model": ("testbed/llava", "ours"),
+        "revision": (None, "shipped with vkdlib"),
         "dtype": ("float32", "ours"),
         "quantise": (None, "ours"),
+        "max_pixels": (None, "ours: its pictures are small"),
     },
+    "data": {"data_revision": (None, "made by vkdlib")},
     "method": {
         "alpha": (1.25, PAPER),
         "beta": (3.0, CHOSEN),
@@ -52,7 +59,7 @@ TESTBED = {
         "schedule": ("constant", CHOSEN),
         "weight_decay": (0.0, PEERS),
     },
-    "evaluation": {"protocol": ("likelihood", "ours")},
+    "evaluation": {"protocol": ("likelihood", "ours"), "max_new_tokens": (50, PEERS_CODE)},
     "machine": {
         "micro_batch": (None, "ours"),
         "checkpointing": (False, "ours"),
@@ -61,14 +68,17 @@ TESTBED = {
 }
 
 
-def _paper(base: str, micro_batch: int, source: str) -> dict:
+def _paper(base: str, micro_batch: int, source: str, max_pixels: tuple) -> dict:
     """A preset at paper scale: `base` is what a vanilla model is made from (02_vanilla_models)."""
     return {
         "model": {
             "model": (base, source),
+            "revision": (None, COMMIT),
             "dtype": ("bfloat16", "ours"),
             "quantise": ("nf4", FITS),
+            "max_pixels": max_pixels,
         },
+        "data": {"data_revision": (None, COMMIT)},
         "method": {
             "alpha": (1.25, PAPER),
             "beta": (0.3, PAPER),
@@ -85,7 +95,10 @@ def _paper(base: str, micro_batch: int, source: str) -> dict:
             "schedule": ("linear", PEERS),
             "weight_decay": (0.0, PEERS),
         },
-        "evaluation": {"protocol": ("generate", "MMUnlearner's code, zero-shot")},
+        "evaluation": {
+            "protocol": ("generate", "MMUnlearner's code, zero-shot"),
+            "max_new_tokens": (50, PEERS_CODE),
+        },
         "machine": {
             "micro_batch": (micro_batch, FITS),
             "checkpointing": (True, FITS),
@@ -102,10 +115,10 @@ PRESETS = {
         "method": TESTBED["method"] | {"beta": (1.0, NEAREST)},
         "training": TESTBED["training"] | {"epochs": (50, NEAREST)},
     },
-    "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER),
-    "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID),
-    "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER),
-    "paper-qwen2.5-vl-3b": _paper("Qwen/Qwen2.5-VL-3B-Instruct", 2, VGID),
+    "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER, (None, SAME_SIZE)),
+    "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID, (None, SAME_SIZE)),
+    "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER, (672 * 672, AS_LLAVA)),
+    "paper-qwen2.5-vl-3b": _paper("Qwen/Qwen2.5-VL-3B-Instruct", 2, VGID, (672 * 672, AS_LLAVA)),
 }
 
 
@@ -113,7 +126,7 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     """Settings of a preset with changes; None leaves the preset's value, "none" means None.
 
     Args:
-        part: "model", "method", "training", "evaluation", or "machine" (what changes no result).
+        part: "model", "data", "method", "training", "evaluation", or "machine" (what changes no result).
         method: whose settings "method" are; what "baselines" does not say of others is their default.
     """
     if name not in PRESETS:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import vkdlib
-from vkdlib import metrics
+from vkdlib import metrics, parallel
 from vkdlib.deltas import RunError, save_delta
 from vkdlib.models import file_hash
 from vkdlib.paths import make_folder, whole
@@ -164,15 +164,18 @@ class Run:
 
 
 def environment() -> dict[str, str]:
-    """Versions and hardware of this run."""
+    """Versions and hardware of this run; of packages that not every run needs, those installed."""
     from importlib.metadata import version
+    from importlib.util import find_spec
 
-    packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors")
+    optional = filter(find_spec, ("accelerate", "peft", "bitsandbytes"))
+    packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors", *optional)
     return {
         "vkdlib": vkdlib.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
+        "processes": str(parallel.processes()[1]),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         **{name: version(name) for name in packages},
     }

@@ -5,7 +5,7 @@ import torch
 from vkdlib.loading import load
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded
-from vkdlib.plan import published
+from vkdlib.published import published
 
 REFERENCES = {  # models that are evaluated as they are -> which pictures they are asked with
     "base": "shown",
@@ -61,7 +61,13 @@ def needs_retain_only(config: dict) -> bool:
 def load_start(config: dict) -> Loaded:
     """The model that a run starts from."""
     name = checkpoint(*_task(config, config["method"]), config.get("retain_only"))
-    return load(name, **_precision(config.get("precision")))
+    revision = config.get("revision") if name != config.get("retain_only") else None  # it is the model's
+    return load(
+        name,
+        revision=revision,
+        max_pixels=config.get("max_pixels"),
+        **_precision(config.get("precision")),
+    )
 
 
 def _task(config: dict, method: str) -> tuple:
