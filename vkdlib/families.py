@@ -1,8 +1,29 @@
 """What vkdlib knows of an architecture: where its parts are, and which processor goes with it.
 
 Parts are found by attribute and by the type of their modules, never by parameter names: these differ
-between versions of transformers and between memory and disk. Another family takes one more record in
-FAMILIES and one more line in TYPES of tests/test_families.py.
+between versions of transformers and between memory and disk.
+
+Another family takes one more record in FAMILIES, for example
+
+    >>> FAMILIES["vipllava"] = Family(
+    ...     model_type="vipllava",
+    ...     tower=lambda model: model.model.vision_tower,
+    ...     projector=lambda model: model.model.multi_modal_projector,
+    ...     language=lambda model: model.model.language_model,
+    ...     blocks=lambda tower: tower.encoder.layers,
+    ...     mlp=lambda block: block.mlp,
+    ...     live=_llava_live,
+    ...     rows=_equal_rows,
+    ...     processor=_auto_processor,
+    ...     tokens=_llava_tokens,
+    ...     merge=_unmerged,
+    ...     token_types=False,
+    ... )
+
+and one line in TYPES of tests/test_families.py, which runs all its tests on a small model of the family (and
+takes the record of this example from here):
+
+    "vipllava": ("llava", {"vision_feature_layer": [-2, -4, 1]}),
 """
 
 from collections.abc import Callable
@@ -19,11 +40,16 @@ class Family:
         model_type: `config.model_type` of the checkpoints it fits.
         tower, projector, language: model -> module.
         blocks: tower -> its blocks, all of them, in order.
+        mlp: block -> its MLP.
         live: (model, number of blocks) -> how many of them are read; the rest are dead.
         rows: (inputs of each image, all rows) -> how many rows of the tower's hidden states, images
             stacked, belong to each image.
-        processor: folder or Hub id -> processor that needs no torchvision.
+        processor: folder or Hub id -> processor that needs no torchvision. Where an image's tokens do not
+            count on like words, its method `positions` says where they are, as in `qwen`.
         tokens: (configuration, width, height in pixels) -> how many tokens an image becomes.
+        merge: configuration -> how many patches of the tower become one token.
+        token_types: whether the model must be told which tokens are an image's (`mm_token_type_ids`) to find
+            positions by itself, as it does when it generates.
     """
 
     model_type: str
@@ -31,10 +57,13 @@ class Family:
     projector: Callable[[nn.Module], nn.Module]
     language: Callable[[nn.Module], nn.Module]
     blocks: Callable[[nn.Module], nn.ModuleList]
+    mlp: Callable[[nn.Module], nn.Module]
     live: Callable[[nn.Module, int], int]
     rows: Callable[[list[dict[str, Tensor]], int], list[int]]
     processor: Callable[..., object]
     tokens: Callable[[object, int, int], int]
+    merge: Callable[[object], int]
+    token_types: bool
 
 
 def _llava_live(model: nn.Module, blocks: int) -> int:
@@ -82,10 +111,18 @@ def _llava_tokens(config, width: int, height: int) -> int:
     return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
 
 
+def _unmerged(config) -> int:
+    return 1
+
+
 def _qwen_tokens(config, width: int, height: int) -> int:
     """Sides are rounded to whole tokens; limits on very small and large images are left out."""
     side = config.vision_config.patch_size * config.vision_config.spatial_merge_size
     return max(1, round(width / side)) * max(1, round(height / side))
+
+
+def _merged_squares(config) -> int:
+    return config.vision_config.spatial_merge_size**2
 
 
 def _qwen(model_type: str) -> Family:
@@ -95,10 +132,13 @@ def _qwen(model_type: str) -> Family:
         projector=lambda model: model.model.visual.merger,
         language=lambda model: model.model.language_model,
         blocks=lambda tower: tower.blocks,
+        mlp=lambda block: block.mlp,
         live=_all_live,
         rows=_rows_by_grid,
         processor=_qwen_processor,
         tokens=_qwen_tokens,
+        merge=_merged_squares,
+        token_types=True,
     )
 
 
@@ -108,10 +148,13 @@ _LLAVA = Family(
     projector=lambda model: model.model.multi_modal_projector,
     language=lambda model: model.model.language_model,
     blocks=lambda tower: tower.encoder.layers,
+    mlp=lambda block: block.mlp,
     live=_llava_live,
     rows=_equal_rows,
     processor=_auto_processor,
     tokens=_llava_tokens,
+    merge=_unmerged,
+    token_types=False,
 )
 FAMILIES = {f.model_type: f for f in (_LLAVA, _qwen("qwen2_vl"), _qwen("qwen2_5_vl"))}
 

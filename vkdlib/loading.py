@@ -32,15 +32,21 @@ def load(
         revision: commit on the Hub.
         dtype: of the language model, and of the computation in the visual module, whose weights stay in
             fp32.
-        device: where to; None takes a GPU if there is one, "auto" spreads the model over all.
+        device: where to, all of it; None takes a GPU if there is one.
         quantise: "nf4" or "int8" (bitsandbytes): the language model's linear layers, and nothing else.
     Raises:
-        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file.
+        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file, a device
+            that is no single one.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     if quantise not in (None, *QUANTISATIONS):
         raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
+    if device == "auto":  # losses, masks and logits_to_keep would meet tensors of another device
+        raise ValueError(
+            'device is "auto"; a model is never spread over devices. Make it smaller with dtype or quantise; '
+            "`accelerate launch -m vkdlib.experiments` uses several GPUs, each with the whole model"
+        )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     half = dtype != torch.float32  # then the fp32 weights are read beside the device
     folder = model_folder(name)
@@ -53,7 +59,7 @@ def load(
             folder,
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
             use_safetensors=True,
-            device_map="auto" if device == "auto" else {"": device if quantise or not half else "cpu"},
+            device_map={"": device if quantise or not half else "cpu"},
             quantization_config=quantise and _quantisation(quantise, unquantised(config, family), dtype),
             **common,
         )
@@ -71,7 +77,7 @@ def load(
         _check_quantised(loaded)
     if half:
         _mix(loaded, dtype, device)
-    if half and not quantise and device != "auto":
+    if half and not quantise:
         model.to(device)
     return loaded
 
@@ -139,9 +145,8 @@ def _mix(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
     for p in loaded.model.parameters():
         if p.is_floating_point() and p not in masters:
             p.data = p.data.to(dtype)
-    kind = loaded.device.type if device == "auto" else torch.device(device).type
     for module in visual:
-        module.forward = torch.autocast(kind, dtype)(module.forward)
+        module.forward = torch.autocast(torch.device(device).type, dtype)(module.forward)
 
 
 def model_folder(name: str) -> str:
