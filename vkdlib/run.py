@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import vkdlib
-from vkdlib import metrics
+from vkdlib import metrics, parallel
 from vkdlib.deltas import RunError, save_delta
 from vkdlib.models import file_hash
 from vkdlib.paths import make_folder, whole
@@ -173,6 +173,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
+        "processes": str(parallel.processes()[1]),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         **{name: version(name) for name in packages},
     }
