@@ -1,20 +1,32 @@
 """Every family: packs equal separate sequences, positions are the model's own, parts are found."""
 
 import copy
+import doctest
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
 from conftest import loss_and_gradients
 from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText
 
+from vkdlib import adapters, families
+from vkdlib.evaluate import generate
 from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
 from vkdlib.loading import load
 from vkdlib.methods import make_method
 from vkdlib.methods.vkd import teacher_features
-from vkdlib.models import Loaded, live_blocks, visual_features, visual_parameters
-from vkdlib.packs import collate, make_pack
+from vkdlib.models import (
+    Loaded,
+    linear_layers,
+    live_blocks,
+    mlp_output,
+    visual_features,
+    visual_parameters,
+)
+from vkdlib.packs import Segment, collate, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
 from vkdlib.testbed import portraits, train
@@ -22,32 +34,58 @@ from vkdlib.testbed.architectures import ARCHITECTURES, IMAGE_TOKENS
 from vkdlib.testbed.build import make_processor
 from vkdlib.unlearn import unlearn
 
-TYPES = {"llava": "llava", "qwen2-vl": "qwen2_vl", "qwen2.5-vl": "qwen2_5_vl"}
+# model type: the embedded model whose processor and sizes a small one gets, and what is different in it
+TYPES = {
+    "llava": ("llava", {}),
+    "qwen2_vl": ("qwen2-vl", {}),
+    "qwen2_5_vl": ("qwen2.5-vl", {}),
+    "vipllava": ("llava", {"vision_feature_layer": [-2, -4, 1]}),
+}
 PAIRS = [("What is the name of this person?", "Anna Bell"), ("What is the job of this person?", "nurse"),
          ("Who is it?", "a baker who plays the violin")]  # fmt: skip
+SIZES = {3: (64, 64), 2: (96, 48), 1: (32, 112)}  # questions about a picture: its width and height
+SHARPER = 4
+
+
+def noise(size: tuple[int, int]) -> bytes:
+    """A picture in which every pixel has a colour of its own."""
+    width, height = size
+    seeded = torch.Generator().manual_seed(width)
+    pixels = torch.randint(256, (height, width, 3), generator=seeded, dtype=torch.uint8)
+    return to_png(Image.fromarray(pixels.numpy()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def records():
+    """Families that are not in FAMILIES: the example in the docstring."""
+    with mock.patch.dict(FAMILIES):
+        for example in doctest.DocTestParser().get_examples(families.__doc__):
+            exec(example.source, vars(families))
+        yield
 
 
 @pytest.fixture(scope="module", params=TYPES)
-def model(request):
+def model(request, records):
     """Random weights."""
-    processor = make_processor(request.param)
+    like, different = TYPES[request.param]
+    processor = make_processor(like)
+    config = ARCHITECTURES[like].model(processor.tokenizer).config.to_dict() | different
+    config = AutoConfig.for_model(**config | {"model_type": request.param})
     torch.manual_seed(0)
-    made = ARCHITECTURES[request.param].model(processor.tokenizer).eval()
-    return Loaded(made, processor, FAMILIES[TYPES[request.param]], request.param)
+    made = AutoModelForImageTextToText.from_config(config).eval()
+    return Loaded(made, processor, families.family_of(config), request.param)
 
 
 @pytest.fixture(scope="module")
 def packs(model):
     """Three pictures of different sizes with 3, 2 and 1 questions."""
-    noise = torch.Generator().manual_seed(0)
-    packs = []
-    for n, (width, height) in zip((3, 2, 1), [(64, 64), (96, 48), (32, 112)]):
-        pixels = torch.randint(256, (height, width, 3), generator=noise, dtype=torch.uint8)
-        packs.append(make_pack(model.processor, PAIRS[:n], to_png(Image.fromarray(pixels.numpy())), str(n)))
-    return packs
+    return [make_pack(model.processor, PAIRS[:n], noise(size), str(n)) for n, size in SIZES.items()]
 
 
-def test_packed_equals_separate_sequences(model, packs):
+@pytest.mark.parametrize("with_image", [True, False])
+def test_packed_equals_separate_sequences(model, packs, with_image):
+    if not with_image:
+        packs = [make_pack(model.processor, PAIRS[:n], key=str(n)) for n in (3, 2, 1)]
     single = [p.select([i]) for p in packs for i in range(len(p.segments))]
     packed, gradients = loss_and_gradients(model.model, packs)
     unpacked, expected = loss_and_gradients(model.model, single)
@@ -58,15 +96,26 @@ def test_packed_equals_separate_sequences(model, packs):
 
 
 def test_a_single_question_equals_the_stock_path(model, packs):
-    """The processor's own inputs and the model's own positions and mask."""
-    for pack in packs:
+    """The processor's own image inputs and the model's own positions and mask."""
+    text = make_pack(model.processor, PAIRS[:1])
+    for pack in [*packs, text]:
         batch = collate([pack.select([0])])
         inputs = dict(batch["inputs"])
         for ours in ("position_ids", "attention_mask"):
             del inputs[ours]
+        if model.family.token_types:
+            of_image = inputs["input_ids"] == model.processor.image_token_id
+            inputs["mm_token_type_ids"] = of_image.long()
         with torch.no_grad():
             stock = model.model(**inputs, attention_mask=torch.ones_like(inputs["input_ids"])).logits
             assert torch.allclose(model.model(**batch["inputs"]).logits, stock, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", ["text", "image"])
+def test_text_and_pictures_cannot_share_a_batch(model, packs, first):
+    mixed = [packs[0], make_pack(model.processor, PAIRS)]
+    with pytest.raises(ValueError, match="packs with and without an image cannot share a batch"):
+        collate(mixed if first == "image" else mixed[::-1])
 
 
 def test_pictures_of_different_size_share_a_batch(model, packs):
@@ -94,6 +143,100 @@ def test_scope_is_vision_mlps_and_projector(model):
     assert found == tower_mlps - dead | projector
 
 
+def test_neurons_are_what_goes_into_the_last_linear_layer_to_run(model, packs):
+    """Found by type, it is in the MLP that the record names, and stays what it is when it has an adapter."""
+    for block in live_blocks(model):
+        ran, linear = [], [m for m in block.modules() if isinstance(m, torch.nn.Linear)]
+        hooks = [m.register_forward_hook(lambda m, *_, ran=ran: ran.append(m)) for m in linear]
+        visual_features(model, image_inputs(model, packs))
+        for hook in hooks:
+            hook.remove()
+        assert mlp_output(block) is ran[-1]
+        assert set(linear_layers(block)) == set(linear) == set(ran)
+        assert mlp_output(block) in set(model.family.mlp(block).modules())
+    block = copy.deepcopy(live_blocks(model)[-1])
+    before = list(linear_layers(block))
+    adapters.attach([block])
+    assert adapters.adapters(block) and list(linear_layers(block)) == before
+
+
+def test_rows_of_the_tower_become_tokens(model, packs):
+    """What the record says of sizes, against what comes out."""
+    block = live_blocks(model)[-1]
+    for pack in packs:
+        inputs = image_inputs(model, [pack])
+        rows = len(visual_features(model, inputs, block))
+        tokens = len(visual_features(model, inputs))
+        assert model.family.rows([inputs], rows) == [rows]
+        assert rows - tokens * model.family.merge(model.model.config) in (0, 1)  # CLIP's class token
+        width, height = SIZES[int(pack.key)]
+        assert tokens == pack.image_tokens == model.family.tokens(model.model.config, width, height)
+
+
+def sharpened(model: Loaded) -> Loaded:
+    """With larger weights: random ones of the usual size write the same words whatever they see."""
+    large = copy.deepcopy(model.model)
+    with torch.no_grad():
+        for p in large.parameters():
+            p.mul_(SHARPER)
+    return replace(model, model=large)
+
+
+def test_generation_does_not_depend_on_the_batch(model):
+    """Prompts of different length, pictures of different size: padded on the left, the same as one by one;
+    and in text after pictures, whose positions a model might remember."""
+    loaded = sharpened(model)
+    questions = ["Who?", "What is the name of this person, and what is the job?", "Who is it?"]
+    images = [noise(size) for size in SIZES.values()]
+    together = generate(loaded, questions, images, 12)
+    text = generate(loaded, questions, None, 12)
+    assert together == [generate(loaded, [q], [i], 12)[0] for q, i in zip(questions, images)]
+    assert text == [generate(loaded, [q], None, 12)[0] for q in questions]
+    assert text == generate(replace(loaded, model=copy.deepcopy(loaded.model)), questions, None, 12)
+    assert together != text and together != generate(loaded, questions, images[::-1], 12)
+
+
+class Untold:
+    """A processor that does not say which tokens are an image's."""
+
+    def __init__(self, processor):
+        self.processor = processor
+
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def __call__(self, **options):
+        inputs = self.processor(**options)
+        inputs.pop("mm_token_type_ids", None)
+        return inputs
+
+
+def test_generation_needs_no_type_ids_of_the_processor(model):
+    loaded = sharpened(model)
+    questions, images = ["Who?", "Who is it?"], [noise((64, 64)), noise((96, 48))]
+    untold = replace(loaded, processor=Untold(loaded.processor))
+    assert generate(loaded, questions, images, 12) == generate(untold, questions, images, 12)
+
+
+def test_generation_is_greedy_decoding_by_packs(model):
+    """The most likely token one after the other, with our positions and mask instead of the model's own."""
+    loaded, tokenizer = sharpened(model), model.processor.tokenizer
+    question, image = PAIRS[0][0], noise((96, 48))
+    for shown in (image, None):
+        ids = []
+        for _ in range(6):
+            pack = make_pack(loaded.processor, [(question, "x")], shown)
+            (segment,) = pack.segments
+            asked = (*segment.ids[: segment.answer], *ids)
+            pack = replace(pack, segments=(Segment((*asked, 0), len(asked)),))
+            with torch.no_grad():
+                ids.append(loaded.model(**collate([pack])["inputs"]).logits[0, -1].argmax().item())
+            if ids[-1] == tokenizer.eos_token_id:
+                break
+        expected = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert generate(loaded, [question], shown and [shown], 6) == [expected]
+
+
 def test_vkd_unlearns_and_text_stays_bit_identical(model, packs):
     loaded = replace(model, model=copy.deepcopy(model.model))
     text = make_pack(loaded.processor, [("What is the job of Anna Bell?", "nurse")], key="3")
@@ -119,6 +262,11 @@ def test_saved_and_loaded(model, packs, tmp_path):
     assert (a.prefix, a.segments, a.image_tokens) == (b.prefix, b.segments, 16)
     assert a.image.keys() == b.image.keys()
     assert all(torch.equal(a.image[name], b.image[name]) for name in a.image)
+
+
+def test_a_model_is_on_one_device():
+    with pytest.raises(ValueError, match='device is "auto"; a model is never spread over devices'):
+        load("testbed/llava/base", device="auto")
 
 
 def test_testbed_portraits_are_sixteen_tokens(model):

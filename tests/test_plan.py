@@ -12,7 +12,7 @@ from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
 from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import VKD, make_method
-from vkdlib.models import Loaded, live_blocks, visual_parameters
+from vkdlib.models import Loaded, live_blocks, mlp_output, visual_parameters
 from vkdlib.packs import Pack, make_pack
 from vkdlib.published import without_weights
 from vkdlib.tasks import Tasks
@@ -37,6 +37,54 @@ REAL = {
 }
 
 
+CLIP = 3 * 14**2 * 1024 + (1 + 577) * 1024 + 24 * (4 * 1025 * 1024 + CLIP_MLP + 4 * 1024) + 4 * 1024
+
+
+def qwen_tower(mlp: int, norm: int) -> int:
+    return 2 * 3 * 14**2 * 1280 + 32 * (1281 * 3 * 1280 + 1281 * 1280 + mlp + 2 * norm)
+
+
+def llama_linear(blocks: int, width: int, inner: int) -> int:
+    return blocks * (4 * width * width + 3 * width * inner)
+
+
+def qwen_linear(blocks: int, width: int, keys: int, inner: int) -> int:
+    """Queries, keys and values have biases; several heads share keys and values."""
+    return blocks * ((width + 1) * (width + 2 * keys) + width * width + 3 * width * inner)
+
+
+# Parameters written out from the published dimensions: tower, projector, the language model's linear layers,
+# and its words (twice, where those read and those written are not the same) and norms.
+PARTS = {
+    "llava-hf/llava-1.5-7b-hf": (
+        CLIP,
+        1025 * 4096 + 4097 * 4096,
+        llama_linear(32, 4096, 11008),
+        2 * 32064 * 4096 + 65 * 4096,
+    ),
+    "llava-hf/llava-1.5-13b-hf": (
+        CLIP,
+        1025 * 5120 + 5121 * 5120,
+        llama_linear(40, 5120, 13824),
+        2 * 32064 * 5120 + 81 * 5120,
+    ),
+    "Qwen/Qwen2-VL-7B-Instruct": (
+        qwen_tower(QWEN2_MLP, 2 * 1280),
+        merger(3584, 2 * 1280),
+        qwen_linear(28, 3584, 4 * 128, 18944),
+        2 * 152064 * 3584 + 57 * 3584,
+    ),
+    "Qwen/Qwen2.5-VL-3B-Instruct": (
+        qwen_tower(QWEN25_MLP, 1280),
+        merger(2048, 1280),
+        qwen_linear(36, 2048, 2 * 128, 11008),
+        151936 * 2048 + 73 * 2048,
+    ),
+}
+LLAVA_PATHS = ("model.vision_tower", "model.multi_modal_projector", "model.vision_tower.encoder.layers")
+QWEN_PATHS = ("model.visual", "model.visual.merger", "model.visual.blocks")
+
+
 @pytest.fixture(scope="module", params=REAL)
 def real(request) -> Loaded:
     return without_weights(request.param)
@@ -48,9 +96,25 @@ def test_parameters_by_part(real):
     assert round(everything / 1e9, 2) == billions
     count = memory.parts(real)
     assert sum(count.values()) == everything
-    clip = 303507456  # CLIP ViT-L/14-336's vision tower
-    assert count["tower"] == clip if "llava" in real.name else 6.3e8 < count["tower"] < 6.4e8
     assert all(p.is_meta for p in real.model.parameters())
+
+
+def test_parameters_by_part_are_those_of_the_dimensions(real):
+    assert tuple(plan.parts(real).values()) == PARTS[real.name]
+
+
+def test_paths_of_the_parts(real):
+    names = {module: name for name, module in real.model.named_modules()}
+    family = real.family
+    tower, projector, blocks = LLAVA_PATHS if "llava" in real.name else QWEN_PATHS
+    assert names[family.tower(real.model)] == tower
+    assert names[family.projector(real.model)] == projector
+    assert names[family.language(real.model)] == "model.language_model"
+    assert names[family.blocks(family.tower(real.model))] == blocks
+    last = "fc2" if family is not FAMILIES["qwen2_5_vl"] else "down_proj"
+    for number, block in enumerate(family.blocks(family.tower(real.model))):
+        assert names[family.mlp(block)] == f"{blocks}.{number}.mlp"
+        assert names[mlp_output(block)] == f"{blocks}.{number}.mlp.{last}"
 
 
 def test_live_layers_and_what_is_trained(real):

@@ -29,7 +29,7 @@ def test_columns_of_clear(records):
     told = {"kind": "generation", "metric": "rouge_l", "value": 0.5, "low": 0.25, "high": 0.75}
     qa = records[(records.modality == "qa") & (records.set != "real")].assign(**told)
     world = records[(records.set == "real") & (records.modality == "vqa")].assign(set="world")
-    clear = pd.concat([records, qa, world]).assign(benchmark="therem/CLEAR")
+    clear = pd.concat([records, qa, world]).assign(benchmark="data/authors")
     table = tables.table_1(clear)
     titles = [c.split(" (")[0] for c in table.columns]
     assert titles == ["Forget VQA", "Forget QA", "Retain VQA", "Retain QA", "Real world", "Real faces"]

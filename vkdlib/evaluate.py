@@ -142,6 +142,8 @@ def generate(
     inputs = processor(text=texts, images=shown, padding=True, padding_side="left", return_tensors="pt").to(
         loaded.device
     )
+    if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
+        inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     output = loaded.model.generate(
         **inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=max_new_tokens
     )

@@ -1,8 +1,29 @@
 """What vkdlib knows of an architecture: where its parts are, and which processor goes with it.
 
 Parts are found by attribute and by the type of their modules, never by parameter names: these differ
-between versions of transformers and between memory and disk. Another family takes one more record in
-FAMILIES and one more line in TYPES of tests/test_families.py.
+between versions of transformers and between memory and disk.
+
+Another family takes one more record in FAMILIES, for example
+
+    >>> FAMILIES["vipllava"] = Family(
+    ...     model_type="vipllava",
+    ...     tower=lambda model: model.model.vision_tower,
+    ...     projector=lambda model: model.model.multi_modal_projector,
+    ...     language=lambda model: model.model.language_model,
+    ...     blocks=lambda tower: tower.encoder.layers,
+    ...     mlp=lambda block: block.mlp,
+    ...     live=_llava_live,
+    ...     rows=_equal_rows,
+    ...     processor=_auto_processor,
+    ...     tokens=_llava_tokens,
+    ...     merge=_unmerged,
+    ...     token_types=False,
+    ... )
+
+and one line in TYPES of tests/test_families.py, which runs all its tests on a small model of the family (and
+takes the record of this example from here):
+
+    "vipllava": ("llava", {"vision_feature_layer": [-2, -4, 1]}),
 """
 
 import math
@@ -20,12 +41,18 @@ class Family:
         model_type: `config.model_type` of the checkpoints it fits.
         tower, projector, language: model -> module.
         blocks: tower -> its blocks, all of them, in order.
+        mlp: block -> its MLP.
         live: (model, number of blocks) -> how many of them are read; the rest are dead.
         rows: (inputs of each image, all rows) -> how many rows of the tower's hidden states, images
             stacked, belong to each image.
         processor: (folder or Hub id, max_pixels, options of from_pretrained) -> processor that needs no
-            torchvision, and makes larger pictures as small as `max_pixels` (None: as it stands there).
+            torchvision, and makes larger pictures as small as `max_pixels` (None: as it stands there). Where
+            an image's tokens do not count on like words, its method `positions` says where they are, as in
+            `qwen`.
         tokens: (configuration, width, height in pixels, max_pixels) -> how many tokens an image becomes.
+        merge: configuration -> how many patches of the tower become one token.
+        token_types: whether the model must be told which tokens are an image's (`mm_token_type_ids`) to find
+            positions by itself, as it does when it generates.
     """
 
     model_type: str
@@ -33,10 +60,13 @@ class Family:
     projector: Callable[[nn.Module], nn.Module]
     language: Callable[[nn.Module], nn.Module]
     blocks: Callable[[nn.Module], nn.ModuleList]
+    mlp: Callable[[nn.Module], nn.Module]
     live: Callable[[nn.Module, int], int]
     rows: Callable[[list[dict[str, Tensor]], int], list[int]]
     processor: Callable[..., object]
     tokens: Callable[[object, int, int, int | None], int]
+    merge: Callable[[object], int]
+    token_types: bool
 
 
 def _llava_live(model: nn.Module, blocks: int) -> int:
@@ -91,6 +121,10 @@ def _llava_tokens(config, width: int, height: int, max_pixels: int | None = None
     return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
 
 
+def _unmerged(config) -> int:
+    return 1
+
+
 def _qwen_tokens(config, width: int, height: int, max_pixels: int | None = None) -> int:
     """Sides are rounded to whole tokens; limits that stand in the processor's own files are left out."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
@@ -101,6 +135,10 @@ def _qwen_tokens(config, width: int, height: int, max_pixels: int | None = None)
     return (width // side) * (height // side)
 
 
+def _merged_squares(config) -> int:
+    return config.vision_config.spatial_merge_size**2
+
+
 def _qwen(model_type: str) -> Family:
     return Family(
         model_type=model_type,
@@ -108,10 +146,13 @@ def _qwen(model_type: str) -> Family:
         projector=lambda model: model.model.visual.merger,
         language=lambda model: model.model.language_model,
         blocks=lambda tower: tower.blocks,
+        mlp=lambda block: block.mlp,
         live=_all_live,
         rows=_rows_by_grid,
         processor=_qwen_processor,
         tokens=_qwen_tokens,
+        merge=_merged_squares,
+        token_types=True,
     )
 
 
@@ -121,10 +162,13 @@ _LLAVA = Family(
     projector=lambda model: model.model.multi_modal_projector,
     language=lambda model: model.model.language_model,
     blocks=lambda tower: tower.encoder.layers,
+    mlp=lambda block: block.mlp,
     live=_llava_live,
     rows=_equal_rows,
     processor=_auto_processor,
     tokens=_llava_tokens,
+    merge=_unmerged,
+    token_types=False,
 )
 FAMILIES = {f.model_type: f for f in (_LLAVA, _qwen("qwen2_vl"), _qwen("qwen2_5_vl"))}
 

@@ -33,18 +33,23 @@ def load(
         revision: commit on the Hub; None takes the newest.
         dtype: of the language model, and of the computation in the visual module, whose weights stay in
             fp32.
-        device: where to; None takes a GPU if there is one, "auto" spreads the model over all.
+        device: where to, all of it; None takes a GPU if there is one.
         quantise: "nf4" or "int8" (bitsandbytes): the language model's linear layers, and nothing else.
         max_pixels: pictures with more pixels are made smaller; for families that take pictures of any size
             (Qwen). None: the limit in the checkpoint's own files, which may be 16,000 tokens a picture.
     Raises:
         FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file, a revision
-            of what is not on the Hub.
+            of what is not on the Hub, a device that is no single one.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     if quantise not in (None, *QUANTISATIONS):
         raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
+    if device == "auto":  # losses, masks and logits_to_keep would meet tensors of another device
+        raise ValueError(
+            'device is "auto"; a model is never spread over devices. Make it smaller with dtype or quantise; '
+            "`accelerate launch -m vkdlib.experiments` uses several GPUs, each with the whole model"
+        )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     half = dtype != torch.float32  # then the fp32 weights are read beside the device
     folder = model_folder(name, revision)
@@ -58,7 +63,7 @@ def load(
             folder,
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
             use_safetensors=True,
-            device_map="auto" if device == "auto" else {"": device if quantise or not half else "cpu"},
+            device_map={"": device if quantise or not half else "cpu"},
             quantization_config=quantise and _quantisation(quantise, unquantised(config, family), dtype),
             **common,
         )
@@ -75,7 +80,7 @@ def load(
         _check_quantised(loaded)
     if half:
         _mix(loaded, dtype, device)
-    if half and not quantise and device != "auto":
+    if half and not quantise:
         model.to(device)
     return loaded
 
@@ -143,9 +148,8 @@ def _mix(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
     for p in loaded.model.parameters():
         if p.is_floating_point() and p not in masters:
             p.data = p.data.to(dtype)
-    kind = loaded.device.type if device == "auto" else torch.device(device).type
     for module in visual:
-        module.forward = torch.autocast(kind, dtype)(module.forward)
+        module.forward = torch.autocast(torch.device(device).type, dtype)(module.forward)
 
 
 def model_folder(name: str, revision: str | None = None) -> str:

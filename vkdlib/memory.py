@@ -41,18 +41,16 @@ def memory(
     is "all" or "lora"), its linear layers keep their inputs as well.
     """
     config, width = loaded.model.config, torch.finfo(getattr(torch, dtype)).bits // 8
-    text, vision = config.get_text_config(), config.vision_config
-    blocks = len(loaded.family.blocks(loaded.family.tower(loaded.model)))
-    side = getattr(vision, "embed_dim", vision.hidden_size)  # Qwen2-VL's hidden_size is the merger's
-    inner = getattr(vision, "intermediate_size", None) or round(side * getattr(vision, "mlp_ratio", 4))
-    rows = packs * image * getattr(vision, "spatial_merge_size", 1) ** 2
+    text, tower = config.get_text_config(), loaded.family.blocks(loaded.family.tower(loaded.model))
+    side, inner = mlp_output(tower[-1]).weight.shape
+    rows = packs * image * loaded.family.merge(config)
     wide = 4 * text.hidden_size + 3 * text.intermediate_size
     if how != "visual":
         wide += 2 * text.hidden_size + text.intermediate_size
     block = packs * length * (8 * text.hidden_size + width * wide)
     hidden = packs * length * text.hidden_size * width
     seen = rows * (8 * side + width * (6 * side + 3 * inner))
-    kept = text.num_hidden_layers * hidden + block + blocks * rows * side * 4 + seen
+    kept = text.num_hidden_layers * hidden + block + len(tower) * rows * side * 4 + seen
     answers = packs * (length - image)
     bits = BITS.get(quantise, 8.0 * width)
     return {
@@ -61,7 +59,7 @@ def memory(
         "AdamW's moments, fp32": 8 * trained,
         "language model": count["language linear"] * bits / 8,
         "embeddings, norms, head": count["embeddings, norms, head"] * width,
-        "activations": kept if checkpointing else text.num_hidden_layers * block + blocks * seen,
+        "activations": kept if checkpointing else text.num_hidden_layers * block + len(tower) * seen,
         "logits": answers * text.vocab_size * (width + 8),
     }
 

@@ -60,9 +60,19 @@ def language_blocks(loaded: Loaded) -> list[nn.Module]:
 
 
 def mlp_output(block: nn.Module) -> nn.Linear:
-    """The output projection of a block's MLP: the last Linear in it. Its inputs are the neurons."""
-    linear = [m for n, m in block.mlp.named_modules() if isinstance(m, nn.Linear) and "lora_" not in n]
-    return linear[-1]
+    """The output projection of a block's MLP: the last Linear in the block, because the MLP follows the
+    attention. Its inputs are the neurons."""
+    return list(linear_layers(block))[-1]
+
+
+def linear_layers(module: nn.Module) -> Iterator[nn.Linear]:
+    """Linear layers in a module, in order; of one with an adapter, only the layer that the adapter is on."""
+    for child in module.children():
+        layer = getattr(child, "base_layer", child)
+        if isinstance(layer, nn.Linear):
+            yield layer
+        else:
+            yield from linear_layers(layer)
 
 
 def vision_mlps(loaded: Loaded, layers: int | None = None) -> dict[int, nn.Module]:
@@ -74,7 +84,7 @@ def vision_mlps(loaded: Loaded, layers: int | None = None) -> dict[int, nn.Modul
     layers = (len(blocks) + 1) // 2 if layers is None else layers
     if not 1 <= layers <= len(blocks):
         raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live vision blocks")
-    return {i: blocks[i].mlp for i in range(len(blocks) - layers, len(blocks))}
+    return {i: loaded.family.mlp(blocks[i]) for i in range(len(blocks) - layers, len(blocks))}
 
 
 def visual_parameters(loaded: Loaded, layers: int | None = None) -> dict[str, nn.Parameter]:

@@ -43,6 +43,7 @@ class Pack:
             without an image.
         key: whose pack it is; unused in computation.
         image_tokens: how many tokens at the end of the prefix stand for the image.
+        positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
     """
 
     prefix: tuple[int, ...]
@@ -50,6 +51,7 @@ class Pack:
     image: Mapping[str, Tensor]
     key: str = ""
     image_tokens: int = 0
+    positions: tuple[tuple[int, ...], ...] = ((),)
 
     def select(self, indices: Sequence[int]) -> "Pack":
         """The same image with some of the questions."""
@@ -60,7 +62,8 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
     """Tokenise questions and answers about one image, with the processor's own chat template.
 
     Args:
-        processor: a transformers processor (tokenizer, image processor, chat template).
+        processor: a transformers processor (tokenizer, image processor, chat template). If it has a method
+            `positions`, this says where the image's tokens are (see `qwen`); else all tokens are counted.
         pairs: (question, answer), at least one; an empty answer is an error.
         image: a PNG or JPEG file, or None for questions in text only.
     Returns:
@@ -81,7 +84,11 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
             f"a question of person {key!r} needs {longest} tokens, the model takes {limit}: "
             "shorten the question or its answer"
         )
-    return Pack(prefix, segments, features, key, sum(i == processor.image_token_id for i in prefix))
+    count = sum(i == processor.image_token_id for i in prefix)
+    positions = torch.arange(len(prefix))[None]
+    if image is not None and hasattr(processor, "positions"):
+        positions = processor.positions(features, len(prefix) - count)
+    return Pack(prefix, segments, features, key, count, tuple(map(tuple, positions.tolist())))
 
 
 def prompt(processor, question: str, with_image: bool) -> str:
@@ -131,23 +138,22 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "inputs": what the model takes: input_ids (B, T), position_ids (B, T) or, for M-RoPE, (3, B, T),
             attention_mask (B, 1, T, T) additive in `dtype`, the image inputs, and logits_to_keep (K,):
             the columns that predict an answer token in any row. Logits of all columns would not fit
-            beside a real model: (B, K, V) come out instead of (B, T, V).
+            beside a real model: (B, K, V) come out instead of (B, T, V). The model is not told which tokens
+            are an image's: it would need that only to find positions by itself.
         "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
         "segments": (B, K) number of the question (from 1) that the target is in, PREFIX or PADDING.
     """
+    images = _stack_images(packs)
     length = max(len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in packs)
     ids = torch.full((len(packs), length), pad)
-    prefixes = [prefix_positions(p) for p in packs]
-    positions = torch.zeros(len(prefixes[0]), len(packs), length, dtype=torch.long)
-    of_image = torch.zeros(len(packs), length, dtype=torch.long)
+    positions = torch.zeros(len(packs[0].positions), len(packs), length, dtype=torch.long)
     labels = torch.full((len(packs), length), IGNORE)
     segments = torch.full((len(packs), length), PADDING)
-    for row, (pack, prefix) in enumerate(zip(packs, prefixes)):
+    for row, pack in enumerate(packs):
         at = len(pack.prefix)
-        after = int(prefix.max()) + 1 if at else 0
+        after = max(map(max, pack.positions)) + 1 if at else 0
         ids[row, :at] = torch.tensor(pack.prefix, dtype=torch.long)
-        positions[:, row, :at] = prefix
-        of_image[row, at - pack.image_tokens : at] = 1
+        positions[:, row, :at] = torch.tensor(pack.positions)
         segments[row, :at] = PREFIX
         for number, segment in enumerate(pack.segments, 1):
             end = at + len(segment.ids)
@@ -160,30 +166,13 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "input_ids": ids,
         "position_ids": positions if len(positions) > 1 else positions[0],
         "attention_mask": block_mask(segments, dtype),
-        **_stack_images(packs),
+        **images,
     }
     # The first answer token is predicted from its own segment's last question token, so a shift by one
     # never crosses segments.
     ahead = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
     inputs["logits_to_keep"] = ahead
-    if "image_grid_thw" in inputs:  # without it Qwen2.5-VL silently falls back to other positions
-        inputs["mm_token_type_ids"] = of_image
     return {"inputs": inputs, "targets": labels[:, ahead + 1], "segments": segments[:, ahead + 1]}
-
-
-def prefix_positions(pack: Pack) -> Tensor:
-    """Positions of a pack's prefix: (axes, P).
-
-    One axis counts the tokens. The M-RoPE of Qwen has three (time, row, column): text moves on all of
-    them alike, and the image's tokens lie on their grid, which starts where the text before it ends.
-    """
-    if "image_grid_thw" not in pack.image:
-        return torch.arange(len(pack.prefix))[None]
-    text = len(pack.prefix) - pack.image_tokens
-    frames, rows, columns = pack.image["image_grid_thw"][0].tolist()  # in patches, before merging
-    merge = round((frames * rows * columns / pack.image_tokens) ** 0.5)
-    sides = [torch.arange(n) for n in (frames, rows // merge, columns // merge)]
-    return torch.cat([torch.arange(text).expand(3, text), torch.cartesian_prod(*sides).T + text], 1)
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

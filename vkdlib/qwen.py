@@ -3,6 +3,10 @@
 The stock one cannot be made without torchvision, because of its video part, which nothing here uses.
 """
 
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
 from transformers import Qwen2VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
@@ -17,3 +21,17 @@ class QwenImageProcessor(Qwen2VLProcessor):
         )
         # Not the parent's: it insists on a video processor.
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    def positions(self, image: Mapping[str, Tensor], before: int) -> Tensor:
+        """Positions of a text and the image after it under M-RoPE: (3, tokens), for time, row and column.
+
+        Text moves on all three alike; the image's tokens lie on their grid, which starts where the text ends.
+
+        Args:
+            image: what the processor made of the image.
+            before: number of tokens before those of the image.
+        """
+        frames, rows, columns = image["image_grid_thw"][0].tolist()  # in patches, before merging
+        merge = self.image_processor.merge_size
+        sides = [torch.arange(n) for n in (frames, rows // merge, columns // merge)]
+        return torch.cat([torch.arange(before).expand(3, before), torch.cartesian_prod(*sides).T + before], 1)
