@@ -1,7 +1,4 @@
-"""What a run will take, before it starts and before anything is downloaded.
-
-The papers' checkpoints and data are known from `published`; `memory` says how memory is estimated.
-"""
+"""What a run will take, before anything is downloaded: from `published` facts; `memory` is an estimate."""
 
 import math
 from collections.abc import Sequence
