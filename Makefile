@@ -12,7 +12,7 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
 
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
-          families fig2_beta fig3_alpha selective_forgetting
+          selection_families families fig2_beta fig3_alpha selective_forgetting
 
 .PHONY: quickstart test unit notebooks lab figures faults $(SWEEPS) models execute clean
 

@@ -16,6 +16,8 @@ RECORDS = [
     "selection_draws",
     "selection_epochs",
     "selection_clear",
+    "selection_families",
+    "families",
 ]
 
 
@@ -57,6 +59,18 @@ def test_foundation_is_whole():
     qa = record[record.modality == "qa"].drop(columns=["method", "seed", "run", "beta", "epochs"])
     qa = qa[~((record.method == "retain-only").reindex(qa.index))]
     assert len(qa.drop_duplicates()) == len(qa) / 10  # vanilla and nine VKD runs agree to the last digit
+
+
+def test_families_is_whole():
+    """Every family, benchmark and ratio; what is answered in text is vanilla's to the last digit."""
+    record = runs.read_records("families")
+    task = ["model", "benchmark", "forget_ratio"]
+    seeds = record.groupby([*task, "method"]).seed.nunique().unstack()
+    assert len(seeds) == 3 * 2 * 2 and set(seeds.VKD) == {3}
+    assert (seeds[["vanilla", "retain-only"]] == 1).all(axis=None)
+    qa = record[(record.modality == "qa") & (record.method != "retain-only")]
+    assert (qa.groupby([*task, "set", "kind", "metric"]).value.nunique() == 1).all()
+    assert {"classification", "generation"} <= set(qa.kind)
 
 
 def test_readme_quotes_the_record():

@@ -35,6 +35,9 @@ def make(
     *,
     name: str = "full",
     hide_ratio: int | None = None,
+    revision: str | None = None,
+    data_revision: str | None = None,
+    max_pixels: int | None = None,
     seed: int = 0,
     micro_batch: int | None = None,
     **changes,
@@ -46,6 +49,8 @@ def make(
         out: folder for the new model, an ordinary Hugging Face folder.
         name: of the recipe; `changes` are fields of it with other values, see `recipes.recipe`.
         hide_ratio: per cent of the people whose pictures are not shown, for a retain-only model.
+        revision, data_revision: commits of base and benchmark on the Hub; None takes the newest.
+        max_pixels: of a picture, see `loading.load`; take the same when you unlearn.
         seed, micro_batch: see `teach`.
     Returns:
         out.
@@ -53,7 +58,7 @@ def make(
         FileExistsError: there is such a folder.
         ValueError: an unknown ratio, or recipe.
     """
-    out, people = Path(out), load_benchmark(benchmark)
+    out, people = Path(out), load_benchmark(benchmark, data_revision)
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or choose another name")
     if hide_ratio is not None and hide_ratio not in people.forget_ids:
@@ -61,7 +66,8 @@ def make(
         raise ValueError(f"hide_ratio is {hide_ratio}; {people.name} has {ratios} (per cent)")
     chosen = recipe(name, people.name, **changes)
     gpu = torch.cuda.is_available()
-    loaded = load(base, dtype=torch.bfloat16 if gpu else torch.float32)
+    dtype = torch.bfloat16 if gpu else torch.float32
+    loaded = load(base, revision=revision, dtype=dtype, max_pixels=max_pixels)
     half_done = out.with_name(out.name + ".part")
     teach(
         loaded,
