@@ -106,15 +106,11 @@ def attempt(left: list[Point], workers: int, dask: str | None, title: str) -> li
     failed = []
     with contextlib.closing(ended(left, workers, dask)) as ending:
         progress = bar(ending, title, total=len(left))
-        try:
-            for point in progress:
-                if not run_of(point):
-                    failed.append(point)
-                    progress.write(f"failed: {point.parameters}: {point.error}")
-                progress.set_postfix(failed=len(failed))
-        except KeyboardInterrupt:
-            progress.write("stopped: what is finished is kept, and the same command goes on from here")
-            raise
+        for point in progress:
+            if not run_of(point):
+                failed.append(point)
+                progress.write(f"failed: {point.parameters}: {point.error}")
+            progress.set_postfix(failed=len(failed))
     return failed
 
 
@@ -165,6 +161,7 @@ def main(arguments: list[str]) -> int:
         else:
             failed = execute_one(options.file, options.point)
     except KeyboardInterrupt:
+        print("stopped: what is finished is kept, and the same command goes on from here")
         return 130  # as shells have it
     if failed:
         print(f"{len(failed)} points failed; the same command tries them again:")
