@@ -104,8 +104,9 @@ def test_a_single_question_equals_the_stock_path(model, packs):
         for ours in ("position_ids", "attention_mask"):
             del inputs[ours]
         if model.family.token_types:
-            of_image = inputs["input_ids"] == model.processor.image_token_id
-            inputs["mm_token_type_ids"] = of_image.long()
+            of_image = (inputs["input_ids"] == model.processor.image_token_id).long()
+            assert not pack.image or torch.equal(inputs["mm_token_type_ids"], of_image)
+            inputs["mm_token_type_ids"] = of_image
         with torch.no_grad():
             stock = model.model(**inputs, attention_mask=torch.ones_like(inputs["input_ids"])).logits
             assert torch.allclose(model.model(**batch["inputs"]).logits, stock, atol=1e-5)

@@ -29,6 +29,8 @@ from vkdlib.starts import REFERENCES, load_start, needs_retain_only, reference
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
 
+FULL = {"dtype": "float32", "quantise": None}
+
 
 def run(
     experiment: str,
@@ -77,6 +79,8 @@ def run(
     """
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
+    if method not in REFERENCES:
+        must_train_in((precision or {}).get("dtype", "float32"))
     config = {
         "model": model,
         "benchmark": benchmark,
@@ -91,18 +95,14 @@ def run(
         "kinds": list(kinds),
         "protocol": protocol,
     }
-    full = {"dtype": "float32", "quantise": None}
-    wanted = full | (precision or {})
-    if method not in REFERENCES:
-        must_train_in(wanted["dtype"])
-    if wanted != full:
-        config["precision"] = precision
-    given = {"revision": revision, "data_revision": data_revision, "max_pixels": max_pixels}
-    config |= {name: value for name, value in given.items() if value is not None}
-    if max_new_tokens != MAX_NEW_TOKENS:
-        config["max_new_tokens"] = max_new_tokens
-    if retain_only and needs_retain_only(config):
-        config["retain_only"] = retain_only
+    config |= _unusual(
+        revision=revision,
+        data_revision=data_revision,
+        precision=precision if FULL | (precision or {}) != FULL else None,
+        max_pixels=max_pixels,
+        max_new_tokens=max_new_tokens if max_new_tokens != MAX_NEW_TOKENS else None,
+        retain_only=retain_only if needs_retain_only(config) else None,
+    )
     if gate and method not in REFERENCES and not model.startswith("testbed/"):
         look(functools.partial(run, experiment, evaluation_batch=evaluation_batch), config, retain_only)
     loaded, split = _start(config)
@@ -111,6 +111,11 @@ def run(
             fits = {"micro_batch": micro_batch, "checkpointing": checkpointing}
             _compute(this, loaded, split, evaluation_batch, **fits)
     return this
+
+
+def _unusual(**given) -> dict:
+    """What was given: a configuration names what is not as usual, so that new arguments rename no old run."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _start(config: dict) -> tuple[Loaded, Split]:

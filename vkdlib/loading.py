@@ -41,8 +41,6 @@ def load(
         FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file, a revision
             of what is not on the Hub, a device that is no single one.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
     if quantise not in (None, *QUANTISATIONS):
         raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
     if device == "auto":  # losses, masks and logits_to_keep would meet tensors of another device
@@ -52,6 +50,32 @@ def load(
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     half = dtype != torch.float32  # then the fp32 weights are read beside the device
+    place = device if quantise or not half else "cpu"
+    model, processor, family = _read(name, revision, dtype, place, quantise, max_pixels)
+    _limit_context(model, processor)
+    model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
+    loaded = Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise})
+    if quantise:
+        _check_quantised(loaded)
+    if half:
+        _mix(loaded, dtype, device)
+    if half and not quantise:
+        model.to(device)
+    return loaded
+
+
+def _read(
+    name: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    device: str,
+    quantise: str | None,
+    max_pixels: int | None,
+) -> tuple:
+    """Model in fp32 (but what is quantised), processor and family from a folder or the Hub; arguments as
+    `load`."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
     folder = model_folder(name, revision)
     _check_shipped(name, folder)
     try:
@@ -63,7 +87,7 @@ def load(
             folder,
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
             use_safetensors=True,
-            device_map={"": device if quantise or not half else "cpu"},
+            device_map={"": device},
             quantization_config=quantise and _quantisation(quantise, unquantised(config, family), dtype),
             **common,
         )
@@ -73,16 +97,7 @@ def load(
         if "safetensor" not in type(error).__name__.lower():
             raise
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
-    _limit_context(model, processor)
-    model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
-    loaded = Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise})
-    if quantise:
-        _check_quantised(loaded)
-    if half:
-        _mix(loaded, dtype, device)
-    if half and not quantise:
-        model.to(device)
-    return loaded
+    return model, processor, family
 
 
 def _limit_context(model, processor) -> None:

@@ -138,8 +138,9 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "inputs": what the model takes: input_ids (B, T), position_ids (B, T) or, for M-RoPE, (3, B, T),
             attention_mask (B, 1, T, T) additive in `dtype`, the image inputs, and logits_to_keep (K,):
             the columns that predict an answer token in any row. Logits of all columns would not fit
-            beside a real model: (B, K, V) come out instead of (B, T, V). The model is not told which tokens
-            are an image's: it would need that only to find positions by itself.
+            beside a real model: (B, K, V) come out instead of (B, T, V). Under M-RoPE also mm_token_type_ids
+            (B, T), 1 for an image's tokens: without them Qwen2.5-VL silently takes other positions, should it
+            ever have to find them by itself.
         "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
         "segments": (B, K) number of the question (from 1) that the target is in, PREFIX or PADDING.
     """
@@ -147,6 +148,7 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
     length = max(len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in packs)
     ids = torch.full((len(packs), length), pad)
     positions = torch.zeros(len(packs[0].positions), len(packs), length, dtype=torch.long)
+    of_image = torch.zeros(len(packs), length, dtype=torch.long)
     labels = torch.full((len(packs), length), IGNORE)
     segments = torch.full((len(packs), length), PADDING)
     for row, pack in enumerate(packs):
@@ -154,6 +156,7 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         after = max(map(max, pack.positions)) + 1 if at else 0
         ids[row, :at] = torch.tensor(pack.prefix, dtype=torch.long)
         positions[:, row, :at] = torch.tensor(pack.positions)
+        of_image[row, at - pack.image_tokens : at] = 1
         segments[row, :at] = PREFIX
         for number, segment in enumerate(pack.segments, 1):
             end = at + len(segment.ids)
@@ -172,6 +175,8 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
     # never crosses segments.
     ahead = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
     inputs["logits_to_keep"] = ahead
+    if len(positions) > 1:
+        inputs["mm_token_type_ids"] = of_image
     return {"inputs": inputs, "targets": labels[:, ahead + 1], "segments": segments[:, ahead + 1]}
 
 

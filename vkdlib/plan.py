@@ -115,7 +115,8 @@ def plan(
 def preparation(
     loaded: Loaded, method, of: dict[str, int], drawn: int, image: int, length: float
 ) -> dict[str, tuple[int, float]]:
-    """What goes through the model before the first step: what for -> (pictures, tokens), in all.
+    """What pictures go through the model before the first step: what for -> (pictures, tokens), in all.
+    Questions in text, which only methods that train the language model ask then, are not counted.
 
     Args:
         of: from `data`.

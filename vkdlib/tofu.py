@@ -49,10 +49,10 @@ def _whose(block: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str | 
     Args:
         names: what an author can be called -> the author.
     """
-    longest_first = sorted(names, key=len, reverse=True)
-    called = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
     if not names:
         return None
+    longest_first = sorted(names, key=len, reverse=True)
+    called = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
     rows = [{names[word] for word in called.findall(_plain(" ".join(pair)))} for pair in block]
     ranks = Counter(author for row in rows for author in row).most_common(2)
     alone = len(ranks) == 1 or len(ranks) == 2 and ranks[0][1] > ranks[1][1]
