@@ -96,6 +96,9 @@ def test_all_finished_runs_as_a_table(tmp_path):
     assert set(runs.find(tmp_path, qa_image=None).run) == {a.hash, b.hash, other.hash}
     with pytest.raises(ValueError, match="no run has 'betta'; they have: experiment, run, .*beta"):
         runs.find(tmp_path, betta=1)
+    (a.folder / "config.json").write_text("{")
+    with pytest.warns(UserWarning, match=f"{a.hash}.config.json is damaged"):
+        assert set(runs.find(tmp_path).run) == set(table.run) - {a.hash}
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "metrics.json", "history.csv"])

@@ -50,6 +50,8 @@ def test_ranges_and_axes_that_go_together():
         ({"seed": 1.5}, "seed is 1.5"),
         (yaml.safe_load("lr: 1e-5"), "lr is '1e-5'; it must be of type float .YAML wants a dot"),
         ({"seed": True}, "seed is True"),
+        ({"seed": False}, "seed is False"),
+        ({"prune": 1}, "prune is 1"),
         ({"kinds": "cloze"}, "kinds is 'cloze'; it must be of type list"),
         ({"forget_ratio": None}, "forget_ratio is None"),
     ],

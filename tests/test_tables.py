@@ -42,6 +42,7 @@ def test_main_table_means_over_seeds_bold_and_noise(table):
     assert retain["VKD"] == "**90.0 [85.0, 95.0] ±0.0**" and "±" not in retain["vanilla"]
     assert retain["GA"] == "62.0 [57.0, 67.0] ±2.8"  # references are better than either, and not bold
     assert "**" not in forget["retain-only"] + retain["vanilla"]
+    assert table.loc["chance"].tolist() == ["25.0", "25.0"]
 
 
 def test_forgetting_more_than_a_model_that_never_knew_is_no_success():
@@ -53,7 +54,7 @@ def test_forgetting_more_than_a_model_that_never_knew_is_no_success():
 
 def test_what_looks_equal_is_equally_bold():
     found = records({"GA": [(22.04, 60)], "VKD": [(22.0, 60)]})
-    assert (tables.main_table(found)["Forget VQA (N=50)"].str[:6] == "**22.0").all()
+    assert (tables.main_table(found)["Forget VQA (N=50)"][["GA", "VKD"]].str[:6] == "**22.0").all()
 
 
 def test_rows_of_several_settings_are_not_averaged():
@@ -68,7 +69,7 @@ def test_published_numbers_stand_beside_ours(table):
     theirs = tables.published_table_1("LLaVA-1.5-7B", "MLLMU-Bench")
     both = tables.beside_published(table, theirs)
     assert list(both.columns)[:2] == ["Forget VQA (N=50)", "Forget VQA, published"]
-    assert both["Forget VQA, published"].tolist() == ["45.8", "", "43.2", "29.8"]
+    assert both["Forget VQA, published"].tolist() == ["", "45.8", "", "43.2", "29.8"]
     assert both["Retain VQA, published"]["VKD"] == "45.0"
     clear = tables.published_table_1("Qwen2-VL-7B", "CLEAR")
     assert clear.loc["MMUnlearner"].tolist() == ["50.0", "0.123", "68.3", "0.100", "68.9", "94.7"]
@@ -81,6 +82,26 @@ def test_latex_and_html_keep_bold_and_signs(table):
     text = tables.latex(table.rename(index={"GA": "GA_Diff"}), "Ours, 5 % forgotten")
     assert r"\textbf{22.0 [17.0, 27.0] $\pm$2.8}$^{\approx}$" in text and "**" not in text
     assert r"GA\_Diff & " in text and r"\toprule" in text and r"\caption{Ours, 5 \% forgotten}" in text
+    assert text.count("{") == text.count("}") and text.count(r"\begin") == text.count(r"\end") == 2
     assert "<b>22.0 [17.0, 27.0] ±2.8</b>≈" in tables.html(table)
     for row in tables.markdown(table).splitlines():
         assert row.count("|") == 4
+
+
+def test_claims_to_be_read():
+    row = {"claim": "it forgets", "source": "4.3", "model": "testbed/llava", "benchmark": "testbed/clear",
+           "column": "Forget VQA", "ours": "VKD", "other": "vanilla", "difference": -70.0, "low": -80.0,
+           "high": -60.0, "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds",
+           "over_forgotten": True}  # fmt: skip
+    same = row | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": False}
+    curve = {k: row[k] for k in ("model", "benchmark", "column", "n", "differ", "p_holm", "verdict")}
+    curve |= {"claim": "it rises", "source": "4.4", "test": "slope, sign flips", "statistic": 12.34}
+    shown = tables.claims(pd.DataFrame([row, same, curve]))
+    assert shown.index.tolist() == ["it forgets", "", "it rises"]
+    assert shown.measured.tolist()[0] == "VKD - vanilla: -70.0 [-80.0, -60.0]"
+    assert shown.measured.tolist()[2] == "slope, sign flips: 12.3"
+    assert shown.p.tolist() == ["0.0021", "", "0.0021"]
+    assert shown.verdict.tolist() == ["holds, over-forgotten", "holds", "holds"]
+    assert (shown.model == "llava").all() and shown.source.tolist() == ["4.3", "", "4.4"]
+    alone = tables.claims(pd.DataFrame([curve]))
+    assert alone.measured.tolist() == ["slope, sign flips: 12.3"]

@@ -84,7 +84,9 @@ def check(notebook: Path, wanted: list[dict]) -> dict:
             raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")
         kind, optional = known[name]["inferred_type_name"], known[name]["default"] == "None"
         for value in (point[name] for point in wanted if name in point):
-            right = isinstance(value, TYPES.get(kind, object)) and (kind == "bool" or value is not True)
+            right = isinstance(value, TYPES.get(kind, object))
+            if isinstance(value, bool) and kind in ("int", "float"):  # for Python False is 0
+                right = False
             if not right and not (optional and value is None):
                 hint = " (YAML wants a dot in it, as 1.0e-5)" if "e-" in str(value) else ""
                 raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}{hint}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 import vkdlib
 from vkdlib import paths
+from vkdlib.deltas import RunError
 from vkdlib.paths import make_folder, whole
 from vkdlib.run import Run, read_json
 
@@ -52,11 +54,15 @@ def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
 
 
 def finished(experiment: str, home: Path | None = None) -> list[Run]:
-    """All finished runs of an experiment."""
+    """All finished runs of an experiment; a damaged one is left out with a warning that names it."""
     home = home or paths.runs()
     found = []
     for done in sorted((home / experiment).glob("*/DONE")):
-        run = Run(experiment, read_json(done.parent / "config.json"), home)
+        try:
+            run = Run(experiment, read_json(done.parent / "config.json"), home)
+        except RunError as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
         if run.folder == done.parent:  # else it was made by another version of the library
             found.append(run)
     return found

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from vkdlib.metrics import six_columns
+from vkdlib.metrics import CHANCE, six_columns
 from vkdlib.paper import published
 from vkdlib.starts import REFERENCES
 
@@ -51,7 +51,8 @@ def main_table(records: pd.DataFrame, p: pd.DataFrame | None = None) -> pd.DataF
         p: from `compare.differences`, of VKD and each other method: its rows with p_holm of 0.05 and more
             are marked NOT_SIGNIFICANT in the other method's cell.
     Returns:
-        one row a method, in the order of the records; N in the titles.
+        a row "chance" (of multiple choice), then one row a method, in the order of the records; N in the
+        titles.
     Raises:
         ValueError: several models, benchmarks or forget ratios, or several rows of a method and seed.
     """
@@ -76,7 +77,7 @@ def main_table(records: pd.DataFrame, p: pd.DataFrame | None = None) -> pd.DataF
             over = set(unlearned.index[unlearned < means.low["retain-only"]])
         eligible = unlearned.drop(over)
         best = eligible.min() if title == LOWER else eligible.max()
-        cells = {}
+        cells = {"chance": f"{CHANCE:.1f}" if one.metric == "accuracy" else ""}
         for method, mean in means.iterrows():
             text = cell(pd.Series({**mean, "metric": one.metric}))
             if by_method.seed.nunique()[method] > 1:
@@ -86,7 +87,7 @@ def main_table(records: pd.DataFrame, p: pd.DataFrame | None = None) -> pd.DataF
             text += OVER_FORGOTTEN * (method in over)
             cells[method] = text + NOT_SIGNIFICANT * ((method, one.set, one.modality, one.kind) in noise)
         table[f"{title} (N={'/'.join(map(str, sorted(rows.n.unique())))})"] = pd.Series(cells)
-    return pd.DataFrame(table).reindex(records.method.unique())
+    return pd.DataFrame(table).reindex(["chance", *records.method.unique()])
 
 
 def published_table_1(model: str, benchmark: str) -> pd.DataFrame:
@@ -141,12 +142,38 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def claims(judged: pd.DataFrame) -> pd.DataFrame:
+    """Claims to be read: one row a test, with the paper's words, what was measured, and the verdict.
+
+    Args:
+        judged: rows of figures/data/claims.csv, from `claims.judge` (differences of two rows of a table, in
+            points) or from `curves.judge_curves` (a statistic of a curve).
+    """
+    shown = judged[["claim", "source", "model", "benchmark", "column"]].copy()
+    for where in ("model", "benchmark"):
+        shown[where] = shown[where].str.removeprefix("testbed/")
+    measured, p = [], judged.p_holm.map("{:.2g}".format).where(judged.differ > 0, "")
+    for row in judged.itertuples():
+        if pd.isna(getattr(row, "difference", None)):
+            measured.append(f"{row.test}: {row.statistic:.3g}")
+        else:
+            gap = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
+            measured.append(f"{row.ours} - {row.other}: {gap}")
+    over = judged.get("over_forgotten", pd.Series(False, judged.index)) == True  # noqa: E712 (NaN is no)
+    shown = shown.assign(measured=measured, N=judged.n, p=p)
+    shown["verdict"] = judged.verdict.where(~over, judged.verdict + ", over-forgotten")
+    again = shown.duplicated(["claim", "source"])
+    shown[["claim", "source"]] = shown[["claim", "source"]].mask(again, "")
+    return shown.set_index("claim")
+
+
 def latex(table: pd.DataFrame, caption: str = "") -> str:
-    """A LaTeX table in the style of booktabs (`\\usepackage{booktabs}`)."""
+    """A LaTeX table as wide as the text, in the style of booktabs (packages booktabs and graphicx)."""
     escaped = table.reset_index(names=table.index.name or "").astype(str)
     escaped.columns = [_escape(c) for c in escaped.columns]
-    escaped = escaped.map(_escape)
-    return escaped.to_latex(index=False, escape=False, caption=_escape(caption) or None)
+    rows = escaped.map(_escape).to_latex(index=False, escape=False)
+    title = f"\\caption{{{_escape(caption)}}}\n" if caption else ""
+    return f"\\begin{{table}}\n{title}\\resizebox{{\\textwidth}}{{!}}{{%\n{rows}}}\n\\end{{table}}\n"
 
 
 def _escape(text: str) -> str:
