@@ -70,11 +70,11 @@ def test_claims_are_judged_on_the_runs_of_the_record(table):
     assert set(judged.loc["NPO degrades other faces and text"].verdict) == {"holds", "no answer differs"}
     raw = 2 ** -(PEOPLE - 1)  # all twelve people differ in the same direction
     assert forget.p_holm == pytest.approx(raw)  # the claim's only row
-    assert forget.differ == 48 and not forget.over_forgotten
+    assert forget.differ == 48 and forget.over_forgotten == ""
     assert forget.runs_ours == "VKD0 VKD1" and forget.runs_other == "MMUnlearner0 MMUnlearner1"
     assert (rivals.p_holm == [1, pytest.approx(raw)]).all()  # where nothing differs there is no test
     unseen = judged.loc["VKD leaves no more of the faces than never having seen them"]
-    assert set(unseen.verdict) == {"holds"} and set(unseen.differ) == {0}
+    assert set(unseen.verdict) == {"holds"} and set(unseen.differ) == {0} and unseen.p_holm.isna().all()
 
 
 def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
@@ -93,8 +93,10 @@ def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
     monkeypatch.setattr(runs, "find_run", found)
     judged = claims.judge("table1_main").set_index(["claim", "column"])
     row = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
-    assert row.verdict == "holds" and row.over_forgotten
-    assert not judged.loc["VKD keeps other faces better than MMUnlearner"].over_forgotten.any()
+    assert row.verdict == "holds" and row.over_forgotten == "VKD"
+    assert (judged.loc["VKD keeps other faces better than MMUnlearner"].over_forgotten == "").all()
+    over = judged.loc["NPO forgets more than it should", "Forget VQA"]
+    assert over.verdict == "holds" and over.over_forgotten == ""  # that is what the row says
 
 
 @pytest.mark.parametrize(

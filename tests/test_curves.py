@@ -63,7 +63,8 @@ def test_claims_about_beta(monkeypatch):
     assert retain.verdict.tolist() == ["holds", "holds"] and retain.statistic.tolist() == [-50, 40]
     peak = judged.xs("Real-world VQA", level="column").iloc[0]
     assert (peak.statistic, peak.seeds, peak.people, peak.n) == (0.3, 3, PEOPLE, 100)
-    assert peak.p_holm == pytest.approx(2 / 2**PEOPLE)
+    assert peak.p_holm == pytest.approx(3 * 2 / 2**PEOPLE)  # each of three could have been it
+    assert judged.xs("Forget QA", level="column").p_holm.isna().all()  # an interval decides
     assert set(judged.xs("Forget QA", level="column").differ) == {0}
 
 
@@ -89,6 +90,27 @@ def test_a_best_value_at_an_end_is_no_peak(monkeypatch):
     judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
     assert judged.loc[["Real-world VQA", "Balance"]].verdict.tolist() == ["holds", "holds"]
     assert judged.loc["Balance"].statistic == 0.3
+
+
+def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):
+    one = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "rises", "up_to": 1.0}
+    record_of(monkeypatch, {"Retain VQA": [50, 60, 70, 80, 0]})
+    for up_to, verdict in ((1.0, "holds"), (3.0, "does not hold")):
+        monkeypatch.setattr(curves, "statements", lambda record, to=up_to: [one | {"up_to": to}])
+        assert curves.judge_curves("x", "beta").verdict.tolist() == [verdict]
+
+
+def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
+    record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5})
+    better = (record["set"] == "retain") & (record.beta == 0.1)
+    record.loc[better, "value"] = 81
+    assert curves.optimum(record, "beta")["holds"] is False  # one point is none
+    assert curves.good_at(record, "beta", 3.0)["holds"] is True
+    record.loc[better & (record.seed == 1), "value"] = 95
+    found = curves.optimum(record, "beta")
+    assert found["holds"] is None and found["statistic"] == 0.1
+    found = curves.good_at(record, "beta", 3.0)
+    assert found["holds"] is None and found["statistic"] == pytest.approx((15 + 1 + 1) / 3)
 
 
 def test_flat_is_a_matter_of_points(monkeypatch):

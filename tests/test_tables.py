@@ -92,16 +92,18 @@ def test_claims_to_be_read():
     row = {"claim": "it forgets", "source": "4.3", "model": "testbed/llava", "benchmark": "testbed/clear",
            "column": "Forget VQA", "ours": "VKD", "other": "vanilla", "difference": -70.0, "low": -80.0,
            "high": -60.0, "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds",
-           "over_forgotten": True}  # fmt: skip
-    same = row | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": False}
+           "over_forgotten": "VKD"}  # fmt: skip
+    same = row | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": ""}
+    close = same | {"differ": 3, "p_holm": float("nan"), "verdict": "inside the noise"}
     curve = {k: row[k] for k in ("model", "benchmark", "column", "n", "differ", "p_holm", "verdict")}
     curve |= {"claim": "it rises", "source": "4.4", "test": "slope, sign flips", "statistic": 12.34}
-    shown = tables.claims(pd.DataFrame([row, same, curve]))
-    assert shown.index.tolist() == ["it forgets", "", "it rises"]
+    shown = tables.claims(pd.DataFrame([row, same, close, curve]))
+    assert shown.index.tolist() == ["it forgets", "", "", "it rises"]
     assert shown.measured.tolist()[0] == "VKD - vanilla: -70.0 [-80.0, -60.0]"
-    assert shown.measured.tolist()[2] == "slope, sign flips: 12.3"
-    assert shown.p.tolist() == ["0.0021", "", "0.0021"]
-    assert shown.verdict.tolist() == ["holds, over-forgotten", "holds", "holds"]
-    assert (shown.model == "llava").all() and shown.source.tolist() == ["4.3", "", "4.4"]
+    assert shown.measured.tolist()[3] == "slope, sign flips: 12.3"
+    assert shown.p.tolist() == ["0.0021", "", "", "0.0021"]
+    verdicts = ["holds; over-forgotten: VKD", "holds", "inside the noise", "holds"]
+    assert shown.verdict.tolist() == verdicts
+    assert (shown.model == "llava").all() and shown.source.tolist() == ["4.3", "", "", "4.4"]
     alone = tables.claims(pd.DataFrame([curve]))
     assert alone.measured.tolist() == ["slope, sign flips: 12.3"]

@@ -56,8 +56,8 @@ def judge(record: str) -> pd.DataFrame:
     Returns:
         one row a claim, model, benchmark and column: COLUMNS; difference is ours minus the other, in points,
         with its 95 % interval; differ: how many questions are not answered the same; p_holm is over the rows
-        of a claim; over_forgotten: our forget VQA is below retain-only's by more than noise, so that to
-        be lower is no success.
+        of a claim, NaN where the interval alone decides ("as good", "as low"); over_forgotten: which of the
+        two rows has forget VQA below retain-only's by more than noise, so that to be lower is no success.
     Raises:
         FileNotFoundError: a run of the record is not there: make the record again.
     """
@@ -71,13 +71,22 @@ def judge(record: str) -> pd.DataFrame:
             text = {k: one[k] for k in ("claim", "source", "expected")}
             hashes = {"runs_ours": predictions.hashes(ours), "runs_other": predictions.hashes(other)}
             tested = tested.assign(column=list(columns), ours=ours, seeds=len(predictions(ours)), **hashes)
-            too_far = "Forget VQA" in columns and below(predictions(ours), predictions("retain-only"))
-            tested["over_forgotten"] = (tested.column == "Forget VQA") & too_far
+            too_far = _too_far(predictions, one["rows"]) if "Forget VQA" in columns else ""
+            tested["over_forgotten"] = tested.column.map({"Forget VQA": too_far}).fillna("")
             found.append(tested.assign(**text, **known))
-    claims = adjusted(pd.concat(found, ignore_index=True).assign(p_holm=1.0), ["claim"])
+    claims = pd.concat(found, ignore_index=True)
+    tested = ~claims.expected.isin(["as good", "as low"])
+    claims["p_holm"] = adjusted(claims[tested].assign(p_holm=1.0), ["claim"]).p_holm
     claims["test"] = "sign flips by person"
     claims["verdict"] = [verdict(row, row.expected) for row in claims.itertuples()]
     return claims[COLUMNS]
+
+
+def _too_far(predictions: "_Predictions", rows: Sequence[str]) -> str:
+    """Which of two rows have forgotten more than retain-only; "" where it is one of them: the row says it."""
+    if "retain-only" in rows:
+        return ""
+    return ", ".join(row for row in rows if below(predictions(row), predictions("retain-only")))
 
 
 def below(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:

@@ -26,7 +26,7 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
     Returns:
         one row a claim, model and benchmark: claim, source, model, benchmark, forget_ratio, column, expected,
         seeds, people, n, differ (questions whose answer depends on the setting), test, statistic, p_holm
-        (over the rows of a claim) and verdict.
+        (over the rows of a claim; NaN where there is no p) and verdict.
     """
     keys, found = ["model", "benchmark", "forget_ratio"], []
     for values, part in runs.read_records(record).groupby(keys, sort=False):
@@ -34,11 +34,13 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
         for one in statements(record):
             for title in (t for t in one["columns"] if t in columns or t == "Balance"):
                 rows = part if title == "Balance" else columns[title]
-                tested = TESTS[one["expected"]](rows, x)
+                rows = rows[~(rows[x] > one.get("up_to", np.inf))]
+                tested = TESTS[one["expected"]](rows, x, **{k: one[k] for k in one if k == "at"})
                 known = dict(zip(keys, values)) | {k: one[k] for k in ("claim", "source", "expected")}
                 seeds = int(rows.dropna(subset=[x]).seed.nunique())
                 found.append(known | {"column": title, "seeds": seeds} | tested)
-    table = adjusted(pd.DataFrame(found).assign(p_holm=1.0), ["claim"])
+    table = pd.DataFrame(found)
+    table["p_holm"] = adjusted(table.dropna(subset="p").assign(p_holm=1.0), ["claim"]).p_holm
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
     return table.drop(columns=["p", "holds"])
 
@@ -75,11 +77,14 @@ def slope(rows: pd.DataFrame, x: str) -> dict:
 
 def peak(rows: pd.DataFrame, x: str) -> dict:
     """The value with the highest mean. In between: p that it is no better than one of the ends, the larger
-    of two. At an end: p that it is no better than the best in between; then there is no peak."""
+    of two. At an end: p that it is no better than the best in between; then there is no peak. Both times p
+    counts as often as there are values that could have been the best (Bonferroni)."""
     scores, people = _curve(rows, x)
     best, ends = scores.mean().idxmax(), scores.columns[[0, -1]]
-    rivals = ends if best not in ends else [scores.mean().drop(ends).idxmax()]
+    inside = scores.columns.drop(ends)
+    rivals = ends if best in inside else [scores[inside].mean().idxmax()]
     p = max(sign_flip(scores[best] - scores[rival], people) for rival in rivals)
+    p = min(1.0, p * len(inside if best in inside else ends))
     found = {"test": "best, sign flips", "statistic": best, "p": p, "holds": best not in ends}
     return _facts(scores, people) | found
 
@@ -93,7 +98,7 @@ def flat(rows: pd.DataFrame, x: str) -> dict:
     outside = ((bounds[:, 0] > FLAT) | (bounds[:, 1] < -FLAT)).any()
     holds = True if (np.abs(bounds) <= FLAT).all() else False if outside else None
     found = {"test": f"within {FLAT:g} points", "statistic": gaps.mean().abs().max(), "holds": holds}
-    return _facts(scores, people) | found | {"p": 1.0}
+    return _facts(scores, people) | found | {"p": np.nan}
 
 
 def starts_low(rows: pd.DataFrame, x: str) -> dict:
@@ -104,17 +109,30 @@ def starts_low(rows: pd.DataFrame, x: str) -> dict:
     return _facts(scores.iloc[:, :2], people) | found
 
 
-def optimum(part: pd.DataFrame, x: str) -> dict:
-    """The value with the best balance: what is kept (mean of the other columns) minus forget VQA, which
-    counts as chance where it is lower. Holds if the best is in between in every seed, does not if never."""
+def balance(part: pd.DataFrame, x: str) -> pd.DataFrame:
+    """What is kept (mean of the other columns) minus forget VQA, which counts as chance where it is lower,
+    in points: a row a seed, a column a value of the setting."""
     of = part.dropna(subset=[x])
     columns = {t: rows.pivot(index="seed", columns=x, values="value") for t, rows in six_columns(of).items()}
     forgotten = columns.pop("Forget VQA").clip(lower=CHANCE)
-    balance = sum(columns.values()) / len(columns) - forgotten
-    inside = [best not in balance.columns[[0, -1]] for best in balance.idxmax(axis=1)]
-    holds = True if all(inside) else None if any(inside) else False
-    best = {"test": "best, every seed", "statistic": balance.mean().idxmax(), "p": 1.0, "holds": holds}
-    return {"n": 0, "people": 0, "differ": 1} | best
+    return sum(columns.values()) / len(columns) - forgotten
+
+
+def optimum(part: pd.DataFrame, x: str) -> dict:
+    """The value with the best balance. Holds if in every seed one in between is better than both ends by FLAT
+    points or more, does not if in none."""
+    of = balance(part, x)
+    ends = of.columns[[0, -1]]
+    better = of.drop(columns=ends).max(axis=1) - of[ends].max(axis=1) >= FLAT
+    return _by_seed(better) | {"test": "best, every seed", "statistic": of.mean().idxmax()}
+
+
+def good_at(part: pd.DataFrame, x: str, at: float) -> dict:
+    """How much better the best balance is than that at a value, in points, in the mean over seeds. Holds if
+    it is less than FLAT in every seed, does not if in none."""
+    of = balance(part, x)
+    short = of.max(axis=1) - of[at]
+    return _by_seed(short < FLAT) | {"test": f"best - at {at:g}", "statistic": short.mean()}
 
 
 TESTS = {
@@ -124,6 +142,7 @@ TESTS = {
     "flat": flat,
     "starts low": starts_low,
     "has an optimum": optimum,
+    "good at": good_at,
 }
 
 
@@ -138,8 +157,14 @@ def _facts(scores: pd.DataFrame, people: pd.Series) -> Mapping:
     return {"n": len(scores), "people": people.nunique(), "differ": differ, "holds": None}
 
 
+def _by_seed(true: pd.Series) -> dict:
+    """What holds in every seed holds, what in none does not; there is no p."""
+    holds = True if true.all() else None if true.any() else False
+    return {"n": 0, "people": 0, "differ": 1, "p": np.nan, "holds": holds}
+
+
 def _verdict(row) -> str:
-    if row.expected in ("flat", "has an optimum"):
+    if row.expected in ("flat", "has an optimum", "good at"):
         return {True: "holds", False: "does not hold", None: "inside the noise"}[row.holds]
     if not row.differ:
         return "no answer differs"

@@ -152,16 +152,17 @@ def claims(judged: pd.DataFrame) -> pd.DataFrame:
     shown = judged[["claim", "source", "model", "benchmark", "column"]].copy()
     for where in ("model", "benchmark"):
         shown[where] = shown[where].str.removeprefix("testbed/")
-    measured, p = [], judged.p_holm.map("{:.2g}".format).where(judged.differ > 0, "")
+    tested = judged.p_holm.notna() & (judged.differ > 0)
+    measured, p = [], judged.p_holm.map("{:.2g}".format).where(tested, "")
     for row in judged.itertuples():
         if pd.isna(getattr(row, "difference", None)):
             measured.append(f"{row.test}: {row.statistic:.3g}")
         else:
             gap = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
             measured.append(f"{row.ours} - {row.other}: {gap}")
-    over = judged.get("over_forgotten", pd.Series(False, judged.index)) == True  # noqa: E712 (NaN is no)
+    over = judged.get("over_forgotten", pd.Series("", judged.index)).fillna("")
     shown = shown.assign(measured=measured, N=judged.n, p=p)
-    shown["verdict"] = judged.verdict.where(~over, judged.verdict + ", over-forgotten")
+    shown["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
     again = shown.duplicated(["claim", "source"])
     shown[["claim", "source"]] = shown[["claim", "source"]].mask(again, "")
     return shown.set_index("claim")
