@@ -110,11 +110,12 @@ class Place:
         """The point, in this process."""
         return experiments.run("faults", benchmark=str(self.benchmark), **POINT)
 
-    def sweep(self) -> subprocess.Popen:
-        """The point, as a sweep in a process of its own."""
+    def sweep(self, room: int | None = None) -> subprocess.Popen:
+        """The point, as a sweep in a process of its own; with room for files of so many bytes."""
         command = [sys.executable, "-m", "vkdlib.sweep", str(self.file)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, preexec_fn=heed_ctrl_c, **streams)
+        with full_disk(room) if room else contextlib.nullcontext():  # it is handed down to the child
+            return subprocess.Popen(command, preexec_fn=heed_ctrl_c, **streams)
 
     def empty(self) -> None:
         """As it was before anything ran."""
@@ -274,12 +275,18 @@ def dying_kernel(place: Place, draw: random.Random) -> str:
     return said
 
 
+def full_for_the_sweep(place: Place, draw: random.Random) -> str:
+    """A disk that has room for small files only, for the sweep and all its processes."""
+    return place.sweep(room=draw.randrange(200, 50_000)).communicate()[0]
+
+
 DELETE = r"delete (/\S+?)(,| to start afresh|$)"
 FROM_OUTSIDE = {  # the sweep is what is run again
     "SIGKILL of the sweep": (killed("sweep"), None),
     "SIGKILL of a worker": (killed("worker"), "ended early"),
     "SIGKILL of a point": (killed("point"), None),  # its worker tries once more
     "kernel that dies in a step": (dying_kernel, None),
+    "full disk, sweep": (full_for_the_sweep, "could not be written .* make room"),
     "Ctrl-C": (killed("sweep", signal.SIGINT, after="worker"), "the same command goes on from here"),
 }
 FROM_INSIDE = {  # what happens, and what must be said

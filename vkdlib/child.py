@@ -23,6 +23,9 @@ def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
     """Execute a notebook, one process at a time; keep what it got to, also of one that failed.
 
     A kernel now and then dies before its first cell, above all when several start at once: then once more.
+
+    Raises:
+        SystemExit: it could not be written. What is said is short: the disk is the log's, too.
     """
     options = dict(kernel_name="python3", cwd=cwd, progress_bar=False, start_timeout=120)
     with FileLock(executed + ".lock"):
@@ -31,6 +34,8 @@ def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
         except RuntimeError as error:  # what a kernel that died or never answered raises
             print(f"{error}; once more", file=sys.stderr)
             papermill.execute_notebook(notebook, executed, parameters, **options)
+        except OSError as error:
+            sys.exit(f"{executed} could not be written ({error}): make room there, then run again")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""What a sweep costs beside papermill alone, and twelve points on a cluster that loses a worker.
+
+    python tests/overhead.py     # -> figures/data/overhead.csv; also `make overhead`
+
+In each round the same points are executed three times, one at a time: by papermill's own command, by a sweep,
+and by a sweep on a Dask worker, whose cluster is started and ended with it. The points are tiny, so that what
+is measured is all that is not a run. Times are this machine's; the ratio to papermill is within a round.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+from conftest import tiny_sweep
+
+from vkdlib import done, paths, sweep
+from vkdlib.progress import bar
+
+POINTS, ROUNDS = 6, 5
+HOW = ("papermill", "sweep", "dask")
+
+
+def executed_alone(file: Path) -> None:
+    """All points by papermill's command, one after the other."""
+    for point in sweep.points(file):
+        given = [f"-p {name} {value}" for name, value in point.parameters.items() if value != ""]
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(file.parent.parent)]
+        command += [str(point.notebook), str(point.executed), *" ".join(given).split()]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def measure(how: str, seeds: list[int], faults=(), workers: int = 1) -> dict:
+    """Execute points from nothing: points, how many ended with a run, how often one was executed, seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        places = {"VKDLIB_RUNS": str(root / "runs"), "VKDLIB_ROOT": str(root)}
+        with mock.patch.dict(os.environ, places), mock.patch.object(done, "up_to_date", lambda run: True):
+            file = tiny_sweep(root, seeds=seeds, faults=faults)
+            start = time.perf_counter()
+            if how == "papermill":
+                executed_alone(file)
+            else:
+                sweep.execute(file, workers=workers, dask="local" if how == "dask" else None)
+            seconds = time.perf_counter() - start
+            everything = sweep.points(file)
+            ended = sum(sweep.run_of(point) is not None for point in everything)
+            executed = sum(f.read_text().count("once") for f in root.glob("runs/ran_*"))
+    return {"points": len(everything), "done": ended, "executed": executed, "seconds": round(seconds, 2)}
+
+
+def main() -> None:
+    """Measure all; print and write the record."""
+    rows = []
+    for number in bar(range(ROUNDS), "rounds"):
+        order = HOW[number % 3 :] + HOW[: number % 3]  # none is always first
+        measured = {how: measure(how, list(range(POINTS))) for how in order}
+        alone = measured["papermill"]["seconds"]
+        for how in HOW:
+            ratio = round(measured[how]["seconds"] / alone, 3)
+            rows.append({"how": how, "round": number, **measured[how], "ratio": ratio})
+    lost = measure("dask", list(range(11)), [[11, "worker"]], workers=2)
+    rows.append({"how": "dask, 2 workers, one killed", "round": 0, **lost})
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False))
+    print(table.groupby("how", sort=False).ratio.agg(["median", "min", "max"]).dropna())
+    file = paths.figures() / "data" / "overhead.csv"
+    with paths.whole(file) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+if __name__ == "__main__":
+    main()
