@@ -12,12 +12,13 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
 
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
-          selection_families families fig2_beta fig3_alpha selective_forgetting
+          selection_families families table1_main table3_ablation fig2_beta fig3_alpha selective_forgetting
 UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-clear/retain-only-5 \
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10
 
-.PHONY: unshipped quickstart test unit notebooks lab figures faults $(SWEEPS) models execute clean
+.PHONY: unshipped needed quickstart test unit notebooks lab figures reproduce-tables reproduce-figures faults \
+        overhead $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
@@ -43,6 +44,20 @@ families: unshipped
 unshipped: $(READY)  ## train what `families` needs and is not shipped: about 20 minutes a model, kept in the cache
 	for model in $(UNSHIPPED); do $(BIN)/python -m vkdlib.testbed build --only $$model || exit 1; done
 
+table1_main table3_ablation: needed
+
+needed: $(READY)  # the one retain-only model of Tables 1 and 3 that is not shipped
+	$(BIN)/python -m vkdlib.testbed build --only qwen2-vl-clear/retain-only-5
+
+reproduce-tables: table1_main table3_ablation  ## Tables 1 and 3 of the VKD paper; goes on where it was stopped
+	$(PAPERMILL) notebooks/10_table1_main.ipynb runs/10.ipynb -p write True
+	$(PAPERMILL) notebooks/12_table3_ablation.ipynb runs/12.ipynb -p write True
+
+reproduce-figures: fig2_beta fig3_alpha selective_forgetting  ## Figures 2 and 3, and section 3.2, likewise
+	$(PAPERMILL) notebooks/14_fig2_beta.ipynb runs/14.ipynb -p write True
+	$(PAPERMILL) notebooks/15_fig3_alpha.ipynb runs/15.ipynb -p write True
+	$(PAPERMILL) notebooks/16_selective_forgetting.ipynb runs/16.ipynb -p write True
+
 $(SWEEPS): $(READY)  ## figures/data/<target>.csv
 	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml --workers $(WORKERS)
 
@@ -53,6 +68,9 @@ figures: quickstart  ## everything in figures/ but the records of the sweeps
 
 faults: $(READY)  ## kill, starve and damage runs and sweeps: figures/data/faults.csv
 	$(BIN)/python tests/faults.py
+
+overhead: $(READY)  ## what a sweep costs beside papermill alone: figures/data/overhead.csv
+	$(BIN)/python tests/overhead.py
 
 models: $(READY)  ## train the embedded models from nothing and compare them with the shipped ones
 	$(BIN)/python -m vkdlib.testbed build

@@ -256,17 +256,30 @@ def test_plans_of_baselines():
 
 def test_presets_of_baselines():
     assert presets.preset("testbed", "method", "GA") == {"trained": "all"}
+    assert presets.preset("testbed", "training", "GA")["lr"] == 1e-5
+    assert presets.preset("testbed", "training", "GA", lr=1e-4)["lr"] == 1e-4
+    assert presets.preset("testbed", "training")["lr"] == 1e-3
+    assert presets.meaning("testbed", "VKD") == presets.meaning("testbed")
+    assert presets.meaning("testbed", "GA")["GA"] == {"training": {"lr": 1e-5}}
     assert presets.preset("paper-qwen2-vl-7b", "method", "NPO", beta=0.1) == {"trained": "lora", "beta": 0.1}
     assert presets.preset("testbed", "method", "MANU", share=0.1) == {"share": 0.1}
+
+
+def test_a_number_of_another_type_is_the_same_setting():
+    for given in ({"beta": 3}, {"beta": 3.0}):
+        assert repr(presets.preset("testbed", "method", **given)["beta"]) == "3.0"
+    assert repr(presets.preset("testbed", "training", epochs=50.0)["epochs"]) == "50"
+    assert presets.preset("testbed", "training", epochs=0.5)["epochs"] == 0.5
+    assert presets.preset("testbed", "method", prune=False)["prune"] is False
 
 
 def test_every_value_of_a_preset_has_a_source():
     for name in presets.PRESETS:
         table = presets.sources(name)
         assert table.source.str.len().min() > 3
-        assert set(table.part) == {
-            *("model", "data", "method", "baselines", "training", "evaluation", "machine")
-        }
+        parts = {"model", "data", "method", "baselines", "training", "evaluation", "machine"}
+        chosen = {f"{part} of {m}" for m, of in presets.BY_METHOD.get(name, {}).items() for part in of}
+        assert set(table.part) == parts | chosen and bool(chosen) == name.startswith("testbed")
 
 
 def test_the_plan_of_the_testbed_counts_what_is_there(loaded):

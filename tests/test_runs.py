@@ -208,3 +208,6 @@ def test_missing_record_is_named(tmp_path, monkeypatch):
     file = runs.write_records("some", [finished(tmp_path).records()])
     read = runs.read_records("some").set_index("metric").value
     assert file.exists() and read.to_dict() == {"accuracy": 50.0, "probability": 0.5}
+    runs.write_records("some", [finished(tmp_path).records(lr=lr) for lr in (3e-5, 1e-5)])
+    table = runs.read_records("some")
+    assert sorted(table.lr.unique()) == [1e-5, 3e-5] and "50.0000" in file.read_text()

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from vkdlib import selection
+from vkdlib import grid, paths, presets, runs, selection
 
 
 def trial(method, tried, draw, forget, kept):
@@ -39,3 +39,21 @@ def test_half_a_sweep_chooses_nothing():
         selection.choose(pd.concat(whole))
     with pytest.raises(ValueError, match="all draws and all columns"):
         selection.choose(pd.concat([whole[0], whole[1].query("set != 'real'")]))
+
+
+def test_every_method_has_what_the_rule_chose():
+    trials = runs.read_records("selection_methods").query("method != 'vanilla'")
+    chosen = selection.choose(trials)
+    assert set(chosen) == {"GA", "GA_Diff", "KL_Min", "NPO", "MANU", "MMUnlearner", "VKD"}
+    assert trials.groupby("method").run.nunique().eq(12).all()  # six trials on two draws
+    for name in ("testbed", "testbed-clear"):
+        for method, value in chosen.items():
+            part, field = ("method", "share") if method == "MANU" else ("training", "lr")
+            assert presets.preset(name, part, method)[field] == value, method
+
+
+def test_the_ablation_trains_the_whole_model_at_a_rate_that_was_chosen_for_that():
+    ablation = grid.read(paths.root() / "notebooks" / "sweeps" / "table3_ablation.yaml")
+    rows = [point for point in grid.points(ablation) if point["method"] == "VKD"]
+    rates = {point["trained"]: point["lr"] for point in rows}
+    assert rates == {"all": presets.preset("testbed", "training", "GA_Diff")["lr"], "visual": None}

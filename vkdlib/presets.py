@@ -4,17 +4,23 @@ The VKD paper publishes alpha and beta, and neither the thresholds d_I and d_F n
 batch. Those of the testbed were chosen on selection people, who are never reported, by the rules and grids
 in notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep; their
 results are in figures/data. "testbed-clear" has them too, but for beta and epochs: selection_clear.yaml.
-Those at paper scale that nobody published are marked "ours": start from them, choose on selection people
+Learning rates of the other methods are in chosen.yaml. Those at paper scale that nobody published are marked "ours": start from them, choose on selection people
 (`select`), then report.
 """
 
 from dataclasses import fields
 
 import pandas as pd
+import yaml
 
+from vkdlib import paths
 from vkdlib.methods import METHODS
 
+# What a method gets instead, where it was chosen for it: preset -> method -> part -> field -> value.
+BY_METHOD = yaml.safe_load((paths.PACKAGE / "chosen.yaml").read_text())
+
 CHOSEN = "ours, chosen on selection people"
+TRIALS = "ours, chosen on selection people (selection_methods.yaml, chosen.yaml)"
 NOT_TRIED = "ours, not tried"
 PICTURES = "ours, not tried: pictures with all their questions (MMUnlearner: 4 single questions)"
 PEERS = "MMUnlearner's README"
@@ -127,7 +133,7 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
 
     Args:
         part: "model", "data", "method", "training", "evaluation", or "machine" (what changes no result).
-        method: whose settings "method" are; what "baselines" does not say of others is their default.
+        method: whose settings they are; what "baselines" does not say of others than VKD is their default.
     """
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
@@ -135,17 +141,28 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     values = {field: value for field, (value, _) in PRESETS[name][of].items()}
     if of == "baselines":
         values = {f.name: values[f.name] for f in fields(METHODS[method]) if f.name in values}
+    values |= BY_METHOD.get(name, {}).get(method, {}).get(part, {})
     changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
-    return values | changes
+    return values | {k: _as_usual(v, values.get(k)) for k, v in changes.items()}
 
 
-def meaning(name: str | None) -> dict:
-    """What of a preset a result depends on: part -> field -> value; nothing of one that there is not."""
+def _as_usual(value, usual):
+    """A number as int or float as the preset has it: beta 3 is beta 3.0, and makes no other run."""
+    numbers = type(value) is not type(usual) and {type(value), type(usual)} <= {int, float}
+    return type(usual)(value) if numbers and type(usual)(value) == value else value
+
+
+def meaning(name: str | None, method: str | None = None) -> dict:
+    """What of a preset a method's result depends on: part -> field -> value; nothing of one there is not."""
     parts = {part: fields for part, fields in PRESETS.get(name, {}).items() if part != "machine"}
-    return {part: {f: value for f, (value, _) in fields.items()} for part, fields in parts.items()}
+    known = {part: {f: value for f, (value, _) in fields.items()} for part, fields in parts.items()}
+    chosen = BY_METHOD.get(name, {}).get(method)
+    return known | ({method: chosen} if chosen else {})
 
 
 def sources(name: str) -> pd.DataFrame:
     """Every value of a preset and where it comes from: columns part, field, value, source."""
     rows = [(part, f, v, s) for part, fields in PRESETS[name].items() for f, (v, s) in fields.items()]
+    for method, parts in BY_METHOD.get(name, {}).items():
+        rows += [(f"{part} of {method}", f, v, TRIALS) for part, of in parts.items() for f, v in of.items()]
     return pd.DataFrame(rows, columns=["part", "field", "value", "source"])

@@ -90,13 +90,17 @@ def find(home: Path | None = None, **wanted) -> pd.DataFrame:
 
 
 def write_records(name: str, records: list[pd.DataFrame]) -> Path:
-    """Write figures/data/<name>.csv: sorted rows, four decimals, so that two runs can be compared."""
+    """Write figures/data/<name>.csv: sorted rows, four decimals of what was measured, so that two runs can be
+    compared; settings as they are (a learning rate has more)."""
     table = pd.concat(records).drop_duplicates()
     keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
+    table = table.sort_values(keys)
+    for measured in ("value", "low", "high"):
+        table[measured] = table[measured].map("{:.4f}".format)
     file = paths.figures() / "data" / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file) as temporary:
-        table.sort_values(keys).to_csv(temporary, index=False, float_format="%.4f")
+        table.to_csv(temporary, index=False)
     return file
 
 
