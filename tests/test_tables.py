@@ -97,7 +97,7 @@ def test_claims_to_be_read():
     close = same | {"differ": 3, "p_holm": float("nan"), "verdict": "inside the noise"}
     curve = {k: row[k] for k in ("model", "benchmark", "column", "n", "differ", "p_holm", "verdict")}
     curve |= {"claim": "it rises", "source": "4.4", "test": "slope, sign flips", "statistic": 12.34}
-    shown = tables.claims(pd.DataFrame([row, same, close, curve]))
+    shown = tables.claims(pd.DataFrame([row, curve, same, close]))
     assert shown.index.tolist() == ["it forgets", "", "", "it rises"]
     assert shown.measured.tolist()[0] == "VKD - vanilla: -70.0 [-80.0, -60.0]"
     assert shown.measured.tolist()[3] == "slope, sign flips: 12.3"

@@ -143,12 +143,14 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def claims(judged: pd.DataFrame) -> pd.DataFrame:
-    """Claims to be read: one row a test, with the paper's words, what was measured, and the verdict.
+    """Claims to be read: one row a test, those of a claim together, with the paper's words, what was
+    measured, and the verdict.
 
     Args:
         judged: rows of figures/data/claims.csv, from `claims.judge` (differences of two rows of a table, in
             points) or from `curves.judge_curves` (a statistic of a curve).
     """
+    judged = pd.concat([judged[judged.claim == claim] for claim in judged.claim.unique()])
     shown = judged[["claim", "source", "model", "benchmark", "column"]].copy()
     for where in ("model", "benchmark"):
         shown[where] = shown[where].str.removeprefix("testbed/")
