@@ -81,12 +81,13 @@ def test_what_is_noise_and_what_is_too_small(monkeypatch):
 
 
 def test_a_best_value_at_an_end_is_no_peak(monkeypatch):
-    record_of(monkeypatch, {"Real-world VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5} | FLAT)
+    kept = FLAT | {"Retain VQA": [90] * 5}
+    record_of(monkeypatch, {"Real-world VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5} | kept)
     judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
     assert judged.loc["Real-world VQA"].verdict == "does not hold"
     assert judged.loc["Forget VQA"].verdict == "no answer differs"
     assert judged.loc["Balance"].verdict == "does not hold"
-    record_of(monkeypatch, {"Real-world VQA": [50, 60, 90, 60, 50], "Forget VQA": [30] * 5} | FLAT)
+    record_of(monkeypatch, {"Real-world VQA": [50, 60, 90, 60, 50], "Forget VQA": [30] * 5} | kept)
     judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
     assert judged.loc[["Real-world VQA", "Balance"]].verdict.tolist() == ["holds", "holds"]
     assert judged.loc["Balance"].statistic == 0.3
@@ -101,16 +102,17 @@ def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):
 
 
 def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
-    record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5})
-    better = (record["set"] == "retain") & (record.beta == 0.1)
-    record.loc[better, "value"] = 81
+    kept = FLAT | {"Real-world VQA": [90] * 5}
+    record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5} | kept)
+    better = (record["set"] == "retain") & (record.modality == "vqa") & (record.beta == 0.1)
+    record.loc[better, "value"] = 85  # one point of balance
     assert curves.optimum(record, "beta")["holds"] is False  # one point is none
     assert curves.good_at(record, "beta", 3.0)["holds"] is True
-    record.loc[better & (record.seed == 1), "value"] = 95
+    record.loc[better & (record.seed == 1), "value"] = 95  # three
     found = curves.optimum(record, "beta")
     assert found["holds"] is None and found["statistic"] == 0.1
     found = curves.good_at(record, "beta", 3.0)
-    assert found["holds"] is None and found["statistic"] == pytest.approx((15 + 1 + 1) / 3)
+    assert found["holds"] is None and found["statistic"] == pytest.approx((3 + 1 + 1) / 3)
 
 
 def test_flat_is_a_matter_of_points(monkeypatch):

@@ -77,3 +77,18 @@ def test_probability_of_the_right_option():
     table = metrics.summarise(chosen).set_index("metric")
     assert table.loc["probability", ["value", "low", "high"]].tolist() == pytest.approx([0.75] * 3)
     assert "unparsable" not in table.index
+
+
+def test_balance_of_clear_counts_rouge_times_100():
+    where = {"forget": 20, "retain": 90, "world": 80, "real": 70}
+    rows = [{"set": s, "modality": "vqa", "kind": "classification", "metric": "accuracy", "value": v}
+            for s, v in where.items()]  # fmt: skip
+    rows += [{"set": s, "modality": "qa", "kind": "generation", "metric": "rouge_l", "value": v}
+             for s, v in (("forget", 0.5), ("retain", 0.6))]  # fmt: skip
+    records = pd.DataFrame(rows).assign(benchmark="clear", method="GA")
+    found = metrics.balance(records, ["method"])
+    assert found["GA"] == pytest.approx((90 + 80 + 70 + 50 + 60) / 5 - 25)  # 20 is below chance
+    with pytest.raises(ValueError, match="a balance needs all columns of Table 1; there are Forget VQA"):
+        metrics.balance(records[records["set"] != "retain"], ["method"])
+    with pytest.raises(ValueError, match="several records of one row"):
+        metrics.balance(pd.concat([records, records]), ["method"])

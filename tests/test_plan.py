@@ -259,8 +259,9 @@ def test_presets_of_baselines():
     assert presets.preset("testbed", "training", "GA")["lr"] == 1e-5
     assert presets.preset("testbed", "training", "GA", lr=1e-4)["lr"] == 1e-4
     assert presets.preset("testbed", "training")["lr"] == 1e-3
-    assert presets.meaning("testbed", "VKD") == presets.meaning("testbed")
-    assert presets.meaning("testbed", "GA")["GA"] == {"training": {"lr": 1e-5}}
+    assert presets.meaning("testbed", {"method": "VKD"}) == presets.meaning("testbed")
+    assert presets.meaning("testbed", {"method": "GA", "lr": None})["GA"] == {"training": {"lr": 1e-5}}
+    assert presets.meaning("testbed", {"method": "GA", "lr": 0.1}) == presets.meaning("testbed")
     assert presets.preset("paper-qwen2-vl-7b", "method", "NPO", beta=0.1) == {"trained": "lora", "beta": 0.1}
     assert presets.preset("testbed", "method", "MANU", share=0.1) == {"share": 0.1}
 

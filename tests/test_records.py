@@ -18,6 +18,7 @@ RECORDS = [
     "selection_clear",
     "selection_families",
     "families",
+    "selection_methods",
 ]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from vkdlib import runs
 from vkdlib.claims import MARGIN, statements
 from vkdlib.compare import adjusted, sign_flip
-from vkdlib.metrics import CHANCE, clustered_bootstrap, six_columns
+from vkdlib.metrics import balance, clustered_bootstrap, six_columns
 
 FLAT = 2.0  # points: a smaller change is none
 WHERE = ["set", "modality", "kind"]
@@ -109,19 +109,10 @@ def starts_low(rows: pd.DataFrame, x: str) -> dict:
     return _facts(scores.iloc[:, :2], people) | found
 
 
-def balance(part: pd.DataFrame, x: str) -> pd.DataFrame:
-    """What is kept (mean of the other columns) minus forget VQA, which counts as chance where it is lower,
-    in points: a row a seed, a column a value of the setting."""
-    of = part.dropna(subset=[x])
-    columns = {t: rows.pivot(index="seed", columns=x, values="value") for t, rows in six_columns(of).items()}
-    forgotten = columns.pop("Forget VQA").clip(lower=CHANCE)
-    return sum(columns.values()) / len(columns) - forgotten
-
-
 def optimum(part: pd.DataFrame, x: str) -> dict:
-    """The value with the best balance. Holds if in every seed one in between is better than both ends by FLAT
-    points or more, does not if in none."""
-    of = balance(part, x)
+    """The value with the best `metrics.balance`. Holds if in every seed one in between is better than both
+    ends by FLAT points or more, does not if in none."""
+    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
     ends = of.columns[[0, -1]]
     better = of.drop(columns=ends).max(axis=1) - of[ends].max(axis=1) >= FLAT
     return _by_seed(better) | {"test": "best, every seed", "statistic": of.mean().idxmax()}
@@ -130,7 +121,7 @@ def optimum(part: pd.DataFrame, x: str) -> dict:
 def good_at(part: pd.DataFrame, x: str, at: float) -> dict:
     """How much better the best balance is than that at a value, in points, in the mean over seeds. Holds if
     it is less than FLAT in every seed, does not if in none."""
-    of = balance(part, x)
+    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
     short = of.max(axis=1) - of[at]
     return _by_seed(short < FLAT) | {"test": f"best - at {at:g}", "statistic": short.mean()}
 

@@ -41,6 +41,31 @@ def six_columns(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {title: rows for title, rows in found.items() if len(rows)}
 
 
+def balance(records: pd.DataFrame, by: list[str]) -> pd.Series:
+    """What is kept minus what is not forgotten, in points: the mean of all columns of Table 1 but forget VQA,
+    minus forget VQA. ROUGE-L counts times 100, and forget VQA below chance as chance: to answer wrongly on
+    purpose is not to have forgotten.
+
+    Args:
+        records: in the layout of figures/data, of one benchmark.
+        by: columns of the records that tell rows of the table apart.
+    Returns:
+        indexed by `by`; NaN where a row lacks one of the six columns.
+    Raises:
+        ValueError: one of the six columns is missing in all rows, or there are several for one row.
+    """
+    points, found = {}, six_columns(records)
+    if len(found) < 6:
+        raise ValueError(f"a balance needs all columns of Table 1; there are {', '.join(found) or 'none'}")
+    for title, rows in found.items():
+        if rows.duplicated(by).any():
+            raise ValueError(f"{title}: several records of one row; tell them apart by more than {by}")
+        scale = np.where(rows.metric == "accuracy", 1, 100)
+        points[title] = (rows.value * scale).set_axis(pd.MultiIndex.from_frame(rows[by]))
+    forget = points.pop("Forget VQA").clip(lower=CHANCE)
+    return sum(points.values()) / len(points) - forget
+
+
 @functools.cache
 def _rouge():
     from rouge_score.rouge_scorer import RougeScorer

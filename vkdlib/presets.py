@@ -152,12 +152,18 @@ def _as_usual(value, usual):
     return type(usual)(value) if numbers and type(usual)(value) == value else value
 
 
-def meaning(name: str | None, method: str | None = None) -> dict:
-    """What of a preset a method's result depends on: part -> field -> value; nothing of one there is not."""
+def meaning(name: str | None, given: dict | None = None) -> dict:
+    """What of a preset a result depends on: part -> field -> value; nothing of one there is not.
+
+    Args:
+        given: parameters of a point; what was chosen for its method counts unless it says otherwise itself.
+    """
+    given = given or {}
     parts = {part: fields for part, fields in PRESETS.get(name, {}).items() if part != "machine"}
     known = {part: {f: value for f, (value, _) in fields.items()} for part, fields in parts.items()}
-    chosen = BY_METHOD.get(name, {}).get(method)
-    return known | ({method: chosen} if chosen else {})
+    chosen = BY_METHOD.get(name, {}).get(given.get("method"), {})
+    chosen = {p: {f: v for f, v in of.items() if given.get(f) is None} for p, of in chosen.items()}
+    return known | ({given["method"]: chosen} if any(chosen.values()) else {})
 
 
 def sources(name: str) -> pd.DataFrame:

@@ -2,33 +2,26 @@
 
 import pandas as pd
 
-from vkdlib.metrics import CHANCE
-
-KEPT = (("retain", "vqa"), ("real", "vqa"), ("forget", "qa"), ("retain", "qa"), ("real", "qa"))
+from vkdlib import metrics
 
 
 def balance(records: pd.DataFrame) -> pd.Series:
-    """Mean accuracy of what is to be kept minus forget VQA, in points; the mean over draws.
-
-    Kept is what people to retain and strangers are recognised for, and all that is known in text. Forget
-    VQA below chance counts as chance: to answer wrongly on purpose is not to have forgotten.
+    """Mean accuracy of what is to be kept minus forget VQA, in points (`metrics.balance`); mean over draws.
 
     Args:
-        records: of multiple choice of MLLMU-Bench, in the layout of figures/data, with columns "draw" and,
-            for what was tried, "lr" (learning rate) or "share" (of MANU).
+        records: of one benchmark, in the layout of figures/data, with columns "draw" and, for what was tried,
+            "lr" (learning rate) or "share" (of MANU).
     Returns:
         (method, value tried) -> balance.
     Raises:
         ValueError: a trial lacks a draw that others have, or a column of Table 1.
     """
-    rows = records[(records.kind == "classification") & (records.metric == "accuracy")]
-    rows = rows.assign(tried=rows.share.where(rows.method == "MANU", rows.lr))
-    wide = rows.pivot(index=["method", "tried", "draw"], columns=["set", "modality"], values="value")
-    counts = wide.groupby(level=["method", "tried"]).size()
-    if counts.nunique() > 1 or wide[[*KEPT, ("forget", "vqa")]].isna().any(axis=None):
+    tried = records.share.where(records.method == "MANU", records.lr)
+    scores = metrics.balance(records.assign(tried=tried), ["method", "tried", "draw"])
+    trials = scores.groupby(level=["method", "tried"])
+    if scores.isna().any() or trials.size().nunique() > 1:
         raise ValueError("every trial needs all draws and all columns: run the whole sweep")
-    scores = wide[list(KEPT)].mean(axis=1) - wide["forget", "vqa"].clip(lower=CHANCE)
-    return scores.groupby(level=["method", "tried"]).mean()
+    return trials.mean()
 
 
 def choose(records: pd.DataFrame) -> dict[str, float]:

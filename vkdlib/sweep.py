@@ -38,7 +38,7 @@ def points(file: Path) -> list[Point]:
     make_folder(folder)
     copy, found = snapshot(notebook, folder), []
     for given in wanted:
-        meant = presets.meaning(*((known | given).get(name) for name in ("preset", "method")))
+        meant = presets.meaning((known | given).get("preset"), known | given)
         found.append(Point(copy, given, folder, meant, notebook.parent))
     return found
 
