@@ -12,7 +12,8 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
 
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
-          selection_methods_clear selection_families families table1_main table3_ablation fig2_beta fig3_alpha selective_forgetting
+          selection_methods_clear selection_families families table1_main table3_ablation \
+          fig2_beta fig3_alpha selective_forgetting
 UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-clear/retain-only-5 \
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10
