@@ -35,6 +35,7 @@ def test_wilson_closed_form():
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     assert metrics.wilson(10, 50) == pytest.approx((middle - half, middle + half), abs=1e-6)
     assert metrics.wilson(0, 50)[0] == pytest.approx(0) and metrics.wilson(0, 50)[1] > 0.05
+    assert all(metrics.wilson(n, n)[1] == 1 and metrics.wilson(0, n)[0] == 0 for n in (32, 50, 288, 750))
     with pytest.raises(ValueError, match="no questions"):
         metrics.wilson(0, 0)
 

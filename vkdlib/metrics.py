@@ -99,7 +99,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     if n == 0:
         raise ValueError("no questions: a share of nothing has no interval")
     low, high = proportion_confint(hits, n, alpha=1 - CONFIDENCE, method="wilson")
-    return float(low), float(high)
+    return min(float(low), hits / n), max(float(high), hits / n)  # the share is inside, rounding or not
 
 
 def clustered_bootstrap(
