@@ -39,7 +39,7 @@ def measure(how: str, seeds: list[int], faults=(), workers: int = 1) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
         places = {"VKDLIB_RUNS": str(root / "runs"), "VKDLIB_ROOT": str(root)}
-        with mock.patch.dict(os.environ, places), mock.patch.object(done, "up_to_date", lambda run: True):
+        with mock.patch.dict(os.environ, places), mock.patch.object(done, "up_to_date", lambda *_: True):
             file = tiny_sweep(root, seeds=seeds, faults=faults)
             start = time.perf_counter()
             if how == "papermill":

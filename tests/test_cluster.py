@@ -1,5 +1,6 @@
 """Sweeps elsewhere: on Dask workers, one of which is killed, and as a SLURM array."""
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from conftest import start_sweep, tiny_sweep
 
-from vkdlib import cluster, done, paths, runs, slurm, sweep
+from vkdlib import cluster, done, paths, pool, runs, sweep
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def home(tmp_path, monkeypatch):
     """Run folders and figures of a test's own; no run is asked whether its model is today's."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
-    monkeypatch.setattr(done, "up_to_date", lambda run: True)
+    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
     return tmp_path
 
 
@@ -69,12 +70,16 @@ def test_ctrl_c_with_points_on_a_cluster(home):
     assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1, 2}
 
 
-def test_local_dask_workers_share_the_machine(home):
+def test_local_dask_workers_share_the_machine(home, monkeypatch):
     file = tiny_sweep(home, seeds=[0, 1])
-    mine = [{"OMP_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "3"}]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    mine = [pool.share(slot, 2) for slot in range(2)]
     points = sweep.points(file)
     assert sorted(p.parameters["seed"] for p in cluster.on_dask(points, "local", mine)) == [0, 1]
     assert [sweep.run_of(p).config["seed"] for p in points] == [0, 1]
+    threads = [json.loads((run.folder / "env.json").read_text())["threads"] for run in runs.finished("tiny")]
+    assert threads == ["2", "2"]  # Dask alone would give each one
 
 
 def test_dask_that_is_not_there_is_named(home, monkeypatch):
@@ -93,10 +98,6 @@ def test_workers_need_no_model_code():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_ranges_as_slurm_has_them():
-    assert slurm.ranges([0, 3, 7, 8, 9, 11]) == "0,3,7-9,11"
-
-
 def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
     file = tiny_sweep(home, seeds=range(6))
     ran = []
@@ -112,28 +113,42 @@ def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
     script = home / "array.sh"
     script.write_text(capsys.readouterr().out)
     subprocess.run(["bash", "-n", script], check=True)
-    assert "#SBATCH --array=0-1,3-5\n" in script.read_text()
+    assert "#SBATCH --array=0-4\n" in script.read_text()
+    names = {p.parameters["seed"]: p.name for p in sweep.points(file)}
+    changed = yaml.safe_load(file.read_text())
+    changed["grid"] = [{"seed": [8, 7]}, {"seed": [5, 4, 3, 2, 1, 0]}]  # while the tasks wait
+    file.write_text(yaml.safe_dump(changed))
     python = home / "python"
     python.write_text('#!/bin/bash\necho "$VKDLIB_RUNS"\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
     script.write_text(script.read_text().replace(sys.executable, str(python)))
-    for number in (0, 1, 3, 4, 5):
+    for number in range(5):
         task = os.environ | {"SLURM_ARRAY_TASK_ID": str(number), "VKDLIB_RUNS": "elsewhere"}
         said = subprocess.run(["bash", script], env=task, check=True, capture_output=True, text=True).stdout
         place, *arguments = said.splitlines()
         assert place == str(paths.runs()) and arguments[:2] == ["-m", "vkdlib.sweep"]
         assert sweep.main(arguments[2:]) == 0
-    assert ran == [0, 1, 3, 4, 5] and sweep.unfinished(sweep.points(file)) == []
+    assert ran == [0, 1, 3, 4, 5]
+    assert [p.parameters["seed"] for p in sweep.unfinished(sweep.points(file))] == [8, 7]
+    changed["grid"] = [{"seed": [0, 2]}]
+    file.write_text(yaml.safe_dump(changed))
     with pytest.raises(SystemExit, match="all points are done"):
         sweep.main([str(file), "--slurm"])
-    with pytest.raises(ValueError, match="tiny.yaml has no point 6; it has 0 to 5"):
-        sweep.main([str(file), "--point", "6"])
+    with pytest.raises(ValueError, match=f"tiny.yaml has no point '{names[5]}': --dry-run lists those"):
+        sweep.main([str(file), "--point", names[5]])
+    with pytest.raises(SystemExit, match="2"):
+        sweep.main([str(file), "--workers", "0"])
 
 
 def test_one_point_that_fails_says_so(home, capsys):
     file = tiny_sweep(home, faults=[[1, "error"]])
-    assert sweep.main([str(file), "--point", "0"]) == 1
+    (point,) = sweep.points(file)
+    assert sweep.main([str(file), "--dry-run"]) == 0
+    assert re.search(f"to do: {point.name} .*'fault': 'error'.*}}$", capsys.readouterr().out, re.MULTILINE)
+    assert sweep.main([str(file), "--point", point.name]) == 1
     assert re.search("1 points failed.*out of luck", capsys.readouterr().out, re.DOTALL)
-    assert sweep.main([str(file), "--point", "0"]) == 0
+    assert sweep.main([str(file), "--dry-run"]) == 0
+    assert re.search(f"to do: {point.name} .*out of luck", capsys.readouterr().out)
+    assert sweep.main([str(file), "--point", point.name]) == 0
     wanted = yaml.safe_load(file.read_text())
     assert not (home / "figures" / "data" / f"{wanted['record']}.csv").exists()  # the plain command's

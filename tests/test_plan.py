@@ -11,7 +11,7 @@ from vkdlib.evaluate import evaluate
 from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
 from vkdlib.masking import FISHERS, Hold
-from vkdlib.methods import VKD, make_method
+from vkdlib.methods import METHODS, VKD, make_method
 from vkdlib.models import Loaded, live_blocks, mlp_output, visual_parameters
 from vkdlib.packs import Pack, make_pack
 from vkdlib.published import without_weights
@@ -292,6 +292,21 @@ def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
     assert found["training", "steps"] == 100 and "download" not in found
     with pytest.raises(ValueError, match="forget_ratio is 7; MLLMMU/MLLMU-Bench has 5, 10, 15"):
         plan.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, VKD(), **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_plan_on_the_testbed(method):
+    """Whole models train in fp32, as they are loaded, whatever the shipped files have."""
+    options = presets.preset("testbed", "training", method)
+    options = {k: options[k] for k in ("epochs", "batch_size", "retain_batch")}
+    chosen = make_method(method, **presets.preset("testbed", "method", method))
+    found = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, **options)
+    found = found.set_index(["part", "item"]).value
+    assert (found["training", "trained"] > 0) == chosen.trains
+    if chosen.trains:
+        shorter = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, epochs=1, batch_size=5)
+        shorter = shorter.set_index(["part", "item"]).value
+        assert found["memory", "activations"] == pytest.approx(3 * shorter["memory", "activations"], rel=0.01)
 
 
 def test_memory_of_weights_is_exact(loaded):

@@ -1,12 +1,17 @@
 """The committed numbers: their layout, their traces, and the README that quotes them."""
 
+import json
+from dataclasses import fields
+
 import pandas as pd
 import pytest
 
-from vkdlib import paths, runs, tables
+from vkdlib import grid, paths, runs, tables
+from vkdlib.methods import METHODS
 from vkdlib.metrics import wilson
 from vkdlib.presets import preset
 from vkdlib.run import RECORD
+from vkdlib.starts import REFERENCES
 
 RECORDS = [
     "quickstart",
@@ -72,6 +77,27 @@ def test_families_is_whole():
     qa = record[(record.modality == "qa") & (record.method != "retain-only")]
     assert (qa.groupby([*task, "set", "kind", "metric"]).value.nunique() == 1).all()
     assert {"classification", "generation"} <= set(qa.kind)
+
+
+def meant(point):
+    """What a point is, as 04_run_unlearn has it: of its preset, unless it says otherwise."""
+    method, name = point["method"], point.get("preset", "testbed")
+    rest = {k: v for k, v in point.items() if k not in ("experiment", "preset")}
+    if method in REFERENCES:
+        return json.dumps(rest, sort_keys=True)
+    own = {f.name for m in METHODS.values() for f in fields(m)}
+    given = {k: rest.pop(k) for k in list(rest) if k in own}
+    steps = {k: rest.pop(k) for k in list(rest) if k in preset(name, "training")}
+    full = [rest, preset(name, "method", method, **given), preset(name, "training", method, **steps)]
+    return json.dumps(full, sort_keys=True)
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDS if name != "quickstart"])
+def test_the_sweep_of_a_record_makes_its_runs(name):
+    """A preset that changes must not make two of its points one."""
+    sweep = grid.read(paths.root() / "notebooks" / "sweeps" / f"{name}.yaml")
+    points = grid.points(sweep)
+    assert len({meant(point) for point in points}) == len(points) == runs.read_records(name).run.nunique()
 
 
 def test_readme_quotes_the_record():

@@ -1,6 +1,9 @@
 """Run folders: identity, completeness, tampering, two processes on one run."""
 
+import functools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,6 +13,7 @@ import pytest
 import torch
 from conftest import full_disk
 
+import vkdlib
 from vkdlib import deltas, runs
 from vkdlib.models import weights_hash
 from vkdlib.run import RECORD, read_json
@@ -70,6 +74,32 @@ def test_a_run_is_found_under_another_experiment(tmp_path):
     (same.folder / "metrics.json").write_text("{}")
     with runs.open_run("third", CONFIG, tmp_path) as another:  # no damaged run is taken over
         assert not another.done and not another.partial.exists()
+
+
+@pytest.mark.parametrize("kept", range(6))
+def test_killed_while_it_is_copied_from_another_experiment(tmp_path, monkeypatch, kept):
+    """Whichever file was the last: the next one copies again, or computes."""
+    assert len(list(finished(tmp_path).folder.iterdir())) == 6
+    copied, copy = [], shutil.copy2
+
+    def dying(source, target, **options):
+        if len(copied) == kept:
+            raise KeyboardInterrupt
+        copied.append(source)
+        return copy(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", functools.partial(shutil.copytree, copy_function=dying))
+        patch.setattr(shutil, "copy", dying)
+        with pytest.raises(KeyboardInterrupt), runs.open_run("other", CONFIG, tmp_path):
+            pytest.fail("it was not killed")
+    with runs.open_run("other", CONFIG, tmp_path) as same:
+        assert same.done and len(same.predictions) == 2
+
+
+def test_what_code_made_a_run_is_on_record(tmp_path):
+    told = json.loads((finished(tmp_path).folder / "env.json").read_text())
+    assert re.fullmatch("[0-9a-f]{12}", told["code"]) and told["vkdlib"] == vkdlib.__version__
 
 
 def test_another_version_of_the_library_is_another_run(tmp_path, monkeypatch):

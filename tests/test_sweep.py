@@ -1,5 +1,6 @@
 """Sweeps: the grid, what is checked before anything runs, what is done, and what failed."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from conftest import start_sweep, tiny_sweep
 from nbclient import NotebookClient
 
 from vkdlib import child, done, grid, paths, pool, presets, runs, sweep
+from vkdlib.run import Run
 
 NOTEBOOK = paths.root() / "notebooks" / "04_run_unlearn.ipynb"
 
@@ -54,6 +56,9 @@ def test_ranges_and_axes_that_go_together():
         ({"prune": 1}, "prune is 1"),
         ({"kinds": "cloze"}, "kinds is 'cloze'; it must be of type list"),
         ({"forget_ratio": None}, "forget_ratio is None"),
+        ({"kinds": ["cloze", "clozze"]}, "kinds is 'clozze'; known are classification, cloze, generation"),
+        ({"method": "VKDD"}, "method is 'VKDD'; known are GA, "),
+        ({"preset": "testbedd"}, "preset is 'testbedd'; known are testbed, "),
     ],
 )
 def test_wrong_parameters_stop_before_anything_runs(point, message):
@@ -70,6 +75,23 @@ def test_a_sweep_names_what_is_missing_or_unknown(tmp_path):
     file.write_text("notebook: a\nexperiment: x\ngrid: []\nrecord: r\nworkers: 2\n")
     with pytest.raises(ValueError, match="s.yaml: field 'workers' is not known"):
         grid.read(file)
+    whole = {"notebook": "a", "experiment": "x", "grid": [{"seed": 1}], "record": "r"}
+    for field, wrong in {"columns": "beta", "parameters": None, "grid": {"seed": 1}, "record": 3}.items():
+        file.write_text(yaml.safe_dump(whole | {field: wrong}))
+        with pytest.raises(ValueError, match=f"s.yaml: {field} is "):
+            grid.read(file)
+    for nothing in ([], [{"seed": []}], ["seed"]):
+        file.write_text(yaml.safe_dump(whole | {"grid": nothing}))
+        with pytest.raises(ValueError, match="s.yaml: grid has no points"):
+            grid.read(file)
+
+
+def test_columns_that_could_not_be_written_stop_before_anything_runs():
+    grid.check(NOTEBOOK, [{}], ["beta"])
+    with pytest.raises(ValueError, match="has no parameter 'betta'"):
+        grid.check(NOTEBOOK, [{}], ["betta"])
+    with pytest.raises(ValueError, match="kinds is a list, which cannot be a column"):
+        grid.check(NOTEBOOK, [{}], ["kinds"])
 
 
 def test_the_run_of_a_point_is_what_its_notebook_printed(monkeypatch):
@@ -107,7 +129,7 @@ def test_a_failed_point_says_where_and_the_others_go_on(swept):
     assert "ValueError: forget_ratio is 7" in failed[0].error and failed[0].error.startswith("cell ")
     assert len(runs.finished("s")) == 1
     assert not (root / "figures" / "data" / "s.csv").exists()  # no record of half a sweep
-    report = (root / "runs" / "s" / "notebooks" / "report.md").read_text()
+    report = (root / "runs" / "s" / "notebooks" / "s.md").read_text()
     assert runs.finished("s")[0].hash in report and "forget_ratio is 7" in report
     assert failed[0].executed.name in report
 
@@ -126,11 +148,25 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     assert sweep.run_of(point) == runs.finished("s")[0]
     other = sweep.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
     assert other.executed != point.executed and sweep.run_of(other) is None
+    def gone(*of):
+        raise FileNotFoundError("no such model")
+
     for name in ("_data", "_weights"):
-        with monkeypatch.context() as changed:
-            changed.setattr(done, name, lambda *of: "other")
-            assert sweep.run_of(point) is None  # the data or the weights are not those of the run
+        for answer in (lambda *of: "other", gone):
+            with monkeypatch.context() as changed:
+                changed.setattr(done, name, answer)
+                assert sweep.run_of(point) is None  # the data or the weights are not those of the run
         assert sweep.run_of(point)
+
+
+def test_a_folder_of_data_is_named_from_where_the_notebook_is(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    looked = []
+    monkeypatch.setattr(done, "_data", lambda name, revision: looked.append(name) or "x")
+    config = {"benchmark": "../data", "data": "x", "model": "mine"}
+    assert done.up_to_date(Run("e", config, tmp_path), tmp_path / "notebooks")
+    assert looked == [str(tmp_path / "notebooks" / "../data")]
 
 
 def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
@@ -168,19 +204,23 @@ def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     assert sweep.run_of(point) is None and point.error.endswith("said: RuntimeError: the kernel died")
     point.executed.unlink()
     point.log.unlink()
-    assert point.error.endswith("ended early; the last it said: nothing")
+    assert point.error == "not begun"
 
 
 def test_the_machine_is_shared_out(monkeypatch):
     monkeypatch.setattr(pool.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 0)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert pool.share(1, 3) == {"OMP_NUM_THREADS": "2"}
+    assert pool.share(1, 3) == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     shares = [pool.share(slot, 4) for slot in range(4)]
     assert [s["CUDA_VISIBLE_DEVICES"] for s in shares] == ["4", "6", "4", "6"]
     assert shares[0]["OMP_NUM_THREADS"] == "2"
+    assert pool.share(0, 1)["CUDA_VISIBLE_DEVICES"] == "4,6"  # for a point with several processes
+    monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [pool.share(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["0,2", "1,3"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what one asks for oneself
     assert pool.share(0, 2)["OMP_NUM_THREADS"] == "1"
 
@@ -195,6 +235,27 @@ def test_a_point_is_executed_with_typed_parameters(swept, monkeypatch, tmp_path)
     monkeypatch.setattr(child.papermill, "execute_notebook", lambda *task, **_: given.extend(task))
     child.execute(**json.loads(called["c"][-1]))
     assert given == [str(NOTEBOOK), str(point.executed), parameters] and isinstance(given[2]["lr"], float)
+
+
+def test_what_another_sweep_did_meanwhile_is_not_done_again(monkeypatch, tmp_path):
+    """Its notebook would be empty when that sweep looks at it."""
+    executed, tried = tmp_path / "out.ipynb", []
+
+    def other(kind):
+        """The lock comes free when another process has written its notebook."""
+        made = {"exception": kind == "failed", "end_time": None if kind == "killed" else "now"}
+        nbformat.write(v4.new_notebook(metadata={"papermill": made}), executed)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(child.papermill, "execute_notebook", lambda *task, **_: tried.append(task))
+    for kind, times in (("finished", 0), ("failed", 1), ("killed", 2)):
+        monkeypatch.setattr(child, "FileLock", lambda file, kind=kind: other(kind))
+        child.execute("n.ipynb", str(executed), ".", {})
+        assert len(tried) == times
+    monkeypatch.setattr(child, "FileLock", lambda file: contextlib.nullcontext())
+    other("finished")  # long ago: whoever starts a point anew has a reason
+    child.execute("n.ipynb", str(executed), ".", {})
+    assert len(tried) == 3
 
 
 def test_a_kernel_that_died_gets_one_more_try(monkeypatch, tmp_path):
@@ -257,7 +318,7 @@ def test_a_sweep_from_a_cell_of_a_notebook(tmp_path, monkeypatch):
         monkeypatch.setenv(f"VKDLIB_{name}", str(place))
     cell = f"""
 from vkdlib import done, sweep
-done.up_to_date = lambda run: True
+done.up_to_date = lambda *_: True
 print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
 """
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell)])
@@ -272,7 +333,7 @@ print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
 
 def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(done, "up_to_date", lambda run: True)
+    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
     file = tiny_sweep(tmp_path, seeds=[0])
     (point,) = sweep.points(file)
     notebook = file.parent.parent / "tiny.ipynb"

@@ -19,6 +19,22 @@ def end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def written(executed: str) -> int | None:
+    """When a file was written last; None if it is not there."""
+    return os.stat(executed).st_mtime_ns if os.path.exists(executed) else None
+
+
+def failed(executed: str) -> bool:
+    """Whether an executed notebook did not come to its end."""
+    import nbformat
+
+    try:
+        made = nbformat.read(executed, 4).metadata.papermill
+    except (AttributeError, ValueError, OSError):
+        return True
+    return bool(made.get("exception", True)) or not made.get("end_time")
+
+
 def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
     """Execute a notebook, one process at a time; keep what it got to, also of one that failed.
 
@@ -28,7 +44,10 @@ def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
         SystemExit: it could not be written. What is said is short: the disk is the log's, too.
     """
     options = dict(kernel_name="python3", cwd=cwd, progress_bar=False, start_timeout=120)
+    before = written(executed)
     with FileLock(executed + ".lock"):
+        if written(executed) != before and not failed(executed):
+            return  # another sweep did it while this one waited
         try:
             papermill.execute_notebook(notebook, executed, parameters, **options)
         except RuntimeError as error:  # what a kernel that died or never answered raises

@@ -6,8 +6,9 @@
 
 Workers have vkdlib installed and see the same files under the same paths. A worker does as many points at a
 time as it has threads, each in a process of its own with the worker's environment: its GPU
-(CUDA_VISIBLE_DEVICES; one worker a GPU is how dask-cuda starts them) and its OMP_NUM_THREADS. A point whose
-worker was lost runs again on another, from its checkpoint. After Ctrl-C what already runs there ends by
+(CUDA_VISIBLE_DEVICES; one worker a GPU is how dask-cuda starts them), its OMP_NUM_THREADS and MKL_NUM_THREADS
+(which Dask sets to 1: see `distributed.nanny.pre-spawn-environ` in its configuration). A point whose worker
+was lost runs again on another, from its checkpoint. After Ctrl-C what already runs there ends by
 itself and is kept; what waits is not begun.
 """
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import nbformat
 
@@ -15,25 +16,34 @@ from vkdlib.run import Run
 from vkdlib.runs import find_run
 from vkdlib.starts import load_start, reference
 
-KIND = ("model", "benchmark", "forget_ratio", "method")  # points that agree in these take about as long
+KIND = ("model", "benchmark", "forget_ratio", "method", "epochs", "kinds")  # who agree in these take as long
 
 
 def run_of(point: Point) -> Run | None:
-    """A point's finished run, if there is one and it is of today's data and weights."""
+    """A point's finished run, if there is one and it is of today's data and weights.
+
+    Data or weights that cannot be looked at are not today's: the point's own notebook will say why.
+    """
     try:
         found = find_run(point.parameters["experiment"], point.run_hash or "none")
         found.check()
-    except (FileNotFoundError, RunError):
+        return found if up_to_date(found, point.cwd) else None
+    except (OSError, ValueError, RunError):
         return None
-    return found if up_to_date(found) else None
 
 
-def up_to_date(run: Run) -> bool:
+def up_to_date(run: Run, cwd: Path | None = None) -> bool:
     """Whether the run's data, weights and reference are those that are there now.
 
     Weights are looked at of embedded models, which are made anew now and then; others are too large.
+
+    Args:
+        cwd: where the notebook was, for a folder of data that it named from there.
     """
-    if _data(run.config["benchmark"], run.config.get("data_revision")) != run.config["data"]:
+    benchmark = run.config["benchmark"]
+    if cwd and (cwd / benchmark).is_dir():
+        benchmark = str(cwd / benchmark)
+    if _data(benchmark, run.config.get("data_revision")) != run.config["data"]:
         return False
     if not run.config["model"].startswith("testbed/"):
         return True
@@ -51,7 +61,7 @@ def _data(benchmark: str, revision: str | None) -> str:
 
 @functools.cache
 def _weights(start: str) -> str:
-    return weights_hash(load_start(json.loads(start)).model.state_dict())
+    return weights_hash(load_start(json.loads(start), device="cpu").model.state_dict())
 
 
 _files = functools.cache(files_hash)
@@ -80,9 +90,9 @@ def _kind(parameters: dict) -> tuple:
 
 
 def _took(file) -> tuple[float | None, dict]:
-    """Seconds that an executed notebook took, and its parameters; None for one that is damaged."""
+    """Seconds that an executed notebook took, and its parameters; None for one that failed or is damaged."""
     try:
         made = nbformat.read(file, 4).metadata.papermill
     except (AttributeError, ValueError):
         return None, {}
-    return made.get("duration"), made.get("parameters", {})
+    return None if made.get("exception") else made.get("duration"), made.get("parameters", {})

@@ -17,7 +17,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from vkdlib.benchmark import KINDS
+from vkdlib.methods import METHODS
+from vkdlib.presets import PRESETS
+from vkdlib.starts import REFERENCES
+
 FIELDS = ("notebook", "experiment", "parameters", "grid", "record", "columns")
+KINDS_OF_FIELDS = {"parameters": dict, "grid": list, "columns": list}  # the others are text
+KNOWN = {"method": [*METHODS, *REFERENCES], "preset": [*PRESETS], "kinds": [*KINDS]}
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list[str]": list, "dict": dict}
 
 
@@ -25,7 +32,7 @@ def read(file: Path) -> dict:
     """A sweep's YAML file.
 
     Raises:
-        ValueError: a field is missing or not known; the message names file and field.
+        ValueError: a field is missing, not known or not of its kind; the message names file and field.
     """
     sweep = yaml.safe_load(file.read_text())
     for field in ("notebook", "experiment", "grid", "record"):
@@ -34,6 +41,10 @@ def read(file: Path) -> dict:
     for field in sweep:
         if field not in FIELDS:
             raise ValueError(f"{file.name}: field {field!r} is not known; a sweep has {', '.join(FIELDS)}")
+        if not isinstance(sweep[field], KINDS_OF_FIELDS.get(field, str)):
+            raise ValueError(f"{file.name}: {field} is {sweep[field]!r}; see the example in vkdlib/grid.py")
+    if not all(isinstance(entry, dict) for entry in sweep["grid"]) or not points(sweep):
+        raise ValueError(f"{file.name}: grid has no points; see the example in vkdlib/grid.py")
     return sweep
 
 
@@ -70,16 +81,19 @@ def axis(name: str, values) -> list[dict]:
     return [dict(zip(names, together)) for together in values]
 
 
-def check(notebook: Path, wanted: list[dict]) -> dict:
-    """Stop before anything runs if a point names a parameter that the notebook lacks, or of another type.
+def check(notebook: Path, wanted: list[dict], columns: list[str] = ()) -> dict:
+    """Stop before anything runs if a point names a parameter that the notebook lacks, or gives it another
+    type or a value that nothing has.
 
+    Args:
+        columns: parameters that become columns of the record.
     Returns:
         the notebook's parameters and their defaults; None for one that is computed.
     """
     import papermill
 
     known = papermill.inspect_notebook(str(notebook))
-    for name in {n: None for point in wanted for n in point}:
+    for name in dict.fromkeys([*(n for point in wanted for n in point), *columns]):
         if name not in known:
             raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")
         kind, optional = known[name]["inferred_type_name"], known[name]["default"] == "None"
@@ -90,6 +104,12 @@ def check(notebook: Path, wanted: list[dict]) -> dict:
             if not right and not (optional and value is None):
                 hint = " (YAML wants a dot in it, as 1.0e-5)" if "e-" in str(value) else ""
                 raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}{hint}")
+            for one in value if kind == "list[str]" else [value]:
+                if one not in KNOWN.get(name, [one]):
+                    there = ", ".join(KNOWN[name])
+                    raise ValueError(f"{notebook.name}: {name} is {one!r}; known are {there}")
+        if name in columns and kind in ("list[str]", "dict"):
+            raise ValueError(f"{notebook.name}: {name} is a list, which cannot be a column of a record")
     return {name: literal(parameter["default"]) for name, parameter in known.items()}
 
 

@@ -98,7 +98,9 @@ def plan(
         ("training", "tokens in all", round(steps * (batch_size + retain_batch) * length), "tokens"),
     ]
     share = math.ceil(max(batch_size, retain_batch) / processes)
-    at_once = batch_size if whole_batches(method) else min(micro_batch or share, share)
+    at_once = min(micro_batch or share, share)
+    if whole_batches(method):
+        at_once = max(at_once, batch_size)
     used = memory(loaded, count, trained, at_once, length, image, checkpointing, dtype, quantise, how)
     used |= copies(loaded, method)
     rows += [("memory", name, round(size / GB, 3), "GB") for name, size in used.items()]

@@ -44,6 +44,16 @@ class Point:
         return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
 
     @property
+    def name(self) -> str:
+        """Tells the point from all others; the executed notebook's name."""
+        return self.executed.stem
+
+    @property
+    def tried(self) -> bool:
+        """Whether it was begun."""
+        return self.log.exists()
+
+    @property
     def content(self) -> nbformat.NotebookNode:
         """The executed notebook; an empty one if there is none, or it is damaged."""
         try:
@@ -90,6 +100,8 @@ class Point:
     def error(self) -> str:
         """What went wrong."""
         said = self.log.read_text().strip().splitlines() if self.log.exists() else []
+        if not self.tried:
+            return "not begun"
         early = f"the notebook's process ended early; the last it said: {said[-1] if said else 'nothing'}"
         return self.cell_error or early
 

@@ -12,12 +12,14 @@ from vkdlib.points import Point, lifeline
 
 
 def share(slot: int, slots: int) -> dict[str, str]:
-    """The environment of a process that has one of so many shares of the machine: cores, and a GPU."""
+    """The environment of a process that has one of so many shares of the machine: cores, and GPUs (one, if
+    there are no more than shares)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // slots)))}
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // slots)))
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}  # Dask's workers set both
     if gpus := torch.cuda.device_count():
-        ours = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-        environment["CUDA_VISIBLE_DEVICES"] = ours.split(",")[slot % gpus]
+        ours = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))).split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(ours[slot % gpus :: slots])
     return environment
 
 

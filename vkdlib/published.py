@@ -37,8 +37,9 @@ def without_weights(name: str, revision: str | None = None) -> Loaded:
     else:
         folder = model_folder(name, revision)
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False)
-    with torch.device("meta"):
-        return Loaded(AutoModelForImageTextToText.from_config(config), None, family_of(config), name)
+    with torch.device("meta"):  # in fp32, as `loading.load` reads it, whatever the files have
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    return Loaded(model, None, family_of(config), name)
 
 
 def far(what: str, name: str) -> bool:

@@ -5,6 +5,7 @@ delta.safetensors (changed weights only) and, written last, DONE with the hash o
 the folder is called `<hash>.part` and may hold a checkpoint to go on from.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ import vkdlib
 from vkdlib import metrics, parallel
 from vkdlib.deltas import RunError, save_delta
 from vkdlib.models import file_hash
-from vkdlib.paths import make_folder, whole
+from vkdlib.paths import PACKAGE, make_folder, whole
 from vkdlib.training import write_csv
 
 RECORD = [
@@ -122,7 +123,9 @@ class Run:
             except RunError:
                 continue  # then it is computed, or found elsewhere
             shutil.rmtree(self.partial, ignore_errors=True)
-            shutil.copytree(done.parent, self.partial)
+            shutil.copytree(done.parent, self.partial, ignore=shutil.ignore_patterns("DONE"))
+            with whole(self.partial / "DONE") as temporary:  # last: what is not whole does not look it
+                shutil.copy(done, temporary)
             return self.publish()
 
     def check(self, folder: Path | None = None) -> None:
@@ -130,7 +133,7 @@ class Run:
         folder = folder or self.folder
         for name, expected in read_json(folder / "DONE").items():
             file = folder / name
-            if not file.exists() or file_hash(file) != expected:
+            if not file.exists() or _hash_of(file, *_state(file)) != expected:
                 state = "was changed" if file.exists() else "is missing"
                 raise RunError(f"{file} {state} since the run ended: delete {folder}, run again")
 
@@ -163,8 +166,29 @@ class Run:
         return found[RECORD].assign(**swept)
 
 
+def _state(file: Path) -> tuple[int, int]:
+    """What changes when a file is written: size, and time in nanoseconds."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=100_000)
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    """`file_hash`, once as long as the file stays as it is: a sweep looks at each run several times."""
+    return file_hash(file)
+
+
+@functools.cache
+def code() -> str:
+    """Twelve hex digits of the library's own code: versions are few, edits are many."""
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def environment() -> dict[str, str]:
-    """Versions and hardware of this run; of packages that not every run needs, those installed."""
+    """Versions, code and hardware of this run; of packages that not every run needs, those installed."""
     from importlib.metadata import version
     from importlib.util import find_spec
 
@@ -172,6 +196,7 @@ def environment() -> dict[str, str]:
     packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors", *optional)
     return {
         "vkdlib": vkdlib.__version__,
+        "code": code(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),

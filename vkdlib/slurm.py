@@ -11,33 +11,26 @@ SCRIPT = """#!/bin/bash
 #SBATCH --array={array}
 #SBATCH --output={log}
 # Add what your cluster wants (--partition, --time, --cpus-per-task, --gpus-per-task=1), here or on sbatch's
-# command line. When all have ended, this writes the record, or says which points failed:
+# command line. When all have ended, the first of these says which points are left, and why they failed; the
+# second writes the record, or else runs what is left where it is started:
+#   {command} --dry-run
 #   {command}
 export {places}
-{command} --point "$SLURM_ARRAY_TASK_ID"
+points=({points})
+{command} --point "${{points[$SLURM_ARRAY_TASK_ID]}}"
 """
 
 
-def script(file: Path, left: list[int], folder: Path) -> str:
+def script(file: Path, left: list[str], folder: Path) -> str:
     """A script for sbatch: one task a point.
 
     Args:
         file: the sweep.
-        left: numbers of the points to do.
+        left: names of the points to do: whoever edits the file later changes none of them.
         folder: for what the tasks say, one file each.
     """
     command = shlex.join([sys.executable, "-m", "vkdlib.sweep", str(file.absolute())])
     places = " ".join(f"{name}={shlex.quote(place)}" for name, place in paths.places().items())
     log = shlex.quote(str(folder.absolute() / "slurm-%A_%a.log"))
-    return SCRIPT.format(name=file.stem, array=ranges(left), log=log, command=command, places=places)
-
-
-def ranges(numbers: list[int]) -> str:
-    """Rising numbers as SLURM has them: 0,3,7-11."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)
+    array, points = f"0-{len(left) - 1}", " ".join(left)
+    return SCRIPT.format(name=file.stem, array=array, log=log, command=command, places=places, points=points)

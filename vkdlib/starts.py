@@ -58,13 +58,14 @@ def needs_retain_only(config: dict) -> bool:
     return "retain-only" in (config["method"], _compared(config))
 
 
-def load_start(config: dict) -> Loaded:
-    """The model that a run starts from."""
+def load_start(config: dict, device: str | None = None) -> Loaded:
+    """The model that a run starts from; device as in `loading.load`."""
     name = checkpoint(*_task(config, config["method"]), config.get("retain_only"))
     revision = config.get("revision") if name != config.get("retain_only") else None  # it is the model's
     return load(
         name,
         revision=revision,
+        device=device,
         max_pixels=config.get("max_pixels"),
         **_precision(config.get("precision")),
     )

@@ -8,7 +8,7 @@
 A point that is done is not run again: its executed notebook is there and says which run it is, that run is
 whole, and it is of today's data and weights. So a sweep that was stopped goes on where it was. Points that
 failed are reported with their cell and error, the others go on. The notebook prints "run <hash>": that is how
-its run is found. Executed notebooks and report.md are in runs/<experiment>/notebooks/.
+its run is found. Executed notebooks are in runs/<experiment>/notebooks/, with a report, <sweep's name>.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def points(file: Path) -> list[Point]:
     sweep = grid.read(file)
     notebook = file.absolute().parent.parent / sweep["notebook"]
     wanted = grid.points(sweep)
-    known = grid.check(notebook, wanted)
+    known = grid.check(notebook, wanted, sweep.get("columns", []))
     folder = paths.runs().absolute() / sweep["experiment"] / "notebooks"
     make_folder(folder)
     copy, found = snapshot(notebook, folder), []
@@ -44,11 +44,11 @@ def points(file: Path) -> list[Point]:
 
 
 def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list[Point]:
-    """Run all points that are not done yet; write report.md, and the record once every point is done.
+    """Run all points that are not done yet; write a report, and the record once every point is done.
 
     Args:
         file: the sweep.
-        workers: processes at a time; CPU cores are shared out, and each gets a GPU where there are any.
+        workers: processes at a time; CPU cores are shared out, and GPUs where there are any.
         dask: address of a Dask scheduler that runs them instead; "local": one that is started here, with
             so many workers.
     Returns:
@@ -56,8 +56,10 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
     """
     file = Path(file)
     everything, left = look(file, workers)
-    failed = attempt(left, workers, dask, file.stem) if left else []
-    write_report(file.stem, everything)
+    try:
+        failed = attempt(left, workers, dask, file.stem) if left else []
+    finally:
+        write_report(file.stem, everything)
     if not failed:
         sweep = grid.read(file)
         runs = [run_of(point) for point in everything]
@@ -66,22 +68,25 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
     return failed
 
 
-def execute_one(file: Path, number: int) -> list[Point]:
+def execute_one(file: Path, name: str) -> list[Point]:
     """Run one point of a sweep, unless it is done: all that a task of an array does.
 
     Returns:
         the point, if it failed.
     """
-    everything = points(file)
-    if not 0 <= number < len(everything):
-        raise ValueError(f"{file.name} has no point {number}; it has 0 to {len(everything) - 1}")
-    return attempt(unfinished(everything[number : number + 1]), 1, None, file.stem)
+    named = [point for point in points(file) if point.name == name]
+    if not named:
+        raise ValueError(
+            f"{file.name} has no point {name!r}: --dry-run lists those that are left; once its parameters, "
+            "their preset, the notebook or the version of vkdlib have changed, a point has another name"
+        )
+    return attempt(unfinished(named), 1, None, file.stem)
 
 
 def array_script(file: Path) -> str:
     """A SLURM script that runs what is left to do, see `slurm`."""
     everything = points(file)
-    left = [everything.index(point) for point in unfinished(everything)]
+    left = [point.name for point in unfinished(everything)]
     if not left:
         raise SystemExit(f"{file.stem}: all points are done; the plain command writes the record")
     return slurm.script(file, left, everything[0].folder)
@@ -122,13 +127,13 @@ def ended(left: list[Point], workers: int, dask: str | None) -> Iterator[Point]:
 
 
 def write_report(title: str, everything: list[Point]) -> None:
-    """report.md beside the executed notebooks: what each point is, its run or its error, its notebook."""
+    """<title>.md beside the executed notebooks: what each point is, its run or its error, its notebook."""
     lines = [f"# {title}", "", "| parameters | run | notebook |", "|---|---|---|"]
     for p in everything:
         given = ", ".join(f"{k}={v}" for k, v in p.parameters.items())
         run = run_of(p)
-        lines.append(f"| {given} | {run.hash if run else p.error} | [{p.executed.stem}]({p.executed.name}) |")
-    with whole(everything[0].folder / "report.md") as temporary:
+        lines.append(f"| {given} | {run.hash if run else p.error} | [{p.name}]({p.executed.name}) |")
+    with whole(everything[0].folder / f"{title}.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
@@ -141,19 +146,21 @@ def main(arguments: list[str]) -> int:
     """What `python -m vkdlib.sweep` does; returns its exit status: 1 if a point failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
     parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
-    parser.add_argument("--workers", type=int, default=1, help="processes at a time")
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time, here or on --dask local")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dask", metavar="ADDRESS", help='run on a Dask cluster; "local": one started here')
     how.add_argument("--slurm", action="store_true", help="print a SLURM array script for what is left to do")
-    how.add_argument("--point", metavar="N", type=int, help="run only this point, the first is 0")
+    how.add_argument("--point", metavar="NAME", help="run only this point; --dry-run tells names")
     how.add_argument("--dry-run", action="store_true", help="only say what there is to do")
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"--workers is {options.workers}; it must be 1 or more")
     if options.slurm:
         print(array_script(options.file), end="")
         return 0
     if options.dry_run:
         for point in look(options.file, options.workers)[1]:
-            print("  to do:", point.parameters)
+            print(f"  to do: {point.name} {point.parameters}" + f": {point.error}" * point.tried)
         return 0
     try:
         if options.point is None:
