@@ -109,6 +109,9 @@ def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
         (-3, 0.01, "as good", "holds"),  # within the margin
         (-7, 0.01, "as good", "inside the noise"),
         (-9, 0.01, "as good", "does not hold"),
+        (-9, 0.01, "as low", "holds"),
+        (4, 0.01, "as low", "inside the noise"),
+        (9, 0.01, "as low", "does not hold"),
     ],
 )
 def test_verdicts(difference, p, expected, said):
@@ -179,6 +182,17 @@ def test_quality_of_every_run(table):
     right, wrong = (1 / (1 + math.exp(b - a)) for a, b in ((-0.1, -3), (-1, -0.5)))
     assert found.loc["vanilla"].truth_ratio == pytest.approx(right)
     assert found.loc["VKD"].truth_ratio.tolist() == pytest.approx([wrong] * 2)
+
+
+def test_over_forgotten_is_one_thing_in_tables_and_claims(table):
+    """More by the interval alone is not enough: with three people no p is below 0.25."""
+    asked = [(f"p{i}", f"q{i}{j}", 1.0) for i in range(10) for j in range(5)]
+    never = pd.DataFrame(asked, columns=["person", "question", "score"])
+    never = never.assign(set="forget", modality="vqa", kind="classification")
+    few, many = (never.assign(score=(~never.person.isin([f"p{i}" for i in range(n)])) * 1.0) for n in (3, 8))
+    assert not claims.below([few], [never]) and claims.below([many], [never])
+    found = claims.quality("table1_main").groupby("row").over_forgotten.agg(["any", "all"])
+    assert not found["any"].any()  # retain-only knows nothing here
 
 
 def test_what_is_written_again_replaces_its_own_rows_only(table, monkeypatch, tmp_path):

@@ -115,6 +115,35 @@ def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
     assert found["holds"] is None and found["statistic"] == pytest.approx((3 + 1 + 1) / 3)
 
 
+def test_luck_of_another_value_in_every_seed_is_no_optimum(monkeypatch):
+    kept = FLAT | {"Real-world VQA": [90] * 5}
+    record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5} | kept)
+    for seed, beta in ((0, 0.1), (1, 0.3), (2, 1.0)):
+        lucky = (record["set"] == "retain") & (record.modality == "vqa")
+        record.loc[lucky & (record.seed == seed) & (record.beta == beta), "value"] = 95
+    assert curves.optimum(record, "beta")["holds"] is False
+    assert curves.good_at(record, "beta", 3.0)["holds"] is True
+    with pytest.raises(ValueError, match="needs two seeds, three values of beta"):
+        curves.optimum(record.query("seed == 0"), "beta")
+
+
+def test_half_a_curve_is_not_judged(monkeypatch):
+    record = record_of(monkeypatch, {"Retain VQA": [80] * 5})
+    with pytest.raises(ValueError, match="not every value of beta has the same questions and seeds"):
+        curves.slope(record[(record.seed != 1) | (record.beta != 3.0)], "beta")
+    find = runs.find_run
+
+    def fewer(experiment, run):
+        table = find(experiment, run).predictions
+        return SimpleNamespace(predictions=table[:-QUESTIONS] if run.endswith("-4") else table)
+
+    monkeypatch.setattr(runs, "find_run", fewer)
+    with pytest.raises(ValueError, match="not every value of beta has the same questions"):
+        curves.slope(record, "beta")
+    with pytest.raises(ValueError, match="a peak needs at least three values of beta"):
+        curves.peak(record[~(record.beta > 0.1)], "beta")
+
+
 def test_flat_is_a_matter_of_points(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [90, 90, 90, 80, 90]})
     found = curves.flat(record, "beta")

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from scipy.stats import binom
 
 from vkdlib import experiments, gate, runs, starts, vanilla
 from vkdlib.benchmark import Benchmark
@@ -14,21 +13,28 @@ from vkdlib.metrics import mcnemar
 TRAINING = {"epochs": 0.2, "lr": 1e-4, "batch_size": 2}
 
 
-def predictions(scores):
+def predictions(scores, people=None):
     questions = [f"{i}" for i in range(len(scores))]
     return pd.DataFrame({"set": "forget", "modality": "vqa", "kind": "classification",
-                         "question": questions, "score": scores})  # fmt: skip
+                         "question": questions, "person": people or questions, "score": scores})  # fmt: skip
 
 
 def test_the_gate_by_hand():
     better = gate.memorised(predictions([1.0] * 9 + [0.0]), predictions([0.0] * 9 + [1.0]))
     assert better["vanilla"] == 90 and better["retain-only"] == 10 and better["n"] == 10
-    assert better["p"] == pytest.approx(2 * binom.cdf(1, 10, 0.5))
+    assert better["p"] == pytest.approx(2 * 11 / 2**10)  # nine of ten people one way, or all ten
     for seen, unseen in (([1.0] * 5 + [0.0] * 5, [0.0] * 3 + [1.0] * 2 + [0.0] * 5), ([0.0] * 9, [1.0] * 9)):
         with pytest.raises(ValueError, match="has not memorised the faces"):
             gate.memorised(predictions(seen), predictions(unseen))
     with pytest.raises(ValueError, match="not of the same forget questions"):
         gate.memorised(predictions([1.0] * 9), predictions([0.0] * 8))
+
+
+def test_questions_about_one_person_are_no_several_people():
+    """Ten questions about two people say no more than two people can."""
+    people = ["a"] * 5 + ["b"] * 5
+    with pytest.raises(ValueError, match=r"10 right, retain-only 0 \(p = 0.5\)"):
+        gate.memorised(predictions([1.0] * 10, people), predictions([0.0] * 10, people))
 
 
 def test_mcnemar_by_hand():
@@ -83,7 +89,7 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, unlearn):
 
 
 def test_a_model_that_has_not_is_refused(folders, unlearn):
-    wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.45.* not memorised .*gate=False"
+    wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.5.* not memorised .*gate=False"
     with pytest.raises(ValueError, match=wrong):
         unlearn(folders["base"], retain_only=folders["retain-only-5"])
     assert {r.config["method"] for r in runs.finished("gated")} == {"vanilla", "retain-only"}

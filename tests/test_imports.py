@@ -12,10 +12,10 @@ PACKAGE = Path(vkdlib.__file__).parent
 ORDER = """
     progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
     testbed.cache prompts benchmark parquet tofu mllmu clear data images packs losses qwen families models
-    adapters loading training pruning masking metrics evaluate tasks
+    adapters loading training pruning masking metrics compare evaluate tasks
     methods.common methods.ga methods.ga_diff methods.kl_min methods.npo methods.manu methods.mmunlearner
     methods.vkd methods memory published paper paper.audit recipes presets plan starts unlearn vanilla
-    deltas run runs gate experiments grid points child pool cluster slurm done sweep selection compare claims
+    deltas run runs gate experiments grid points child pool cluster slurm done sweep selection claims
     curves tables plots
     testbed.architectures testbed.train testbed.build testbed.__main__
 """.split()

@@ -34,6 +34,18 @@ def test_summed_is_the_square_of_the_full_gradient(loaded, tasks):
     close(found, {name: (g / n).square() for name, g in total.items()})
 
 
+def test_losses_of_several_sets_are_added_before_they_are_squared(loaded, tasks):
+    """Below the line of Eq. 10 stands the gradient of a sum, not a sum of squared gradients."""
+    parameters = visual_parameters(loaded)
+    sets = (tasks.forget_vqa[:2], tasks.retain_vqa[:3])
+    means = []
+    for packs in sets:
+        g, n = token_sum_gradient(loaded, packs, parameters)
+        means.append({name: v / n for name, v in g.items()})
+    expected = {name: (means[0][name] + means[1][name]).square() for name in parameters}
+    close(masking.fisher(loaded, sets, parameters, "summed", batch_size=2), expected)
+
+
 def test_batch_is_the_mean_of_squared_batch_gradients(loaded, tasks):
     parameters = visual_parameters(loaded)
     found = masking.fisher(loaded, [tasks.retain_vqa], parameters, "batch", batch_size=2)

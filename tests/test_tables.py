@@ -47,7 +47,7 @@ def test_main_table_means_over_seeds_bold_and_noise(table):
 
 def test_forgetting_more_than_a_model_that_never_knew_is_no_success():
     found = records({"retain-only": [(30, 98)], "GA": [(20, 60)], "NPO": [(26, 70)], "VKD": [(33, 90)]})
-    forget = tables.main_table(found)["Forget VQA (N=50)"]
+    forget = tables.main_table(found, over_forgotten=["GA"])["Forget VQA (N=50)"]
     assert forget["GA"] == "20.0 [15.0, 25.0]" + tables.OVER_FORGOTTEN
     assert forget["NPO"] == "**26.0 [21.0, 31.0]**" and "*" not in forget["VKD"]
 
@@ -63,6 +63,9 @@ def test_rows_of_several_settings_are_not_averaged():
         tables.main_table(pd.concat([one, one.assign(value=50)]))
     with pytest.raises(ValueError, match="records of several forget_ratios: 5, 10"):
         tables.main_table(pd.concat([one, one.assign(forget_ratio=10)]))
+    p = pd.DataFrame({"other": ["GA"], "model": ["testbed/qwen2-vl"], "p_holm": [0.9]})
+    with pytest.raises(ValueError, match="p is of another model: testbed/qwen2-vl"):
+        tables.main_table(one, p)
 
 
 def test_published_numbers_stand_beside_ours(table):

@@ -1,6 +1,7 @@
 """VKD as a whole: one combined gradient, what moves and what must not, the invariance of text."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -204,6 +205,22 @@ def test_interrupted_unlearning_resumes_bit_identically(loaded, tasks, tmp_path,
     assert all(torch.equal(p, whole[n]) for n, p in loaded.model.state_dict().items())
 
 
+def test_a_checkpoint_of_another_model_or_of_other_people_is_refused(loaded, tasks, tmp_path):
+    start = copy.deepcopy(loaded.model.state_dict())
+    method = make_method("GA", trained="visual")
+    options = {"method": method, "folder": tmp_path, "checkpoint_every": 1}
+    run(loaded, tasks, **options)
+    fewer = replace(tasks, retain_vqa=tasks.retain_vqa[1:])
+    loaded.model.load_state_dict(start)
+    with pytest.raises(ValueError, match="checkpoint.safetensors belongs to another training"):
+        run(loaded, fewer, **options)
+    loaded.model.load_state_dict(start)
+    with torch.no_grad():
+        next(loaded.model.model.language_model.parameters()).mul_(2)  # no weight that the method trains
+    with pytest.raises(ValueError, match="checkpoint.safetensors belongs to another training"):
+        run(loaded, tasks, **options)
+
+
 def test_every_round_sees_everybody_once(tasks):
     many = Tasks((), tuple(Pack((), (), {}, str(i)) for i in range(200)), (), ())
     for turn in range(2):
@@ -223,6 +240,11 @@ def test_clear_errors(loaded, tasks):
         make_method("VKD", mask_scope="all")
     with pytest.raises(ValueError, match="schedule is 'cosine'; it must be one of constant"):
         run(loaded, tasks, schedule="cosine")
+    with pytest.raises(ValueError, match="epochs is 0.0; it must be above 0"):
+        run(loaded, tasks, steps=0)
+    for wrong in ({"alpha": -1}, {"beta": -0.1}):
+        with pytest.raises(ValueError, match="both must be 0 or above"):
+            make_method("VKD", **wrong)
     empty = type(tasks)((), tasks.retain_vqa, (), ())
     with pytest.raises(ValueError, match="one set is empty"):
         run(loaded, empty)

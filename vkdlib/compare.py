@@ -114,21 +114,28 @@ def forget_quality(unlearned: pd.DataFrame, retain_only: pd.DataFrame) -> dict[s
 
     Returns:
         "accuracy": difference in points, with "low" and "high" (95 %, people redrawn as wholes); "ks" and
-        "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right answers' probabilities, and its p; "n".
+        "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right answers' probabilities, and its p; the
+        unlearned model's mean "truth_ratio"; "n". Generated answers (protocol "generate") have no
+        probabilities: "ks", "ks_p" and "truth_ratio" are NaN.
         TOFU's forget quality is this p for its truth ratio, whose answers' probabilities are taken per token.
         It takes questions as independent, so a small p says less than it seems to.
+    Raises:
+        ValueError: there is no multiple choice about the forget people's pictures, or not the same.
     """
     from scipy.stats import ks_2samp
 
     wanted = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
-    gap = differences(unlearned.query(wanted), {"": retain_only.query(wanted)})
-    a, b = (table.query(wanted).set_index(KEYS) for table in (unlearned, retain_only))
-    if not len(a) or a.options.isna().any() or b.options.isna().any():
-        raise ValueError('forget quality needs multiple choice by likelihood (protocol "likelihood")')
+    a, b = (table.query(wanted) for table in (unlearned, retain_only))
+    if not len(a):
+        raise ValueError("forget quality needs multiple choice about the forget people's pictures")
+    gap = differences(a, {"retain-only": b}).iloc[0]
+    found = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": len(a)}
+    if a.options.isna().any() or b.options.isna().any():
+        return found | dict.fromkeys(("ks", "ks_p", "truth_ratio"), float("nan"))
     p, q = ([option_probability(o, g) for o, g in zip(t.options, t.gold)] for t in (a, b))
-    found = ks_2samp(p, q)
-    distance = {"accuracy": gap.difference[0], "low": gap.low[0], "high": gap.high[0]}
-    return {**distance, "ks": float(found.statistic), "ks_p": float(found.pvalue), "n": len(a)}
+    ks = ks_2samp(p, q)
+    ratio = np.mean([truth_ratio(o, g) for o, g in zip(a.options, a.gold)])
+    return found | {"ks": float(ks.statistic), "ks_p": float(ks.pvalue), "truth_ratio": float(ratio)}
 
 
 def truth_ratio(options: str, gold: str) -> float:

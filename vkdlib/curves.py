@@ -52,6 +52,8 @@ def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
         rows: of one column of Table 1, one a run.
     Returns:
         (questions, values ascending), mean over seeds; vanilla's are under -inf, if there are any.
+    Raises:
+        ValueError: not all runs were asked the same questions, or a seed lacks some value.
     """
     at = rows[x].where(rows.method != "vanilla", -np.inf)
     tables = []
@@ -61,6 +63,9 @@ def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
             where = (table[WHERE] == [getattr(row, w) for w in WHERE]).all(axis=1)
             tables.append(table[where][["question", "person", "score"]].assign(at=value))
     scores = pd.concat(tables)
+    asked = scores[scores["at"] > -np.inf].groupby(["question", "at"]).size()
+    if asked.nunique() > 1 or asked.unstack().isna().any(axis=None):
+        raise ValueError(f"not every value of {x} has the same questions and seeds: run the whole sweep")
     wide = scores.pivot_table(index="question", columns="at", values="score") * 100
     return wide, scores.groupby("question").person.first()[wide.index]
 
@@ -80,6 +85,8 @@ def peak(rows: pd.DataFrame, x: str) -> dict:
     of two. At an end: p that it is no better than the best in between; then there is no peak. Both times p
     counts as often as there are values that could have been the best (Bonferroni)."""
     scores, people = _curve(rows, x)
+    if scores.shape[1] < 3:
+        raise ValueError(f"a peak needs at least three values of {x}; there are {list(scores.columns)}")
     best, ends = scores.mean().idxmax(), scores.columns[[0, -1]]
     inside = scores.columns.drop(ends)
     rivals = ends if best in inside else [scores[inside].mean().idxmax()]
@@ -110,20 +117,34 @@ def starts_low(rows: pd.DataFrame, x: str) -> dict:
 
 
 def optimum(part: pd.DataFrame, x: str) -> dict:
-    """The value with the best `metrics.balance`. Holds if in every seed one in between is better than both
-    ends by FLAT points or more, does not if in none."""
-    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
-    ends = of.columns[[0, -1]]
-    better = of.drop(columns=ends).max(axis=1) - of[ends].max(axis=1) >= FLAT
+    """The value with the best `metrics.balance`. Holds if in every seed that value in between which is best
+    in the others' mean is better than both ends by FLAT points or more, does not if in none."""
+    of = _balances(part, x)
+    inside, ends = of.iloc[:, 1:-1], of.iloc[:, [0, -1]]
+    better = _best_of_others(inside) - ends.max(axis=1) >= FLAT
     return _by_seed(better) | {"test": "best, every seed", "statistic": of.mean().idxmax()}
 
 
 def good_at(part: pd.DataFrame, x: str, at: float) -> dict:
-    """How much better the best balance is than that at a value, in points, in the mean over seeds. Holds if
-    it is less than FLAT in every seed, does not if in none."""
-    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
-    short = of.max(axis=1) - of[at]
+    """How much better than at a value the balance is, in every seed, at the value that is best in the others'
+    mean; in points, averaged over seeds. Holds if it is less than FLAT in every seed, not if in none."""
+    of = _balances(part, x)
+    short = _best_of_others(of) - of[at]
     return _by_seed(short < FLAT) | {"test": f"best - at {at:g}", "statistic": short.mean()}
+
+
+def _balances(part: pd.DataFrame, x: str) -> pd.DataFrame:
+    """(seeds, values ascending) of `metrics.balance`."""
+    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
+    if len(of) < 2 or of.shape[1] < 3 or of.isna().any(axis=None):
+        raise ValueError(f"an optimum needs two seeds, three values of {x}, and each seed at each value")
+    return of
+
+
+def _best_of_others(of: pd.DataFrame) -> pd.Series:
+    """Each seed's balance at the value that is best in the mean of the other seeds: the best of many values
+    is always good by luck as well, but not in a seed that did not choose it."""
+    return pd.Series({seed: of.at[seed, of.drop(index=seed).mean().idxmax()] for seed in of.index})
 
 
 TESTS = {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from vkdlib.metrics import mcnemar
+from vkdlib.compare import sign_flip
 from vkdlib.run import Run
 from vkdlib.starts import checkpoint
 
@@ -48,16 +48,18 @@ def memorised(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain-on
             people's pictures is what counts.
         name: of the other model.
     Returns:
-        accuracies in per cent, "vanilla" and `name`; "n", how many questions; McNemar's "p".
+        accuracies in per cent, "vanilla" and `name`; "n", how many questions; "p" of no
+        difference (`compare.sign_flip`: questions about one person go together).
     Raises:
         ValueError: vanilla is not significantly better; there would be nothing to unlearn.
     """
     wanted = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
-    known, unknown = (p.query(wanted).set_index("question").score for p in (vanilla, other))
+    asked = vanilla.query(wanted).set_index("question")
+    known, unknown = asked.score, other.query(wanted).set_index("question").score
     unknown = unknown.reindex(known.index)
     if unknown.isna().any() or not len(known):
         raise ValueError("the predictions are not of the same forget questions")
-    p = mcnemar(known, unknown)
+    p = sign_flip(known - unknown, asked.person)
     if p >= SIGNIFICANT or known.mean() <= unknown.mean():
         raise ValueError(
             f"of {len(known)} questions about the forget people's pictures vanilla answers {known.sum():.0f} "

@@ -1,5 +1,7 @@
 """Records -> tables of text, with N and interval beside every number."""
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from vkdlib.metrics import CHANCE, six_columns
@@ -37,28 +39,34 @@ def cell(row: pd.Series) -> str:
     return f"{row.value:.{places}f} [{row.low:.{places}f}, {row.high:.{places}f}]"
 
 
-def main_table(records: pd.DataFrame, p: pd.DataFrame | None = None) -> pd.DataFrame:
+def main_table(
+    records: pd.DataFrame, p: pd.DataFrame | None = None, over_forgotten: Collection[str] = ()
+) -> pd.DataFrame:
     """Table 1 over seeds: "18.7 [10.3, 31.5] ±2.3" is the mean over seeds, the mean of the seeds' 95 %
     intervals (how much the questions leave open) and the seeds' standard deviation (what chance in training
     does).
 
     As in the paper, the best unlearning method of a column is bold: the lowest forget VQA, the highest of
-    all else. But forgetting more than a model that never saw the faces is no success: forget VQA below
-    retain-only's interval is marked OVER_FORGOTTEN, and not bold.
+    all else. But forgetting more than a model that never saw the faces is no success: forget VQA of the rows
+    that are named is marked OVER_FORGOTTEN, and not bold.
 
     Args:
         records: rows in the layout of figures/data of one model, benchmark and forget ratio.
         p: from `compare.differences`, of VKD and each other method: its rows with p_holm of 0.05 and more
             are marked NOT_SIGNIFICANT in the other method's cell.
+        over_forgotten: methods that `claims.below` finds, as in figures/data/<record>_quality.csv.
     Returns:
         a row "chance" (of multiple choice), then one row a method, in the order of the records; N in the
         titles.
     Raises:
-        ValueError: several models, benchmarks or forget ratios, or several rows of a method and seed.
+        ValueError: several models, benchmarks or forget ratios, or several rows of a method and seed;
+            or `p` is of others.
     """
     for column in ("model", "benchmark", "forget_ratio"):
         if records[column].nunique() > 1:
             raise ValueError(f"records of several {column}s: {', '.join(map(str, records[column].unique()))}")
+        if p is not None and column in p and set(p[column]) != set(records[column]):
+            raise ValueError(f"p is of another {column}: {', '.join(map(str, p[column].unique()))}")
     noise = set()
     if p is not None:
         even = p[p.p_holm >= 0.05]
@@ -72,10 +80,8 @@ def main_table(records: pd.DataFrame, p: pd.DataFrame | None = None) -> pd.DataF
         by_method = rows.groupby("method", sort=False)
         means = by_method[["value", "low", "high"]].mean()
         unlearned = means.value.round(places).drop(REFERENCES, errors="ignore")  # as equal as they look
-        over = set()
-        if title == LOWER and "retain-only" in means.index:
-            over = set(unlearned.index[unlearned < means.low["retain-only"]])
-        eligible = unlearned.drop(over)
+        over = set(over_forgotten) - set(REFERENCES) if title == LOWER else set()
+        eligible = unlearned.drop(over, errors="ignore")
         best = eligible.min() if title == LOWER else eligible.max()
         cells = {"chance": f"{CHANCE:.1f}" if one.metric == "accuracy" else ""}
         for method, mean in means.iterrows():

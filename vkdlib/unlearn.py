@@ -1,6 +1,7 @@
 """Unlearning: a method's terms, one combined gradient a step, the one training loop."""
 
 import functools
+import hashlib
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from vkdlib import parallel, training
 from vkdlib.masking import Hold
-from vkdlib.models import Loaded, checkpointed, trainable
+from vkdlib.models import Loaded, checkpointed, trainable, weights_hash
 from vkdlib.tasks import Tasks
 
 SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
@@ -49,8 +50,9 @@ def unlearn(
     Returns:
         history (one row a step), and what the method reports of its preparation.
     """
-    _check(tasks, schedule, batch_size, retain_batch or batch_size)
+    _check(tasks, schedule, epochs, batch_size, retain_batch or batch_size)
     steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
+    start = weights_hash(loaded.model.state_dict()) if folder else ""
     parameters = method.scope(loaded)
 
     batch = functools.partial(tasks.batch, size=batch_size, seed=seed, retain_size=retain_batch)
@@ -69,15 +71,23 @@ def unlearn(
             after_step=Hold(parameters, prepared.held).restore,
             folder=folder,
             checkpoint_every=checkpoint_every,
-            identity=f"{method} {batch_size}/{retain_batch} {seed} {sorted(p.key for p in tasks.forget_vqa)}",
+            identity=f"{method} {batch_size}/{retain_batch} {seed} data={digest(tasks)} weights={start[:12]}",
             description="unlearning",
         )
         report = prepared.report | (prepared.last() if prepared.last else {})
     return history, report
 
 
-def _check(tasks: Tasks, schedule: str, batch_size: int, retain_batch: int) -> None:
+def digest(tasks: Tasks) -> str:
+    """Twelve hex digits that tell training questions apart by people and tokens, not by pixels."""
+    asked = {name: [(p.key, p.prefix, p.segments) for p in packs] for name, packs in vars(tasks).items()}
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
+
+
+def _check(tasks: Tasks, schedule: str, epochs: float, batch_size: int, retain_batch: int) -> None:
     """Raise ValueError for what could not be trained."""
+    if epochs <= 0:
+        raise ValueError(f"epochs is {epochs}; it must be above 0")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
     if not tasks.forget_vqa or not tasks.retain_vqa:

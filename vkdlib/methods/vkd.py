@@ -73,6 +73,8 @@ class VKD:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {known}")
+        if min(self.alpha, self.beta) < 0:
+            raise ValueError(f"alpha is {self.alpha}, beta {self.beta}; both must be 0 or above")
         if self.prune and self.trained == "lora":
             raise ValueError('adapters would bring pruned neurons back: set prune=False with trained="lora"')
 
