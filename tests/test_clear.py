@@ -1,6 +1,7 @@
 """CLEAR's reader: the published schema as pandas writes it, joins, nested forget sets, clear errors."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -216,6 +217,15 @@ def test_each_ratio_asks_the_rows_of_its_own_configuration(folder):
     assert not first.forget_questions and benchmark.hash != first.hash
     change("forget10_perturbed", setting(0, "perturbed_names", ["Fay Other"]))(folder)
     assert load_benchmark(str(folder)).hash != benchmark.hash
+
+
+def test_chance_that_is_not_a_quarter_is_told(folder):
+    with pytest.warns(UserWarning, match=r"questions with \[2\] options .* chance of 25 % .* is that of 4"):
+        load_benchmark(str(folder))  # of pictures of the world
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_benchmark("testbed/clear")
+        load_benchmark("testbed/mllmu")
 
 
 @pytest.fixture

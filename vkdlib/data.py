@@ -1,5 +1,6 @@
 """Load a benchmark: one reader for the Hub's files, a download and the testbed."""
 
+import warnings
 from pathlib import Path
 
 from vkdlib.benchmark import Benchmark
@@ -9,6 +10,7 @@ from vkdlib.parquet import DataError
 
 READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only one of them has
 EMBEDDED = ("mllmu", "clear")
+OPTIONS = 4  # of multiple choice, as `metrics.CHANCE` has it
 # Of a dataset on the Hub, what the readers read: not CLEAR's `default` (again `full`) nor its +tofu of forget
 # and retain sets (parts of `full+tofu`).
 READ = [
@@ -31,7 +33,17 @@ def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -
         DataError: naming file, column and row, if the data are not as published; a revision of what is not
             on the Hub.
     """
-    return _read(_folder(source, revision), source)
+    benchmark = _read(_folder(source, revision), source)
+    asked = [p.questions for p in (*benchmark.people.values(), *benchmark.real, *benchmark.world)]
+    asked += [questions for own in benchmark.forget_questions.values() for questions in own.values()]
+    odd = {len(q.options) for questions in asked for q in questions if q.kind == "classification"} - {OPTIONS}
+    if odd:
+        warnings.warn(
+            f"{source}: there are questions with {sorted(odd)} options to choose from; the chance of 25 % in "
+            f"tables, figures and balances is that of {OPTIONS}",
+            stacklevel=2,
+        )
+    return benchmark
 
 
 def _folder(source: str, revision: str | None) -> Path:
