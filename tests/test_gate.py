@@ -1,6 +1,7 @@
 """The memorisation gate: by hand, and before a model from a folder is unlearnt."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -86,6 +87,11 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, unlearn):
     assert "retain_only" not in run.config and "gate" not in run.config
     assert unlearn(folders["vanilla"], gate=False).hash == run.hash
     assert len(runs.finished("gated")) == 3
+    template = Path(folders["vanilla"], "chat_template.jinja")
+    before = template.read_text()
+    template.write_text(before + " ")
+    assert unlearn(folders["vanilla"], gate=False).hash != run.hash  # the same weights are asked otherwise
+    template.write_text(before)
 
 
 def test_a_model_that_has_not_is_refused(folders, unlearn):

@@ -45,20 +45,35 @@ def test_half_a_sweep_chooses_nothing():
         selection.choose(pd.concat([whole[0], whole[1].query("set != 'real'")]))
 
 
-def test_every_method_has_what_the_rule_chose():
-    trials = runs.read_records("selection_methods").query("method != 'vanilla'")
+@pytest.mark.parametrize("record, preset", [("", "testbed"), ("_clear", "testbed-clear")])
+def test_every_method_has_what_the_rule_chose(record, preset):
+    trials = runs.read_records(f"selection_methods{record}").query("method != 'vanilla'")
     chosen = selection.choose(trials)
     assert set(chosen) == {"GA", "GA_Diff", "KL_Min", "NPO", "MANU", "MMUnlearner", "VKD"}
-    on_two_draws = trials.groupby("method").run.nunique() / 2
-    assert on_two_draws.to_dict() == {m: 8 if m in ("GA", "GA_Diff", "KL_Min") else 6 for m in chosen}
-    for name in ("testbed", "testbed-clear"):
-        for method, value in chosen.items():
-            part, field = ("method", "share") if method == "MANU" else ("training", "lr")
-            assert presets.preset(name, part, method)[field] == value, method
+    for method, value in chosen.items():
+        part, field = ("method", "share") if method == "MANU" else ("training", "lr")
+        assert presets.preset(preset, part, method)[field] == value, method
+
+
+@pytest.mark.parametrize("record", ["selection_methods", "selection_methods_clear"])
+def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
+    balance = selection.balance(runs.read_records(record).query("method != 'vanilla'"))
+    sweep = grid.points(grid.read(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))
+    for method in balance.index.unique("method"):
+        of = [point for point in sweep if point["method"] == method]
+        tried = list(dict.fromkeys(point.get("share", point.get("lr")) for point in of))
+        first, more = sorted(tried[:6]), tried[6:]
+        assert sorted(tried) == sorted(balance[method].index) and len(first) == 6
+        best = balance[method][first].idxmax()
+        assert len(more) == (2 if best in (first[0], first[-1]) else 0), method
+        assert all(v > best if best == first[-1] else v < best for v in more)
 
 
 def test_the_ablation_trains_the_whole_model_at_a_rate_that_was_chosen_for_that():
     ablation = grid.read(paths.root() / "notebooks" / "sweeps" / "table3_ablation.yaml")
     rows = [point for point in grid.points(ablation) if point["method"] == "VKD"]
-    rates = {point["trained"]: point["lr"] for point in rows}
-    assert rates == {"all": presets.preset("testbed", "training", "GA_Diff")["lr"], "visual": None}
+    rates = {(point["preset"], point["trained"]): point.get("lr") for point in rows}
+    for preset in ("testbed", "testbed-clear"):
+        assert rates[preset, "visual"] is None
+        assert rates[preset, "all"] == presets.preset(preset, "training", "GA_Diff")["lr"]
+    assert len(rates) == 4 and len(rows) == 2 * 2 * 3 * 7

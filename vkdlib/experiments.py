@@ -20,7 +20,7 @@ from vkdlib.data import load_benchmark
 from vkdlib.deltas import apply_delta, changed_weights
 from vkdlib.evaluate import MAX_NEW_TOKENS, evaluate
 from vkdlib.gate import look
-from vkdlib.loading import files_hash
+from vkdlib.loading import files_hash, settings_hash
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, must_train_in, weights_hash
 from vkdlib.run import Run
@@ -123,6 +123,8 @@ def _start(config: dict) -> tuple[Loaded, Split]:
     loaded = load_start(config)
     data = load_benchmark(config["benchmark"], config.get("data_revision"))
     config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
+    if Path(loaded.name).is_dir():  # who edits its processor makes another model of it
+        config["processor"] = settings_hash(loaded.name)
     if compared := reference(config):
         config["reference"] = files_hash(compared)
     split = data.split(config["forget_ratio"])

@@ -199,6 +199,14 @@ def files_hash(name: str) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
+def settings_hash(folder: str) -> str:
+    """sha256 of all files of a model's folder but the weights: its processor, tokenizer, chat template."""
+    digest = hashlib.sha256()
+    for file in sorted(f for f in Path(folder).iterdir() if f.is_file() and f.suffix != ".safetensors"):
+        digest.update(f"{file.name} {file_hash(file)} ".encode())
+    return digest.hexdigest()
+
+
 def _check_shipped(name: str, folder: str) -> None:
     """Raise ValueError if a file of an embedded model is not that of the manifest beside it."""
     manifest = Path(folder).parent.parent / "manifest.json"
