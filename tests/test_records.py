@@ -24,6 +24,7 @@ RECORDS = [
     "selection_families",
     "families",
     "selection_methods",
+    "selection_methods_clear",
 ]
 
 
