@@ -9,16 +9,16 @@ NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(BIN)/pytest --nb
          --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
-REPORTS := notebooks/01_benchmarks.ipynb notebooks/30_audit.ipynb
+REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/30_audit.ipynb
 
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
-          selection_methods_clear selection_families families table1_main table3_ablation \
+          selection_methods_clear selection_manu selection_families families table1_main table3_ablation \
           fig2_beta fig3_alpha selective_forgetting
 UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-clear/retain-only-5 \
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10
 
-.PHONY: unshipped needed quickstart test unit notebooks lab figures faults \
+.PHONY: unshipped needed quickstart test unit notebooks lab figures reproduce-tables faults \
         overhead $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
@@ -49,6 +49,9 @@ table1_main table3_ablation: needed
 
 needed: $(READY)  # the one retain-only model of Tables 1 and 3 that is not shipped
 	$(BIN)/python -m vkdlib.testbed build --only qwen2-vl-clear/retain-only-5
+
+reproduce-tables: table1_main  ## Table 1 of the VKD paper; goes on where it was stopped
+	$(PAPERMILL) notebooks/10_table1_main.ipynb runs/10.ipynb -p write True
 
 $(SWEEPS): $(READY)  ## figures/data/<target>.csv
 	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml --workers $(WORKERS)

@@ -24,7 +24,7 @@ def code(notebook):
 def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd"]
-    assert names == [*expected, "04_run_unlearn", "30_audit"]
+    assert names == [*expected, "04_run_unlearn", "10_table1_main", "30_audit"]
 
 
 def test_kernel_and_format(notebook):
