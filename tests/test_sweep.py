@@ -148,6 +148,7 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     assert sweep.run_of(point) == runs.finished("s")[0]
     other = sweep.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
     assert other.executed != point.executed and sweep.run_of(other) is None
+
     def gone(*of):
         raise FileNotFoundError("no such model")
 

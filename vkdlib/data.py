@@ -3,14 +3,13 @@
 import warnings
 from pathlib import Path
 
-from vkdlib.benchmark import Benchmark
+from vkdlib.benchmark import OPTIONS, Benchmark
 from vkdlib.clear import read_clear
 from vkdlib.mllmu import read_mllmu
 from vkdlib.parquet import DataError
 
 READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only one of them has
 EMBEDDED = ("mllmu", "clear")
-OPTIONS = 4  # of multiple choice, as `metrics.CHANCE` has it
 # Of a dataset on the Hub, what the readers read: not CLEAR's `default` (again `full`) nor its +tofu of forget
 # and retain sets (parts of `full+tofu`).
 READ = [

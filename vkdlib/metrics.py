@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from vkdlib.benchmark import OPTIONS
+
 CONFIDENCE = 0.95
-CHANCE = 25.0  # per cent, four options
+CHANCE = 100 / OPTIONS  # per cent
 # The six columns of the VKD paper's Table 1: title -> (set, modality, kind, metric). Under CLEAR the paper's
 # "Real-world QA" has the size of real_faces, where faces are named: no question in text.
 _MLLMU = {
