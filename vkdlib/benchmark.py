@@ -9,7 +9,7 @@ KINDS = ("classification", "cloze", "generation")
 MODALITIES = ("vqa", "qa")  # with the picture; by name, in text
 PERSON_WORDS = re.compile(r"\b(?:this|the) (?:person|individual|man|woman)\b", re.IGNORECASE)
 SELECTION_PER_CENT = 20
-OPTIONS = 4  # of multiple choice, the right one included; `data.load_benchmark` tells where it is another number
+OPTIONS = 4  # of multiple choice; `data.load_benchmark` tells where it is another number
 
 
 @dataclass(frozen=True)
