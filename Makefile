@@ -18,8 +18,8 @@ UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-c
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10
 
-.PHONY: unshipped needed quickstart test unit notebooks lab figures reproduce-tables faults \
-        overhead $(SWEEPS) models execute clean
+.PHONY: unshipped needed quickstart test unit notebooks lab figures reproduce-tables reproduce-figures \
+        faults overhead $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
@@ -50,8 +50,14 @@ table1_main table3_ablation: needed
 needed: $(READY)  # the one retain-only model of Tables 1 and 3 that is not shipped
 	$(BIN)/python -m vkdlib.testbed build --only qwen2-vl-clear/retain-only-5
 
-reproduce-tables: table1_main  ## Table 1 of the VKD paper; goes on where it was stopped
+reproduce-tables: table1_main table3_ablation  ## Tables 1 and 3 of the VKD paper; goes on where it was stopped
 	$(PAPERMILL) notebooks/10_table1_main.ipynb runs/10.ipynb -p write True
+	$(PAPERMILL) notebooks/12_table3_ablation.ipynb runs/12.ipynb -p write True
+
+reproduce-figures: fig2_beta fig3_alpha selective_forgetting  ## Figures 2 and 3, selective forgetting; likewise
+	$(PAPERMILL) notebooks/14_fig2_beta.ipynb runs/14.ipynb -p write True
+	$(PAPERMILL) notebooks/15_fig3_alpha.ipynb runs/15.ipynb -p write True
+	$(PAPERMILL) notebooks/16_selective_forgetting.ipynb runs/16.ipynb -p write True
 
 $(SWEEPS): $(READY)  ## figures/data/<target>.csv
 	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml --workers $(WORKERS)

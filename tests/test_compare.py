@@ -98,6 +98,14 @@ def test_holm_by_hand():
     assert len(holm([])) == 0
 
 
+def test_holm_is_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    draw = np.random.default_rng(0)
+    for p in (draw.random(7), np.append(draw.random(30) / 50, [0, 1, 1]), np.array([0.02, 0.02, 0.5])):
+        assert np.allclose(holm(p), multipletests(p, method="holm")[1], rtol=1e-12, atol=0)
+
+
 def test_forget_quality():
     rng = np.random.default_rng(0)
     knows, guesses = ([log_options(p) for p in rng.uniform(low, low + 0.2, 30)] for low in (0.75, 0.15))

@@ -10,6 +10,13 @@ import pytest
 from vkdlib import paths
 
 NOTEBOOKS = sorted((paths.root() / "notebooks").glob("*.ipynb"))
+# Their sweeps have not been run to their end: they show nothing yet. In test_reports answers are made up.
+WAITING = {
+    "12_table3_ablation": "table3_ablation",
+    "14_fig2_beta": "fig2_beta",
+    "15_fig3_alpha": "fig3_alpha",
+    "16_selective_forgetting": "selective_forgetting",
+}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -24,7 +31,7 @@ def code(notebook):
 def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd"]
-    assert names == [*expected, "04_run_unlearn", "10_table1_main", "30_audit"]
+    assert names == [*expected, "04_run_unlearn", "10_table1_main", *WAITING, "30_audit"]
 
 
 def test_kernel_and_format(notebook):
@@ -41,11 +48,23 @@ def test_starts_with_a_title_and_one_parameters_cell(notebook):
         assert re.fullmatch(r"\w+: [\w\[\]]+ = .+  # .+", line), line
 
 
-def test_executed_top_to_bottom_without_errors(notebook):
-    assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_executed_top_to_bottom_without_errors(path):
+    notebook = nbformat.read(path, as_version=4)
     outputs = [o for c in code(notebook) for o in c.outputs]
+    if path.stem in WAITING:  # nothing is shown that was not measured, and the README says so
+        assert not outputs and not (paths.figures() / "data" / f"{WAITING[path.stem]}.csv").exists()
+        return
+    assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
     assert outputs and all(o.output_type != "error" for o in outputs)
     assert all(o.get("name") != "stderr" for o in outputs)
+
+
+def test_the_readme_says_which_notebooks_wait():
+    text = (paths.root() / "README.md").read_text()
+    said = [line for line in text.splitlines() if "not run yet" in line]
+    assert [name for name in WAITING if any(f"[{name}]" in line for line in said)] == list(WAITING)
+    assert len(said) == len(WAITING)
 
 
 def test_cells_are_short(notebook):

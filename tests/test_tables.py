@@ -77,6 +77,9 @@ def test_published_numbers_stand_beside_ours(table):
     clear = tables.published_table_1("Qwen2-VL-7B", "CLEAR")
     assert clear.loc["MMUnlearner"].tolist() == ["50.0", "0.123", "68.3", "0.100", "68.9", "94.7"]
     assert list(clear.columns)[-2:] == ["Real world", "Real faces"]
+    ablation = tables.published_table_3()
+    assert ablation.loc["F+Mask+VKD"].tolist() == ["29.8", "35.8", "45.0", "36.1", "46.9", "54.9"]
+    assert ablation.index.tolist()[:2] == ["vanilla", "B"] and list(ablation) == list(theirs)
     with pytest.raises(ValueError, match="no LLaVA on CLEAR"):
         tables.published_table_1("LLaVA", "CLEAR")
 

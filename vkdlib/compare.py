@@ -28,10 +28,16 @@ def over_seeds(tables: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p values: those below 0.05 hold together, with 5 % risk of any false one."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm's adjusted p values: those below 0.05 hold together, with 5 % risk of any false one.
 
-    return multipletests(list(p), method="holm")[1] if len(p) else np.array([])
+    The same numbers as statsmodels' `multipletests`, which collects garbage at each call: slow beside torch.
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    found = np.empty_like(p)
+    found[order] = raised.clip(max=1)
+    return found
 
 
 def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:

@@ -106,8 +106,19 @@ def published_table_1(model: str, benchmark: str) -> pd.DataFrame:
     cells = published("vkd", 1).query("model == @model and benchmark == @benchmark")
     if cells.empty:
         raise ValueError(f"Table 1 has no {model} on {benchmark}")
+    return _printed(cells, clear=benchmark == "CLEAR")
+
+
+def published_table_3() -> pd.DataFrame:
+    """Table 3 (LLaVA-1.5-7B on MLLMU-Bench) as the VKD paper prints it, like `published_table_1`."""
+    return _printed(published("vkd", 3))
+
+
+def _printed(cells: pd.DataFrame, clear: bool = False) -> pd.DataFrame:
+    """One row a method, under our names of methods and columns (CLEAR has its own, see
+    `metrics.six_columns`)."""
     titles = cells.set.replace("real", "real-world").str.capitalize() + " " + cells.modality.str.upper()
-    if benchmark == "CLEAR":  # see `metrics.six_columns`
+    if clear:
         titles = titles.replace({"Real-world VQA": "Real world", "Real-world QA": "Real faces"})
     cells = cells.assign(title=titles, method=cells.method.replace(PRINTED))
     wide = cells.pivot(index="method", columns="title", values="value")

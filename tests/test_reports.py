@@ -1,0 +1,104 @@
+"""Notebooks that show a sweep's record, on made-up answers: they make tables, claims and figures anew."""
+
+import json
+import shutil
+import zlib
+
+import matplotlib
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from vkdlib import claims, grid, paths, presets, runs, sweep
+from vkdlib.benchmark import KINDS
+from vkdlib.run import Run
+from vkdlib.starts import REFERENCES
+
+MLLMU = [(who, how, "classification") for who in ("forget", "retain", "real") for how in ("vqa", "qa")]
+CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", "world")]
+CLEAR += [(who, "qa", "generation") for who in ("forget", "retain")]
+PEOPLE, QUESTIONS = 4, 2
+ROOT = paths.root()  # the kit's, whatever VKDLIB_ROOT says later
+FIGURES = {
+    "10_table1_main": ["table1_forget_retain.pdf", "table1_forest.pdf", "table1_main.tex"],
+    "12_table3_ablation": ["table3_forget_retain.pdf", "table3_forest.pdf", "table3_ablation.tex"],
+    "14_fig2_beta": ["fig2_beta.pdf"],
+    "15_fig3_alpha": ["fig3_alpha.pdf"],
+    "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
+}
+
+
+def answers(config):
+    """Predictions of a run, drawn at random by what it is."""
+    draw = np.random.default_rng(zlib.crc32(json.dumps(config, sort_keys=True).encode()))
+    rows = []
+    for group, modality, kind in CLEAR if "clear" in config["benchmark"] else MLLMU:
+        for person in range(PEOPLE):
+            for question in range(QUESTIONS):
+                chosen = kind == "classification"
+                row = {"set": group, "kind": kind, "modality": modality, "person": f"{group}{person}"}
+                row |= {"question": f"{group}{person}/{kind}/{modality}/{question}", "gold": "A"}
+                score = float(draw.random() < 0.5) if chosen else round(draw.random(), 3)
+                row |= {"answer": "A" if score == 1 else "B", "score": score}
+                options = json.dumps(dict(zip("ABCD", np.log(draw.dirichlet([1] * 4)))))
+                row |= {"bleu": None if chosen else score / 2, "options": options if chosen else None}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def made_up(point):
+    """The run of a point, with its configuration laid out as `experiments.run` does."""
+    usual = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "seed": 0, "kinds": list(KINDS)}
+    point = usual | point
+    point.pop("experiment")
+    name = point.pop("preset", "testbed")
+    known = ("model", "benchmark", "forget_ratio", "method", "seed", "kinds")
+    config = {k: point.pop(k) for k in known}
+    if config["method"] not in REFERENCES:
+        step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
+        own = {"order": "prune, mask", "target": "projector"} if config["method"] == "VKD" else {}
+        config["settings"] = own | presets.preset(name, "method", config["method"], **point)
+        config["training"] = presets.preset(name, "training", config["method"], **step)
+    return config
+
+
+@pytest.fixture(params=FIGURES)
+def notebook(request, tmp_path, monkeypatch):
+    """A notebook's name, and its variables after it was run, with write=True, on a record of made-up runs."""
+    for variable, folder in (("VKDLIB_RUNS", "runs"), ("VKDLIB_ROOT", "")):
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    source = nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", 4)
+    plan = grid.read(ROOT / "notebooks" / "sweeps" / f"{request.param[3:]}.yaml")
+    records = []
+    for point in grid.points(plan):
+        run = Run(plan["experiment"], json.loads(json.dumps(made_up(point))), paths.runs())
+        run.finish(answers(run.config))
+        records.append(run.records(**sweep.swept(run, plan["columns"])))
+    runs.write_records(plan["record"], records)
+    for file in (ROOT / "figures" / "data").glob("selection*.csv"):  # Table 1's notebook shows these as well
+        shutil.copy(file, paths.figures() / "data")
+    matplotlib.use("Agg")
+    variables = {"display": lambda shown: None}
+    for cell in (c for c in source.cells if c.cell_type == "code"):
+        exec(cell.source, variables)
+        if "parameters" in cell.metadata.get("tags", []):
+            variables["write"] = True
+    return request.param, variables
+
+
+def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
+    name, variables = notebook
+    record = name[3:]
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
+    assert set(judged.claim) == {one["claim"] for one in claims.statements(record)}
+    assert set(judged.record) == {record} and judged.verdict.notna().all()
+    for file in FIGURES[name]:
+        assert (paths.figures() / file).stat().st_size > 1000
+    if "order" in variables:  # every row of the table is one that the notebook shows, and the other way round
+        assert set(variables["record"].method) == set(variables["order"])
+    if record == "selective_forgetting":
+        shown = {"mask=False", "prune=False", "prune=False, mask=False", "order=parallel"}
+        shown |= {"order=mask, prune", "target=layers", "target=both", "fisher=batch", "fisher=sample"}
+        shown |= {"mask_scope=update", "d_I=1.1, d_F=0.3", "VKD"}
+        assert shown <= set(variables["record"].method)
