@@ -65,7 +65,7 @@ reproduce-figures: fig2_beta fig3_alpha selective_forgetting  ## Figures 2 and 3
 $(SWEEPS): $(READY)  ## figures/data/<target>.csv
 	$(BIN)/python -m vkdlib.sweep notebooks/sweeps/$@.yaml --workers $(WORKERS)
 
-figures: quickstart  ## everything in figures/ but the records of the sweeps
+figures: quickstart  ## everything in figures/ that needs no sweep
 	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True
 	$(PAPERMILL) notebooks/03_anatomy_of_vkd.ipynb runs/03.ipynb -p write True
 	$(PAPERMILL) notebooks/30_audit.ipynb runs/30.ipynb -p write True
