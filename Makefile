@@ -6,10 +6,14 @@ READY := .venv/ready
 # glibc gives the memory of large tensors back after each step and takes it again page by page: it is kept instead.
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
+# Most of what is installed is never imported: its byte code is made when it is, not before.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests run faster in two processes of one thread each than in one of two.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
 # Notebooks are tested on runs made by today's code.
-NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(BIN)/pytest --nbval-current-env --nbval-cell-timeout=600 \
-         --nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
+NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(PYTEST) --dist loadscope -p no:cacheprovider \
+         --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/30_audit.ipynb
@@ -33,7 +37,7 @@ test: unit notebooks  ## everything that CI runs
 
 unit: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(PYTEST) --dist worksteal
 
 notebooks: $(READY)
 	rm -rf runs/.tested
@@ -89,7 +93,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" \
 	    || { echo "vkdlib needs Python 3.10 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@
 

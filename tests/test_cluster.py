@@ -84,6 +84,7 @@ def test_local_dask_workers_share_the_machine(home, monkeypatch):
 
 def test_dask_that_is_not_there_is_named(home, monkeypatch):
     import dask
+    import distributed  # noqa: F401  (its own settings first: they would end with ours)
 
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vkdlib import deltas, experiments, loading, runs, starts
+from vkdlib import deltas, experiments, loading, paths, runs, starts
 
 RUN = """
 import sys
@@ -75,10 +75,10 @@ def test_a_damaged_or_missing_delta_is_noticed(whole, monkeypatch):
     run, file = found(whole, monkeypatch), whole / "delta.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-8])
-    with pytest.raises(deltas.RunError, match="delta.safetensors was changed"):
+    with pytest.raises(paths.RunError, match="delta.safetensors was changed"):
         experiments.load_unlearned(run)
     file.unlink()
-    with pytest.raises(deltas.RunError, match="delta.safetensors is missing"):
+    with pytest.raises(paths.RunError, match="delta.safetensors is missing"):
         experiments.load_unlearned(run)
     file.write_bytes(content)
 

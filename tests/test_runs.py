@@ -14,7 +14,7 @@ import torch
 from conftest import full_disk
 
 import vkdlib
-from vkdlib import deltas, runs
+from vkdlib import deltas, paths, runs
 from vkdlib.models import weights_hash
 from vkdlib.run import RECORD, read_json
 
@@ -136,10 +136,10 @@ def test_tampering_and_loss_are_noticed(tmp_path, name):
     run = finished(tmp_path)
     file = run.folder / name
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(deltas.RunError, match=f"{name} was changed since the run ended: delete"):
+    with pytest.raises(paths.RunError, match=f"{name} was changed since the run ended: delete"):
         run.predictions  # noqa: B018
     file.unlink()
-    with pytest.raises(deltas.RunError, match=f"{name} is missing"):
+    with pytest.raises(paths.RunError, match=f"{name} is missing"):
         with runs.open_run("test", CONFIG, tmp_path):
             pass
 
@@ -217,7 +217,7 @@ def test_delta_round_trip_and_wrong_model(loaded, tmp_path):
     assert list(delta) == [name]
     deltas.save_delta(tmp_path / "delta.safetensors", delta, base)
     changed = {n: p.clone() for n, p in loaded.model.state_dict().items()}
-    with pytest.raises(deltas.RunError, match="load the vanilla model that the run started from"):
+    with pytest.raises(paths.RunError, match="load the vanilla model that the run started from"):
         deltas.apply_delta(loaded, tmp_path / "delta.safetensors")
     loaded.model.load_state_dict(before, strict=False)
     deltas.apply_delta(loaded, tmp_path / "delta.safetensors")

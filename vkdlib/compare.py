@@ -28,10 +28,7 @@ def over_seeds(tables: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p values: those below 0.05 hold together, with 5 % risk of any false one.
-
-    The same numbers as statsmodels' `multipletests`, which collects garbage at each call: slow beside torch.
-    """
+    """Holm's adjusted p values: those below 0.05 hold together, with 5 % risk of any false one."""
     p = np.asarray(p, float)
     order = np.argsort(p)
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

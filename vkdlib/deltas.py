@@ -7,11 +7,7 @@ from torch import Tensor
 
 from vkdlib.adapters import attached
 from vkdlib.models import Loaded, weights_hash
-from vkdlib.paths import whole
-
-
-class RunError(RuntimeError):
-    """A run's folder is not what its DONE file says."""
+from vkdlib.paths import RunError, whole
 
 
 def changed_weights(loaded: Loaded, before: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,9 +8,9 @@ import nbformat
 
 from vkdlib import paths
 from vkdlib.data import load_benchmark
-from vkdlib.deltas import RunError
 from vkdlib.loading import files_hash
 from vkdlib.models import weights_hash
+from vkdlib.paths import RunError
 from vkdlib.points import Point
 from vkdlib.run import Run
 from vkdlib.runs import find_run

@@ -12,7 +12,8 @@ import torch
 
 from vkdlib import paths
 from vkdlib.families import Family, family_of
-from vkdlib.models import Loaded, file_hash
+from vkdlib.models import Loaded
+from vkdlib.paths import file_hash
 
 QUANTISATIONS = ("nf4", "int8")
 

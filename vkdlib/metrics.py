@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from vkdlib.benchmark import OPTIONS
 
@@ -96,12 +95,12 @@ def bleu(gold: str, answer: str) -> float:
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """95 % Wilson interval of a share: (low, high), 0 to 1. Takes questions as independent."""
-    from statsmodels.stats.proportion import proportion_confint
+    from scipy.stats import binomtest
 
     if n == 0:
         raise ValueError("no questions: a share of nothing has no interval")
-    low, high = proportion_confint(hits, n, alpha=1 - CONFIDENCE, method="wilson")
-    return min(float(low), hits / n), max(float(high), hits / n)  # the share is inside, rounding or not
+    found = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    return min(float(found.low), hits / n), max(float(found.high), hits / n)  # the share is inside
 
 
 def clustered_bootstrap(
@@ -132,10 +131,10 @@ def clustered_bootstrap(
 
 def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:
     """McNemar's exact p: two models' right (1) and wrong (0) answers to the same questions, two-sided."""
-    from statsmodels.stats.contingency_tables import mcnemar as exact
+    from scipy.stats import binomtest
 
-    table = pd.crosstab(pd.Categorical(a, [0, 1]), pd.Categorical(b, [0, 1]), dropna=False)
-    return float(exact(table.to_numpy(), exact=True).pvalue)
+    more, fewer = (int(np.sum(np.asarray(x) > np.asarray(y))) for x, y in ((a, b), (b, a)))
+    return float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
 
 
 def option_probability(options: str, gold: str) -> float:
@@ -144,6 +143,8 @@ def option_probability(options: str, gold: str) -> float:
     Args:
         options: JSON of option -> log-probability, as `evaluate` keeps it.
     """
+    from scipy.special import softmax
+
     scores = json.loads(options)
     return float(softmax(list(scores.values()))[list(scores).index(gold)])
 

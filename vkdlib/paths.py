@@ -1,6 +1,7 @@
 """Where things are: the repository, what is cached, what is shipped; and how a file is written whole."""
 
 import contextlib
+import csv
 import hashlib
 import os
 import shutil
@@ -9,6 +10,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKPOINTS = PACKAGE / "checkpoints"  # shipped weights of the embedded models
+
+
+class RunError(RuntimeError):
+    """A run's folder is not what its DONE file says."""
 
 
 def root() -> Path:
@@ -102,3 +107,20 @@ def whole(file: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(file: Path, rows: list[dict]) -> None:
+    """Write rows as CSV under another name, then put the whole file in place at once."""
+    with whole(file) as temporary, open(temporary, "w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

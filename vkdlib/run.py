@@ -3,6 +3,8 @@
 `runs/<experiment>/<hash>/` holds config.json, env.json, history.csv, predictions.parquet, metrics.json,
 delta.safetensors (changed weights only) and, written last, DONE with the hash of every file. Until then
 the folder is called `<hash>.part` and may hold a checkpoint to go on from.
+
+What was kept is read without torch, which takes longer to load than most records.
 """
 
 import functools
@@ -15,15 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import Tensor
 
 import vkdlib
-from vkdlib import metrics, parallel
-from vkdlib.deltas import RunError, save_delta
-from vkdlib.models import file_hash
-from vkdlib.paths import PACKAGE, make_folder, whole
-from vkdlib.training import write_csv
+from vkdlib import metrics
+from vkdlib.paths import PACKAGE, RunError, file_hash, make_folder, whole, write_csv
 
 RECORD = [
     "experiment", "model", "benchmark", "forget_ratio", "method", "seed", "set", "modality", "kind",
@@ -80,7 +77,7 @@ class Run:
         predictions: pd.DataFrame,
         history: list[dict] = (),
         report: dict | None = None,
-        delta: dict[str, Tensor] | None = None,
+        delta: dict | None = None,
         base_hash: str = "",
     ) -> None:
         """Write everything, DONE last, then give the folder its name.
@@ -101,6 +98,8 @@ class Run:
         if history:
             write_csv(self.partial / "history.csv", history)
         if delta:
+            from vkdlib.deltas import save_delta
+
             save_delta(self.partial / "delta.safetensors", delta, base_hash)
         kept = [self.partial / name for name in FILES if (self.partial / name).exists()]
         write_json(self.partial / "DONE", {f.name: file_hash(f) for f in kept})
@@ -191,6 +190,10 @@ def environment() -> dict[str, str]:
     """Versions, code and hardware of this run; of packages that not every run needs, those installed."""
     from importlib.metadata import version
     from importlib.util import find_spec
+
+    import torch
+
+    from vkdlib import parallel
 
     optional = filter(find_spec, ("accelerate", "peft", "bitsandbytes"))
     packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors", *optional)

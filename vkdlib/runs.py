@@ -10,8 +10,7 @@ import pandas as pd
 
 import vkdlib
 from vkdlib import paths
-from vkdlib.deltas import RunError
-from vkdlib.paths import make_folder, whole
+from vkdlib.paths import RunError, make_folder, whole
 from vkdlib.run import Run, read_json
 
 LOCKS = ".locks"  # folder beside the experiments

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vkdlib import parallel
 from vkdlib.models import weights_hash
-from vkdlib.paths import make_folder, whole
+from vkdlib.paths import make_folder, whole, write_csv
 from vkdlib.progress import bar
 
 Schedule = Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
@@ -153,11 +153,3 @@ def _resume(folder: Path | None, parameters, optimiser, identity: str) -> tuple[
         # AdamW keeps its step counter on the CPU and everything else beside the parameter.
         optimiser.state[p] = {k: t if k == "step" else t.to(p.device) for k, t in state.items()}
     return step, [row | {"step": int(row["step"])} for row in rows]
-
-
-def write_csv(file: Path, rows: list[dict]) -> None:
-    """Write rows as CSV under another name, then put the whole file in place at once."""
-    with whole(file) as temporary, open(temporary, "w", newline="") as f:
-        writer = csv.DictWriter(f, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)

@@ -16,7 +16,7 @@ from vkdlib.data import load_benchmark
 from vkdlib.evaluate import evaluate
 from vkdlib.loading import load
 from vkdlib.metrics import summarise
-from vkdlib.models import file_hash
+from vkdlib.paths import file_hash
 from vkdlib.run import environment, write_json
 from vkdlib.testbed import build
 
