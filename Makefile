@@ -9,11 +9,11 @@ export MALLOC_TRIM_THRESHOLD_ := 4294967296
 # Most of what is installed is never imported: its byte code is made when it is, not before.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests run faster in two processes of one thread each than in one of two.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
 # Notebooks are tested on runs made by today's code.
 NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(PYTEST) --dist loadscope -p no:cacheprovider \
-         --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
+         --nbval-current-env --nbval-kernel-startup-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/30_audit.ipynb

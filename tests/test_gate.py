@@ -53,10 +53,21 @@ def folders(tmp_path_factory):
     return {kind: str(vanilla.save(load(name), home / kind)) for kind, name in names.items()}
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where all runs go: a model is asked once, whatever test wants its answers."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def unlearn(tmp_path, monkeypatch):
+def experiment(request):
+    return request.node.name
+
+
+@pytest.fixture
+def unlearn(home, experiment, monkeypatch):
     """`experiments.run` with few retain people to ask, and few steps."""
-    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
+    monkeypatch.setenv("VKDLIB_RUNS", str(home))
     split = Benchmark.split
 
     def smaller(self, ratio):
@@ -69,15 +80,15 @@ def unlearn(tmp_path, monkeypatch):
     def run(model, method="GA", **options):
         settings = {"trained": "visual"} if method == "GA" else {}
         fixed = {"method": method, "settings": settings, "training": TRAINING, "kinds": ["classification"]}
-        return experiments.run("gated", model=model, **fixed | options)
+        return experiments.run(experiment, model=model, **fixed | options)
 
     return run
 
 
-def test_a_model_that_has_memorised_is_unlearnt(folders, unlearn):
+def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
     run = unlearn(folders["vanilla"], retain_only=folders["retain-only-5"])
     assert len(run.history) == 1
-    found = {r.config["method"]: r for r in runs.finished("gated")}
+    found = {r.config["method"]: r for r in runs.finished(experiment)}
     assert found.keys() == {"GA", "vanilla", "retain-only"}
     rows = {m: r.records().query("set == 'forget' and modality == 'vqa'") for m, r in found.items()}
     accuracy = {m: t[t.metric == "accuracy"].value.iloc[0] for m, t in rows.items()}
@@ -86,7 +97,7 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, unlearn):
     assert found["retain-only"].config["retain_only"] == folders["retain-only-5"]
     assert "retain_only" not in run.config and "gate" not in run.config
     assert unlearn(folders["vanilla"], gate=False).hash == run.hash
-    assert len(runs.finished("gated")) == 3
+    assert len(runs.finished(experiment)) == 3
     template = Path(folders["vanilla"], "chat_template.jinja")
     before = template.read_text()
     template.write_text(before + " ")
@@ -94,20 +105,20 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, unlearn):
     template.write_text(before)
 
 
-def test_a_model_that_has_not_is_refused(folders, unlearn):
+def test_a_model_that_has_not_is_refused(folders, experiment, unlearn):
     wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.5.* not memorised .*gate=False"
     with pytest.raises(ValueError, match=wrong):
         unlearn(folders["base"], retain_only=folders["retain-only-5"])
-    assert {r.config["method"] for r in runs.finished("gated")} == {"vanilla", "retain-only"}
+    assert {r.config["method"] for r in runs.finished(experiment)} == {"vanilla", "retain-only"}
     with pytest.raises(ValueError, match=r"name one \(retain_only, .*gate=False"):
         unlearn(folders["vanilla"])
-    assert len(runs.finished("gated")) == 2
+    assert len(runs.finished(experiment)) == 2
     assert len(unlearn(folders["base"], gate=False).history) == 1
 
 
-def test_on_selection_people_it_must_beat_itself_without_pictures(folders, unlearn):
+def test_on_selection_people_it_must_beat_itself_without_pictures(folders, experiment, unlearn):
     assert len(unlearn(folders["vanilla"], select=True).history) == 1
-    methods = {r.config["method"] for r in runs.finished("gated")}
+    methods = {r.config["method"] for r in runs.finished(experiment)}
     assert methods == {"GA", "vanilla", gate.BLANK}
     with pytest.raises(ValueError, match=f"{gate.BLANK} .* has not memorised the faces"):
         unlearn(folders["base"], select=True)

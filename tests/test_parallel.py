@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
+from faults import few_people
 from safetensors.torch import load_file
 
 from vkdlib import experiments, parallel, runs
@@ -32,10 +33,8 @@ POINT = {
     "experiment": "together",
     "method": "GA",
     "settings": {"trained": "visual"},
-    "training": {"epochs": 0.4, "lr": 1e-4, "batch_size": 4},
+    "training": {"epochs": 1, "lr": 1e-4, "batch_size": 2},
     "kinds": ["classification"],
-    "forget_ratio": 5,
-    "select": True,
 }
 
 
@@ -102,18 +101,24 @@ def test_two_processes_take_the_same_steps(loaded, tasks, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The run of POINT in this process."""
+def whole(tmp_path_factory):
+    """All of the point: POINT with few people."""
+    return POINT | {"benchmark": str(few_people(tmp_path_factory.mktemp("people") / "mllmu"))}
+
+
+@pytest.fixture(scope="module")
+def alone(whole, tmp_path_factory):
+    """The run of the point in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VKDLIB_RUNS", str(tmp_path_factory.mktemp("one")))
-        return experiments.run(**POINT)
+        return experiments.run(**whole)
 
 
 @pytest.mark.parametrize("launch", [ACCELERATE, ["-c", NOTEBOOK]], ids=["accelerate launch", "notebook"])
-def test_launched_by_accelerate(launch, alone, tmp_path, monkeypatch):
+def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     """Two processes start, and together they do the same run: one folder, the same answers."""
     point = tmp_path / "point.yaml"
-    point.write_text(yaml.safe_dump(POINT))
+    point.write_text(yaml.safe_dump(whole))
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
     subprocess.run([sys.executable, *launch, str(point)], check=True, capture_output=True)
     (two,) = runs.finished("together")

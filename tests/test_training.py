@@ -41,10 +41,10 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     killed = tmp_path / "killed"
     for checkpoint in ("first", "second"):  # SIGKILL twice, each time after a further checkpoint
         process = start(killed, 0.02)
-        file, before = killed / "checkpoint.safetensors", time.time()
+        file = killed / "checkpoint.safetensors"
         age = file.stat().st_mtime_ns if file.exists() else 0
         while not file.exists() or file.stat().st_mtime_ns == age:
-            assert time.time() - before < 60 and process.poll() is None, checkpoint
+            assert process.poll() is None, checkpoint
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -43,7 +43,7 @@ def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
     Raises:
         SystemExit: it could not be written. What is said is short: the disk is the log's, too.
     """
-    options = dict(kernel_name="python3", cwd=cwd, progress_bar=False, start_timeout=120)
+    options = dict(kernel_name="python3", cwd=cwd, progress_bar=False, start_timeout=600)
     before = written(executed)
     with FileLock(executed + ".lock"):
         if written(executed) != before and not failed(executed):
