@@ -8,7 +8,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 # Most of what is installed is never imported: its byte code is made when it is, not before.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests run faster in two processes of one thread each than in one of two.
+# Tests run in processes of one thread each: one a core, four at most.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
 # Notebooks are tested on runs made by today's code.

@@ -2,9 +2,9 @@
 
     python tests/faults.py     # all of them, ten kills each -> figures/data/faults.csv; also `make faults`
 
-Every fault hits one small real run. Afterwards the same command is given again; where the message of the
-fault says "delete", that is done first. The result must be that of the undisturbed run in every file, bit
-for bit.
+Every fault hits one small real run. Afterwards the same is asked for again, in the process of the tests;
+where the message of the fault says "delete", that is done first. The result must be that of the undisturbed
+run in every file, bit for bit.
 """
 
 import contextlib

@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 
 
 def ends(pid):
-    """Whether a process is gone, or goes within a minute."""
+    """Whether a process is gone, or goes within ten minutes."""
     deadline = time.time() + 600
     while psutil.pid_exists(pid) and time.time() < deadline:
         time.sleep(0.1)

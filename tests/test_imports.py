@@ -56,6 +56,7 @@ def test_importing_vkdlib_is_light():
 def test_runs_are_read_and_kept_without_torch(tmp_path):
     program = f"""
 import sys
+from pathlib import Path
 import pandas as pd
 import vkdlib.run
 from vkdlib import runs
@@ -64,7 +65,7 @@ vkdlib.run.environment = dict  # it asks torch for its threads
 row = {{"set": "forget", "kind": "classification", "modality": "vqa", "person": "1", "question": "q",
        "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}}
 config = dict(model="m", benchmark="b", forget_ratio=5, method="VKD", seed=0)
-with runs.open_run("x", config, __import__("pathlib").Path({str(tmp_path)!r})) as run:
+with runs.open_run("x", config, Path({str(tmp_path)!r})) as run:
     run.finish(pd.DataFrame([row]), history=[{{"loss": 1.0}}])
 assert len(run.records()) and len(run.predictions) == len(run.history) == 1
 heavy = {{"torch", "transformers", "matplotlib", "ipywidgets"}} & set(sys.modules)

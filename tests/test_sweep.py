@@ -293,7 +293,7 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
 
 
 def gone(pids):
-    """Whether processes end within a minute."""
+    """Whether processes end within ten minutes."""
     deadline = time.time() + 600
     while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.time() < deadline:
         time.sleep(0.1)

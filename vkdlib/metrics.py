@@ -133,8 +133,9 @@ def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:
     """McNemar's exact p: two models' right (1) and wrong (0) answers to the same questions, two-sided."""
     from scipy.stats import binomtest
 
-    more, fewer = (int(np.sum(np.asarray(x) > np.asarray(y))) for x, y in ((a, b), (b, a)))
-    return float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
+    a, b = np.asarray(a), np.asarray(b)
+    lost, gained = int((a > b).sum()), int((a < b).sum())
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
 def option_probability(options: str, gold: str) -> float:

@@ -1,4 +1,4 @@
-"""Where things are: the repository, what is cached, what is shipped; and how a file is written whole."""
+"""Where things are: repository, cache, what is shipped; how a file is written whole and known again."""
 
 import contextlib
 import csv
