@@ -2,9 +2,11 @@
 
 import contextlib
 import copy
+import multiprocessing
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -61,6 +63,8 @@ once = paths.runs() / f"{fault}_{seed}"  # what is wrong is wrong the first time
 if fault and not once.exists():
     once.write_text(str(os.getpid()))
     child = psutil.Process().parent()
+    if fault == "papermill":
+        child.kill()
     if fault == "worker":
         child.parent().kill()
     if fault == "kernel":
@@ -82,7 +86,8 @@ def tiny_sweep(root, seeds=(), faults=()):
     """A sweep "tiny" in the folder `root`: points with a run without a model.
 
     Args:
-        faults: pairs (seed, what goes wrong the first time): error, kernel, worker, slow, hang.
+        faults: pairs (seed, what goes wrong the first time): error, kernel (which dies), papermill (its
+            process), worker (the parent of that one), slow, hang.
     Returns:
         its file; the run folders belong into root / "runs".
     """
@@ -111,6 +116,40 @@ def start_sweep(file, *options) -> subprocess.Popen:
     command = [sys.executable, "-c", SWEEP, str(file), *options]
     streams = {"stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, preexec_fn=heed_ctrl_c, **streams)
+
+
+# One process that has the library loaded, and has done nothing else, is copied for each that `begin` starts.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["vkdlib.experiments", "vkdlib.testbed.build"])
+
+
+def begin(work, *task, **environment: str) -> multiprocessing.Process:
+    """Start work(*task), a function of a module, in a process of its own with such variables."""
+    process = PROCESSES.Process(target=with_environment, args=(environment, work, task))
+    process.start()
+    return process
+
+
+def with_environment(environment: dict[str, str], work, task: tuple) -> None:
+    """What `begin` starts."""
+    os.environ |= environment
+    work(*task)
+
+
+def both(work, *task) -> None:
+    """work(*task) in two processes that find each other as those of a launcher do."""
+    joined = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    started = [begin(work, *task, **joined, RANK=number, LOCAL_RANK=number) for number in "01"]
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0]
+
+
+def free_port() -> str:
+    """A port that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def random_llava() -> Loaded:

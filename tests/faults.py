@@ -9,6 +9,7 @@ run in every file, bit for bit.
 
 import contextlib
 import hashlib
+import io
 import os
 import random
 import re
@@ -110,12 +111,21 @@ class Place:
         """The point, in this process."""
         return experiments.run("faults", benchmark=str(self.benchmark), **POINT)
 
-    def sweep(self, room: int | None = None) -> subprocess.Popen:
-        """The point, as a sweep in a process of its own; with room for files of so many bytes."""
+    def sweep(self) -> subprocess.Popen:
+        """The point, as a sweep in a process of its own."""
         command = [sys.executable, "-m", "vkdlib.sweep", str(self.file)]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with full_disk(room) if room else contextlib.nullcontext():  # it is handed down to the child
-            return subprocess.Popen(command, preexec_fn=heed_ctrl_c, **streams)
+        return subprocess.Popen(command, preexec_fn=heed_ctrl_c, **streams)
+
+    def sweep_here(self) -> str:
+        """The point, as a sweep of this process, its notebook in others; returns what it said."""
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):
+                sweep.main([str(self.file)])
+        except OSError as error:
+            return said.getvalue() + str(error)
+        return said.getvalue()
 
     def empty(self) -> None:
         """As it was before anything ran."""
@@ -270,14 +280,15 @@ def dying_kernel(place: Place, draw: random.Random) -> str:
     """The notebook's process kills itself in a step of the training, once."""
     step = draw.randrange(1, STEPS + 1)
     with mock.patch.dict(os.environ, {"VKDLIB_FAULT": f"{step} {place.root / 'died'}"}):
-        said = place.sweep().communicate()[0]
+        said = place.sweep_here()
     (place.root / "died").unlink()  # it did
     return said
 
 
 def full_for_the_sweep(place: Place, draw: random.Random) -> str:
     """A disk that has room for small files only, for the sweep and all its processes."""
-    return place.sweep(room=draw.randrange(200, 50_000)).communicate()[0]
+    with full_disk(draw.randrange(200, 50_000)):  # what is started has no more room
+        return place.sweep_here()
 
 
 DELETE = r"delete (/\S+?)(,| to start afresh|$)"

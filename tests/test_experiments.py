@@ -1,33 +1,39 @@
 """Whole runs: killed and resumed, found again, loaded back, and damaged."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from conftest import begin
 from faults import few_people
 from safetensors.torch import load_file
 
 from vkdlib import deltas, experiments, loading, paths, runs, starts
-
-RUN = """
-import sys
-from vkdlib import experiments
 from vkdlib.tasks import Tasks
-batch = Tasks.batch
-Tasks.batch = lambda self, step, **rest: print("step", step) or batch(self, step, **rest)
-run = experiments.run("killed", training={"epochs": 6, "lr": 1e-3, "batch_size": 2, "checkpoint_every": 2},
-                      settings={"mask": False, "layers": 1}, kinds=["classification"], benchmark=sys.argv[1])
-print(run.folder)
-"""
+
+POINT = {
+    "training": {"epochs": 6, "lr": 1e-3, "batch_size": 2, "checkpoint_every": 2},
+    "settings": {"mask": False, "layers": 1},
+    "kinds": ["classification"],
+}
+
+
+def run(people, drawn):
+    """The run; of each batch that is drawn a line goes into the file `drawn`."""
+    batch = Tasks.batch
+
+    def noted(self, step, **rest):
+        with open(drawn, "a") as lines:
+            lines.write(f"{step}\n")
+        return batch(self, step, **rest)
+
+    Tasks.batch = noted
+    experiments.run("killed", benchmark=str(people), **POINT)
 
 
 def start(home, people):
-    command, environment = [sys.executable, "-c", RUN, str(people)], os.environ | {"VKDLIB_RUNS": str(home)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    """`run` in a process of its own."""
+    return begin(run, people, home / "drawn", VKDLIB_RUNS=str(home))
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +46,24 @@ def people(tmp_path_factory):
 def whole(people, tmp_path_factory):
     """An undisturbed run: its folder."""
     home = tmp_path_factory.mktemp("whole")
-    output, _ = start(home, people).communicate()
-    return home / "killed" / os.path.basename(output.decode().split()[-1])
+    start(home, people).join()
+    (done,) = home.glob("killed/*/DONE")
+    return done.parent
 
 
 def test_a_killed_run_ends_with_the_same_bits(whole, people, tmp_path):
     process = start(tmp_path, people)
     while not list(tmp_path.glob("killed/*.part/checkpoint.safetensors")):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not list(tmp_path.glob("killed/*/DONE"))
-    output, _ = start(tmp_path, people).communicate()
+    (tmp_path / "drawn").unlink()
+    start(tmp_path, people).join()
+    drawn = (tmp_path / "drawn").read_text().split()
     # Each step's batch is drawn once to know whom the teacher is asked about, and once in the step itself.
-    assert output.count(b"step 5\n") == 2 and output.count(b"step 0\n") == 1  # it went on, not afresh
+    assert drawn.count("5") == 2 and drawn.count("0") == 1  # it went on, not afresh
     again = tmp_path / "killed" / whole.name
     a, b = load_file(whole / "delta.safetensors"), load_file(again / "delta.safetensors")
     assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)

@@ -1,4 +1,8 @@
-"""Each fault of faults.py once: the same command afterwards ends as if nothing had been."""
+"""Faults of faults.py once each: the same command afterwards ends as if nothing had been.
+
+Of the signals to a sweep and its processes the hardest one. The others come to small notebooks in test_sweep,
+and all of them, at ten random moments each, to this one in `make faults`.
+"""
 
 import faults
 import pytest
@@ -15,7 +19,10 @@ def place(tmp_path_factory):
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", [*faults.FROM_OUTSIDE, *faults.FROM_INSIDE])
+HERE = ("SIGKILL of the sweep", "kernel that dies in a step", "full disk, sweep")
+
+
+@pytest.mark.parametrize("name", [*HERE, *faults.FROM_INSIDE])
 def test_what_comes_of_it(place, name):
     expected = (faults.FROM_OUTSIDE | faults.FROM_INSIDE)[name][1]
     row = faults.tried(place, name, 1)

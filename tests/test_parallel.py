@@ -6,29 +6,16 @@ import sys
 import pytest
 import torch
 import yaml
+from accelerate import notebook_launcher
+from conftest import begin, both, few_tasks, free_port, random_llava
 from faults import few_people
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vkdlib import experiments, parallel, runs
 from vkdlib.methods import make_method
 from vkdlib.run import read_json
 from vkdlib.unlearn import unlearn
 
-PROGRAM = """
-import sys
-import torch
-from safetensors.torch import save_file
-sys.path.insert(0, "tests")
-from test_parallel import few_steps, small
-from vkdlib import parallel
-number, size = parallel.start()
-assert size == 2
-loaded, tasks = small()
-weights, history = few_steps(loaded, tasks)
-assert parallel.gather([number]) == [0, 1] and parallel.from_first(number) == 0
-if number == 0:
-    save_file(weights | {"losses": history}, sys.argv[1])
-"""
 POINT = {
     "experiment": "together",
     "method": "GA",
@@ -36,33 +23,11 @@ POINT = {
     "training": {"epochs": 1, "lr": 1e-4, "batch_size": 2},
     "kinds": ["classification"],
 }
-
-
-NOTEBOOK = """
-import socket
-import sys
-import yaml
-from accelerate import notebook_launcher
-from vkdlib import experiments
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = str(free.getsockname()[1])
-point = yaml.safe_load(open(sys.argv[1]))
-notebook_launcher(experiments.launched, (point,), num_processes=2, use_port=port)
-"""
 # Two processes on CPUs; with --cpu there is only one, however many are asked for.
 ACCELERATE = """
 -m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0
 --mixed_precision no --dynamo_backend no -m vkdlib.experiments
 """.split()
-
-
-def small():
-    """The random LLaVA of the fixtures and a few people, for a process of its own."""
-    from conftest import few_tasks, random_llava
-
-    loaded = random_llava()
-    return loaded, few_tasks(loaded)
 
 
 def few_steps(loaded, tasks, **options) -> tuple[dict, torch.Tensor]:
@@ -89,12 +54,20 @@ def test_parts_add_up_to_the_batch(loaded, tasks):
     assert_close(pieces, weights)
 
 
+def half_of_the_steps(out):
+    """What each of two processes does: its share of the steps of the fixtures' model."""
+    number, size = parallel.start()
+    assert size == 2
+    loaded = random_llava()
+    weights, history = few_steps(loaded, few_tasks(loaded))
+    assert parallel.gather([number]) == [0, 1] and parallel.from_first(number) == 0
+    if number == 0:
+        save_file(weights | {"losses": history}, out)
+
+
 def test_two_processes_take_the_same_steps(loaded, tasks, tmp_path):
     weights, losses = few_steps(loaded, tasks)
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([*launch, str(program), str(tmp_path / "out")], check=True, capture_output=True)
+    both(half_of_the_steps, tmp_path / "out")
     found = load_file(tmp_path / "out")
     assert torch.allclose(found.pop("losses"), losses, atol=1e-5)
     assert_close(found, weights)
@@ -114,13 +87,29 @@ def alone(whole, tmp_path_factory):
         return experiments.run(**whole)
 
 
-@pytest.mark.parametrize("launch", [ACCELERATE, ["-c", NOTEBOOK]], ids=["accelerate launch", "notebook"])
+def from_a_shell(point, home):
+    file = home / "point.yaml"
+    file.write_text(yaml.safe_dump(point))
+    subprocess.run([sys.executable, *ACCELERATE, str(file)], check=True, capture_output=True)
+
+
+def from_a_notebook(point, home):
+    port = free_port()
+    notebook = begin(cell, point, port, VKDLIB_RUNS=str(home))
+    notebook.join()
+    assert notebook.exitcode == 0
+
+
+def cell(point, port):
+    """A cell of a notebook: accelerate makes copies of the process that runs it."""
+    notebook_launcher(experiments.launched, (point,), num_processes=2, use_port=port)
+
+
+@pytest.mark.parametrize("launch", [from_a_shell, from_a_notebook])
 def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     """Two processes start, and together they do the same run: one folder, the same answers."""
-    point = tmp_path / "point.yaml"
-    point.write_text(yaml.safe_dump(whole))
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    subprocess.run([sys.executable, *launch, str(point)], check=True, capture_output=True)
+    launch(whole, tmp_path)
     (two,) = runs.finished("together")
     assert [read_json(run.folder / "env.json")["processes"] for run in (alone, two)] == ["1", "2"]
     assert alone.hash == two.hash and len(alone.history) == len(two.history) == 1

@@ -4,14 +4,13 @@ import functools
 import json
 import re
 import shutil
-import subprocess
-import sys
+import time
 from importlib.metadata import version
 
 import pandas as pd
 import pytest
 import torch
-from conftest import full_disk
+from conftest import begin, full_disk
 
 import vkdlib
 from vkdlib import deltas, paths, runs
@@ -188,23 +187,20 @@ def test_a_full_disk_makes_no_run(tmp_path, size, name):
     assert write().done and len(runs.finished("test", tmp_path)) == 1
 
 
+def do_or_find(home, number):
+    """A run that takes a while; the file of that number says whether it was done or found."""
+    with runs.open_run("test", {"seed": 1}, home) as run:
+        (home / number).write_text("found" if run.done else "did")
+        if not run.done:
+            time.sleep(0.5)
+            run.finish(predictions())
+
+
 def test_two_processes_do_one_run_once(tmp_path):
-    program = (
-        "import sys, time; from pathlib import Path; from vkdlib import runs\n"
-        "import pandas as pd\n"
-        "with runs.open_run('test', {'seed': 1}, Path(sys.argv[1])) as run:\n"
-        "    print('found' if run.done else 'did')\n"
-        "    if not run.done:\n"
-        "        time.sleep(0.5)\n"
-        "        run.finish(pd.read_json(sys.argv[2]))\n"
-    )
-    table = tmp_path / "table.json"
-    predictions().to_json(table)
-    both = [
-        subprocess.Popen([sys.executable, "-c", program, tmp_path, table], stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    assert sorted(p.communicate()[0].strip() for p in both) == [b"did", b"found"]
+    two = [begin(do_or_find, tmp_path, number) for number in "01"]
+    for process in two:
+        process.join()
+    assert sorted((tmp_path / number).read_text() for number in "01") == ["did", "found"]
 
 
 def test_delta_round_trip_and_wrong_model(loaded, tmp_path):

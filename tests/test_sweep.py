@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 from conftest import start_sweep, tiny_sweep
+from faults import few_people
 from nbclient import NotebookClient
 
 from vkdlib import child, done, grid, paths, pool, presets, runs, sweep
@@ -117,7 +118,7 @@ def swept(tmp_path_factory):
         file.parent.mkdir(parents=True)
         (root / "notebooks" / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
         wanted = {"notebook": NOTEBOOK.name, "experiment": "s", "record": "s"}
-        wanted |= {"parameters": {"method": "vanilla"}}
+        wanted |= {"parameters": {"method": "vanilla", "benchmark": str(few_people(root / "mllmu"))}}
         wanted |= {"grid": [{"kinds": [["cloze"]], "forget_ratio": [5, 7]}]}
         file.write_text(yaml.safe_dump(wanted))
         yield root, file, sweep.execute(file, workers=2)
@@ -272,9 +273,18 @@ def test_a_kernel_that_died_gets_one_more_try(monkeypatch, tmp_path):
     assert len(tried) == 2
 
 
-def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Run folders and figures of a test's own; no run is asked whether its model is today's."""
+    for name, place in {"RUNS": tmp_path / "runs", "ROOT": tmp_path}.items():
+        monkeypatch.setenv(f"VKDLIB_{name}", str(place))
+    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
+    return tmp_path
+
+
+def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(here, capsys):
     """The second point hangs at first, the third loses its kernel."""
-    file, home = tiny_sweep(tmp_path, seeds=[0], faults=[[1, "hang"], [2, "kernel"]]), tmp_path / "runs"
+    file, home = tiny_sweep(here, seeds=[0], faults=[[1, "hang"], [2, "kernel"]]), here / "runs"
     process = start_sweep(file, "--workers", "2")
     while not (home / "hang_1").exists() or not runs.finished("tiny", home):
         assert process.poll() is None
@@ -286,10 +296,17 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(tmp_path):
     assert said.endswith("stopped: what is finished is kept, and the same command goes on from here\n")
     assert len(children) >= 2 and gone(children)
     before = len(runs.finished("tiny", home))
-    again = start_sweep(file, "--workers", "2")
-    said = again.communicate()[0]
-    assert again.returncode == 0 and f"3 points, {before} done" in said
+    assert sweep.main([str(file), "--workers", "2"]) == 0
+    assert f"3 points, {before} done" in capsys.readouterr().out
     assert {run.config["seed"] for run in runs.finished("tiny", home)} == {0, 1, 2}
+
+
+def test_a_point_whose_process_is_killed_is_tried_by_the_next_command(here):
+    file = tiny_sweep(here, faults=[[1, "papermill"]])
+    (failed,) = sweep.execute(file)
+    assert failed.error.startswith("the notebook's process ended early")
+    assert gone([int((here / "runs" / "papermill_1").read_text())])  # its notebook
+    assert sweep.execute(file) == [] and len(runs.finished("tiny")) == 1
 
 
 def gone(pids):
@@ -309,7 +326,7 @@ def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
     monkeypatch.setattr("tqdm.std.tqdm.set_postfix", lambda self, **numbers: shown.append(numbers))
     assert sweep.attempt(everything, 1, None, "s") == everything
     assert shown == [{"failed": 1}, {"failed": 2}]
-    assert capsys.readouterr().out.count("failed: {'method': 'vanilla'") == 2
+    assert capsys.readouterr().out.count("failed: {'benchmark': ") == 2
 
 
 def test_a_sweep_from_a_cell_of_a_notebook(tmp_path, monkeypatch):
@@ -332,10 +349,8 @@ print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
     assert views and any(text.startswith("tiny") and text.endswith("100%") for text in texts)
 
 
-def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
-    file = tiny_sweep(tmp_path, seeds=[0])
+def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(here):
+    file = tiny_sweep(here, seeds=[0])
     (point,) = sweep.points(file)
     notebook = file.parent.parent / "tiny.ipynb"
     changed = nbformat.read(notebook, 4)

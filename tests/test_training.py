@@ -1,54 +1,46 @@
 """The training loop: resume is exact, kills lose nothing, bad numbers stop it."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from conftest import full_disk
+from conftest import begin, full_disk
 from safetensors.torch import load_file
 
 from vkdlib.training import constant, fit, linear, one_cycle
 
-TRAIN = """
-import sys, time, torch
-from pathlib import Path
-from vkdlib.training import fit, one_cycle
-torch.manual_seed(0)
-w = {"a": torch.nn.Parameter(torch.randn(50, 50)), "b": torch.nn.Parameter(torch.randn(50))}
-def gradients(step):
-    print(step)
-    time.sleep(float(sys.argv[2]))
-    x = torch.randn(20, 50, generator=torch.Generator().manual_seed(step))
-    loss = ((x @ w["a"] + w["b"]).tanh() - x).square().mean()
-    loss.backward()
-    return {"loss": loss.item()}
-fit(w, gradients, 60, 1e-2, schedule=one_cycle, weight_decay=0.1,
-    folder=Path(sys.argv[1]), checkpoint_every=7)
-"""
 
+def train(folder, pause, done):
+    """A training of 60 steps with pauses between them (seconds); each writes a line into the file `done`."""
+    torch.manual_seed(0)
+    w = {"a": torch.nn.Parameter(torch.randn(50, 50)), "b": torch.nn.Parameter(torch.randn(50))}
 
-def start(folder, pause):
-    command = [sys.executable, "-c", TRAIN, str(folder), str(pause)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+    def gradients(step):
+        with open(done, "a") as lines:
+            lines.write(f"{step}\n")
+        time.sleep(pause)
+        x = torch.randn(20, 50, generator=torch.Generator().manual_seed(step))
+        loss = ((x @ w["a"] + w["b"]).tanh() - x).square().mean()
+        loss.backward()
+        return {"loss": loss.item()}
+
+    fit(w, gradients, 60, 1e-2, schedule=one_cycle, weight_decay=0.1, folder=folder, checkpoint_every=7)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    start(tmp_path / "whole", 0).wait()
+    begin(train, tmp_path / "whole", 0, tmp_path / "undisturbed").join()
     killed = tmp_path / "killed"
     for checkpoint in ("first", "second"):  # SIGKILL twice, each time after a further checkpoint
-        process = start(killed, 0.02)
+        process = begin(train, killed, 0.02, tmp_path / checkpoint)
         file = killed / "checkpoint.safetensors"
         age = file.stat().st_mtime_ns if file.exists() else 0
         while not file.exists() or file.stat().st_mtime_ns == age:
-            assert process.poll() is None, checkpoint
+            assert process.is_alive(), checkpoint
             time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    steps = start(killed, 0).communicate()[0].split()
+        process.kill()
+        process.join()
+    begin(train, killed, 0, tmp_path / "third").join()
+    steps = (tmp_path / "third").read_text().split()
     assert 0 < int(steps[0]) < 60 and int(steps[-1]) == 59  # it went on, it did not start afresh
     whole, resumed = (load_file(d / "checkpoint.safetensors") for d in (tmp_path / "whole", killed))
     assert whole.keys() == resumed.keys()

@@ -1,14 +1,13 @@
 """Teaching a real checkpoint: what each recipe trains, merging, steps in parts and among processes."""
 
-import subprocess
-import sys
 from copy import deepcopy
 from dataclasses import replace
 
 import nbformat
 import pytest
 import torch
-from safetensors.torch import load_file
+from conftest import both, random_llava
+from safetensors.torch import load_file, save_file
 
 from vkdlib import parallel, paths, training, vanilla
 from vkdlib.data import load_benchmark
@@ -133,28 +132,19 @@ def test_parts_add_up_to_the_step(loaded, few):
     assert len(rows) == round(2 * 16 / 3)
 
 
-PROGRAM = """
-import sys
-from safetensors.torch import save_file
-sys.path.insert(0, "tests")
-from conftest import random_llava
-from test_vanilla import few_people, few_steps
-from vkdlib import parallel
-number, size = parallel.start()
-assert size == 2
-loaded = random_llava()
-few_steps(loaded, few_people())
-if number == 0:
-    save_file({n: p.detach().clone() for n, p in loaded.model.named_parameters()}, sys.argv[1])
-"""
+def half_of_the_steps(out):
+    """What each of two processes does."""
+    number, size = parallel.start()
+    assert size == 2
+    loaded = random_llava()
+    few_steps(loaded, few_people())
+    if number == 0:
+        save_file({n: p.detach().clone() for n, p in loaded.model.named_parameters()}, out)
 
 
 def test_two_processes_teach_the_same(loaded, few, tmp_path):
     few_steps(loaded, few)
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([*launch, str(program), str(tmp_path / "out")], check=True, capture_output=True)
+    both(half_of_the_steps, tmp_path / "out")
     found = load_file(tmp_path / "out")
     for name, p in loaded.model.named_parameters():
         assert (found[name] - p).abs().max() <= 1e-4, name
