@@ -20,6 +20,7 @@ import torch
 import yaml
 from nbformat import write
 
+from vkdlib.benchmark import Benchmark
 from vkdlib.data import load_benchmark
 from vkdlib.families import FAMILIES
 from vkdlib.losses import answer_nll
@@ -182,6 +183,19 @@ def processor(untrained):
 def loaded(untrained):
     """A copy of the random LLaVA to change at will."""
     return Loaded(copy.deepcopy(untrained.model), untrained.processor, untrained.family, untrained.name)
+
+
+@pytest.fixture
+def few_to_keep(monkeypatch):
+    """Benchmarks with everybody to forget and few to retain, some of them for selection; no real people."""
+    split = Benchmark.split
+
+    def smaller(self, ratio):
+        whole = split(self, ratio)
+        others = [p for p in whole.retain if p.id in whole.selection][:20]
+        return replace(whole, retain=(*others, *whole.retain[:3]), real=())
+
+    monkeypatch.setattr(Benchmark, "split", smaller)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,11 @@
 """The memorisation gate: by hand, and before a model from a folder is unlearnt."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from vkdlib import experiments, gate, runs, starts, vanilla
-from vkdlib.benchmark import Benchmark
 from vkdlib.loading import load
 from vkdlib.metrics import mcnemar
 
@@ -65,17 +63,9 @@ def experiment(request):
 
 
 @pytest.fixture
-def unlearn(home, experiment, monkeypatch):
+def unlearn(home, experiment, few_to_keep, monkeypatch):
     """`experiments.run` with few retain people to ask, and few steps."""
     monkeypatch.setenv("VKDLIB_RUNS", str(home))
-    split = Benchmark.split
-
-    def smaller(self, ratio):
-        whole = split(self, ratio)
-        others = [p for p in whole.retain if p.id in whole.selection][:20]
-        return replace(whole, retain=(*others, *whole.retain[:3]), real=())
-
-    monkeypatch.setattr(Benchmark, "split", smaller)
 
     def run(model, method="GA", **options):
         settings = {"trained": "visual"} if method == "GA" else {}

@@ -203,7 +203,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is_loaded(tmp_path):
         vanilla.make("no/model", "testbed/mllmu", tmp_path)
 
 
-def test_the_notebook_teaches_and_looks_at_the_gate(tmp_path, monkeypatch):
+def test_the_notebook_teaches_and_looks_at_the_gate(few_to_keep, tmp_path, monkeypatch):
     """Its cell that teaches, as it is: a retain-only model, then a vanilla one that has learnt too little."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
     book = nbformat.read(paths.root() / "notebooks" / "02_vanilla_models.ipynb", as_version=4)
