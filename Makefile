@@ -42,6 +42,7 @@ unit: $(READY)
 notebooks: $(READY)
 	rm -rf runs/.tested
 	$(NBVAL) --nbval $(REPORTS)
+	@# What these print is not compared: that they run is seen after two rounds of training.
 	rm -rf runs/short && mkdir -p runs/short
 	for notebook in $(LEARN); do \
 	    $(PAPERMILL) --prepare-only -p epochs 2 $$notebook runs/short/$$(basename $$notebook) || exit 1; done

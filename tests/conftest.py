@@ -20,6 +20,7 @@ import torch
 import yaml
 from nbformat import write
 
+from vkdlib import done
 from vkdlib.benchmark import Benchmark
 from vkdlib.data import load_benchmark
 from vkdlib.families import FAMILIES
@@ -106,6 +107,15 @@ def tiny_sweep(root, seeds=(), faults=()):
     return file
 
 
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Run folders and figures of a test's own; no run is asked whether its model is today's."""
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
+    return tmp_path
+
+
 SWEEP = "import sys; from vkdlib import done, sweep; done.up_to_date = lambda *_: True; "
 SWEEP += "sys.exit(sweep.main(sys.argv[1:]))"
 
@@ -124,7 +134,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["vkdlib.experiments", "vkdlib.testbed.build"])
 
 
-def begin(work, *task, **environment: str) -> multiprocessing.Process:
+def begin(work, *task, **environment: str) -> multiprocessing.process.BaseProcess:
     """Start work(*task), a function of a module, in a process of its own with such variables."""
     process = PROCESSES.Process(target=with_environment, args=(environment, work, task))
     process.start()

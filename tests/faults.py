@@ -123,8 +123,8 @@ class Place:
         try:
             with contextlib.redirect_stdout(said):
                 sweep.main([str(self.file)])
-        except OSError as error:
-            return said.getvalue() + str(error)
+        except Exception as error:
+            said.write(f"{type(error).__name__}: {error}")
         return said.getvalue()
 
     def empty(self) -> None:

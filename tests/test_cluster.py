@@ -13,16 +13,7 @@ import pytest
 import yaml
 from conftest import start_sweep, tiny_sweep
 
-from vkdlib import cluster, done, paths, pool, runs, sweep
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Run folders and figures of a test's own; no run is asked whether its model is today's."""
-    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
-    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
-    return tmp_path
+from vkdlib import cluster, paths, pool, runs, sweep
 
 
 def ends(pid):

@@ -273,20 +273,11 @@ def test_a_kernel_that_died_gets_one_more_try(monkeypatch, tmp_path):
     assert len(tried) == 2
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """Run folders and figures of a test's own; no run is asked whether its model is today's."""
-    for name, place in {"RUNS": tmp_path / "runs", "ROOT": tmp_path}.items():
-        monkeypatch.setenv(f"VKDLIB_{name}", str(place))
-    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
-    return tmp_path
-
-
-def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(here, capsys):
+def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):
     """The second point hangs at first, the third loses its kernel."""
-    file, home = tiny_sweep(here, seeds=[0], faults=[[1, "hang"], [2, "kernel"]]), here / "runs"
+    file = tiny_sweep(home, seeds=[0], faults=[[1, "hang"], [2, "kernel"]])
     process = start_sweep(file, "--workers", "2")
-    while not (home / "hang_1").exists() or not runs.finished("tiny", home):
+    while not (home / "runs" / "hang_1").exists() or not runs.finished("tiny"):
         assert process.poll() is None
         time.sleep(0.1)
     children = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
@@ -295,17 +286,17 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(here, capsys):
     assert process.returncode == 130
     assert said.endswith("stopped: what is finished is kept, and the same command goes on from here\n")
     assert len(children) >= 2 and gone(children)
-    before = len(runs.finished("tiny", home))
+    before = len(runs.finished("tiny"))
     assert sweep.main([str(file), "--workers", "2"]) == 0
     assert f"3 points, {before} done" in capsys.readouterr().out
-    assert {run.config["seed"] for run in runs.finished("tiny", home)} == {0, 1, 2}
+    assert {run.config["seed"] for run in runs.finished("tiny")} == {0, 1, 2}
 
 
-def test_a_point_whose_process_is_killed_is_tried_by_the_next_command(here):
-    file = tiny_sweep(here, faults=[[1, "papermill"]])
+def test_a_point_whose_process_is_killed_is_tried_by_the_next_command(home):
+    file = tiny_sweep(home, faults=[[1, "papermill"]])
     (failed,) = sweep.execute(file)
     assert failed.error.startswith("the notebook's process ended early")
-    assert gone([int((here / "runs" / "papermill_1").read_text())])  # its notebook
+    assert gone([int((home / "runs" / "papermill_1").read_text())])  # its notebook
     assert sweep.execute(file) == [] and len(runs.finished("tiny")) == 1
 
 
@@ -349,8 +340,8 @@ print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
     assert views and any(text.startswith("tiny") and text.endswith("100%") for text in texts)
 
 
-def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(here):
-    file = tiny_sweep(here, seeds=[0])
+def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(home):
+    file = tiny_sweep(home, seeds=[0])
     (point,) = sweep.points(file)
     notebook = file.parent.parent / "tiny.ipynb"
     changed = nbformat.read(notebook, 4)
