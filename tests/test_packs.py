@@ -6,7 +6,8 @@ from conftest import loss_and_gradients
 
 from vkdlib.images import open_image
 from vkdlib.losses import answer_logprobs, answer_nll
-from vkdlib.packs import IGNORE, PADDING, PREFIX, block_mask, collate, make_pack, prompt
+from vkdlib.models import segment_logprobs
+from vkdlib.packs import IGNORE, PADDING, PREFIX, SHARED, block_mask, collate, length, make_pack, prompt
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,27 @@ def test_packed_equals_separate_sequences(loaded, people, counts, with_image):
     for name, g in expected.items():
         scale = max(g.abs().max().item(), 1e-3)
         assert (gradients[name] - g).abs().max().item() <= 1e-4 * scale, name
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+def test_options_share_their_question(loaded, people, with_image):
+    """A question with four options comes once, and all is as if it came with each."""
+    person = people[0]
+    asked = [("Which of them is it?", option) for option in ("Anna", "Bo", "an entirely other one", "Dee")]
+    pairs = [*person.text_pairs[:2], *asked, person.text_pairs[2], asked[0]]
+    pack = make_pack(loaded.processor, pairs, person.image if with_image else None)
+    single = [pack.select([i]) for i in range(len(pairs))]
+    packed, gradients = loss_and_gradients(loaded.model, [pack])
+    unpacked, expected = loss_and_gradients(loaded.model, single)
+    assert packed == pytest.approx(unpacked, rel=1e-5)
+    for name, g in expected.items():
+        scale = max(g.abs().max().item(), 1e-3)
+        assert (gradients[name] - g).abs().max().item() <= 1e-4 * scale, name
+    (together,), alone = segment_logprobs(loaded, [pack]), segment_logprobs(loaded, single)
+    assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+    question = pack.segments[2].answer - 1
+    assert question > 5
+    assert length(pack) == sum(map(length, single)) - (len(pairs) - 1) * len(pack.prefix) - 3 * question
 
 
 def test_equals_the_stock_hugging_face_path(untrained, people):
@@ -92,16 +114,19 @@ def test_logprobs_sum_to_the_loss(untrained, people):
 
 
 def test_block_mask_by_hand():
-    segments = torch.tensor([[PREFIX, PREFIX, 1, 1, 2, PADDING]])
-    seen = block_mask(segments)[0, 0] == 0
+    questions = torch.tensor([[PREFIX, PREFIX, 1, 1, 1, 2, 2, PADDING]])
+    answers = torch.tensor([[SHARED, SHARED, SHARED, 1, 2, SHARED, 3, PADDING]])
+    seen = block_mask(questions, answers)[0, 0] == 0
     expected = torch.tensor(
         [
-            [1, 0, 0, 0, 0, 0],
-            [1, 1, 0, 0, 0, 0],
-            [1, 1, 1, 0, 0, 0],
-            [1, 1, 1, 1, 0, 0],
-            [1, 1, 0, 0, 1, 0],
-            [0, 0, 0, 0, 0, 1],
+            [1, 0, 0, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0, 0, 0],
+            [1, 1, 1, 1, 0, 0, 0, 0],
+            [1, 1, 1, 0, 1, 0, 0, 0],
+            [1, 1, 0, 0, 0, 1, 0, 0],
+            [1, 1, 0, 0, 0, 1, 1, 0],
+            [0, 0, 0, 0, 0, 0, 0, 1],
         ]
     ).bool()
     assert torch.equal(seen, expected)

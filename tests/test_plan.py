@@ -13,7 +13,7 @@ from vkdlib.images import to_png
 from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import METHODS, VKD, make_method
 from vkdlib.models import Loaded, live_blocks, mlp_output, visual_parameters
-from vkdlib.packs import Pack, make_pack
+from vkdlib.packs import Pack, length, make_pack
 from vkdlib.published import without_weights
 from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import QWEN_TEMPLATE
@@ -138,7 +138,7 @@ def test_a_336_pixel_image_in_a_pack(real):
     processor.tokenizer.model_max_length = real.model.config.get_text_config().max_position_embeddings
     pack = make_pack(processor, [("Who is it?", "Anna Bell"), ("What job?", "nurse")], picture)
     assert pack.image_tokens == tokens
-    assert len(pack.prefix) + sum(len(s.ids) for s in pack.segments) < tokens + 60
+    assert length(pack) < tokens + 60
 
 
 def real_processor(real: Loaded):

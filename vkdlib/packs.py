@@ -4,9 +4,11 @@ Every question about a picture repeats the picture: 576 of about 620 tokens in L
 out `[prefix with the image][question answer][question answer]…` once. A block mask lets a segment see
 the prefix and itself, and positions restart after the prefix, so losses and gradients are those of the
 separate sequences (tests/test_packs.py). A pack of one question is the ordinary case; a pack without
-image has an empty prefix.
+image has an empty prefix. In the same way answers to one question, the options of multiple choice, share
+its tokens.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +18,8 @@ from torch import Tensor
 from vkdlib.images import ImageInputs, open_image
 
 IGNORE = -100  # label of a token that is not part of an answer
-PREFIX, PADDING = 0, -1  # segment numbers; the questions count from 1
+PREFIX, PADDING = 0, -1  # numbers of questions; those of a pack count from 1
+SHARED = 0  # number of an answer: token of a prefix or a question, which all its answers see
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
     prefix, features = (), {}
     if image is not None:
         prefix, features = _image_prefix(processor, pairs[0][0], image)
-    segments = tuple(_segment(processor, q, a, image is not None, key) for q, a in pairs)
+    segments = []
+    for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        segments += _segments(processor, question, [a for _, a in group], image is not None, key)
     limit = processor.tokenizer.model_max_length
     longest = len(prefix) + max(len(s.ids) for s in segments)
     if longest > limit:
@@ -88,7 +93,7 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
     positions = torch.arange(len(prefix))[None]
     if image is not None and hasattr(processor, "positions"):
         positions = processor.positions(features, len(prefix) - count)
-    return Pack(prefix, segments, features, key, count, tuple(map(tuple, positions.tolist())))
+    return Pack(prefix, tuple(segments), features, key, count, tuple(map(tuple, positions.tolist())))
 
 
 def prompt(processor, question: str, with_image: bool) -> str:
@@ -113,22 +118,25 @@ def _image_prefix(processor, question: str, image: bytes) -> tuple[tuple[int, ..
     return tuple(ids[:end]), ImageInputs(make, inputs)
 
 
-def _segment(processor, question: str, answer: str, with_image: bool, key: str) -> Segment:
-    """Tokens of question and answer after the image (all of them if there is none)."""
-    if not answer:
+def _segments(
+    processor, question: str, answers: Sequence[str], with_image: bool, key: str
+) -> Iterator[Segment]:
+    """Tokens of a question and each of its answers, after the image (all of them if there is none)."""
+    if not all(answers):
         raise ValueError(f"the answer to {question!r} of person {key!r} is empty")
     tokenizer = processor.tokenizer
     before = prompt(processor, question, with_image)
     gap = "" if before[-1:].isspace() else " "
-    asked = tokenizer(before).input_ids
-    ids = tokenizer(before + gap + answer).input_ids + [tokenizer.eos_token_id]
-    # The longest common prefix, because a tokenizer may merge across the end of the prompt.
-    start = next((i for i, (a, b) in enumerate(zip(asked, ids)) if a != b), len(asked))
-    if with_image:
-        # A special token is never merged with its neighbours: cutting here changes no other token.
-        cut = len(ids) - ids[::-1].index(processor.image_token_id)
-        ids, start = ids[cut:], start - cut
-    return Segment(tuple(ids), start)
+    asked, *answered = tokenizer([before, *(before + gap + answer for answer in answers)]).input_ids
+    for ids in answered:
+        ids = ids + [tokenizer.eos_token_id]
+        # The longest common prefix, because a tokenizer may merge across the end of the prompt.
+        start = next((i for i, (a, b) in enumerate(zip(asked, ids)) if a != b), len(asked))
+        if with_image:
+            # A special token is never merged with its neighbours: cutting here changes no other token.
+            cut = len(ids) - ids[::-1].index(processor.image_token_id)
+            ids, start = ids[cut:], start - cut
+        yield Segment(tuple(ids), start)
 
 
 def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.float32) -> dict:
@@ -142,42 +150,43 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
             (B, T), 1 for an image's tokens: without them Qwen2.5-VL silently takes other positions, should it
             ever have to find them by itself.
         "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
-        "segments": (B, K) number of the question (from 1) that the target is in, PREFIX or PADDING.
+        "segments": (B, K) number of the segment (from 1) that the target is in, SHARED or PADDING.
     """
     images = _stack_images(packs)
-    length = max(len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in packs)
-    ids = torch.full((len(packs), length), pad)
-    positions = torch.zeros(len(packs[0].positions), len(packs), length, dtype=torch.long)
-    of_image = torch.zeros(len(packs), length, dtype=torch.long)
-    labels = torch.full((len(packs), length), IGNORE)
-    segments = torch.full((len(packs), length), PADDING)
+    shape = (len(packs), max(map(length, packs)))
+    ids = torch.full(shape, pad)
+    positions = torch.zeros(len(packs[0].positions), *shape, dtype=torch.long)
+    of_image = torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, IGNORE)
+    questions, answers = torch.full(shape, PADDING), torch.full(shape, PADDING)
     for row, pack in enumerate(packs):
-        at = len(pack.prefix)
-        after = max(map(max, pack.positions)) + 1 if at else 0
-        ids[row, :at] = torch.tensor(pack.prefix, dtype=torch.long)
-        positions[:, row, :at] = torch.tensor(pack.positions)
-        of_image[row, at - pack.image_tokens : at] = 1
-        segments[row, :at] = PREFIX
-        for number, segment in enumerate(pack.segments, 1):
-            end = at + len(segment.ids)
-            ids[row, at:end] = torch.tensor(segment.ids)
-            positions[:, row, at:end] = torch.arange(len(segment.ids)) + after
-            labels[row, at + segment.answer : end] = ids[row, at + segment.answer : end]
-            segments[row, at:end] = number
+        end = len(pack.prefix)
+        after = max(map(max, pack.positions)) + 1 if end else 0
+        positions[:, row, :end] = torch.tensor(pack.positions)
+        of_image[row, end - pack.image_tokens : end] = 1
+        at = 0
+        for tokens, first, question, answer in _spans(pack):
+            end = at + len(tokens)
+            ids[row, at:end] = torch.tensor(tokens, dtype=torch.long)
+            questions[row, at:end], answers[row, at:end] = question, answer
+            if question != PREFIX:
+                positions[:, row, at:end] = torch.arange(len(tokens)) + first + after
+            if answer != SHARED:
+                labels[row, at + 1 : end] = ids[row, at + 1 : end]
             at = end
     inputs = {
         "input_ids": ids,
         "position_ids": positions if len(positions) > 1 else positions[0],
-        "attention_mask": block_mask(segments, dtype),
+        "attention_mask": block_mask(questions, answers, dtype),
         **images,
     }
-    # The first answer token is predicted from its own segment's last question token, so a shift by one
-    # never crosses segments.
+    # An answer's span begins with a question's last token, from which its first token is predicted: a
+    # shift by one never crosses spans.
     ahead = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
     inputs["logits_to_keep"] = ahead
     if len(positions) > 1:
         inputs["mm_token_type_ids"] = of_image
-    return {"inputs": inputs, "targets": labels[:, ahead + 1], "segments": segments[:, ahead + 1]}
+    return {"inputs": inputs, "targets": labels[:, ahead + 1], "segments": answers[:, ahead + 1]}
 
 
 def to_device(batch: dict, device: torch.device) -> dict:
@@ -187,20 +196,45 @@ def to_device(batch: dict, device: torch.device) -> dict:
     return {"inputs": inputs, **of_answers}
 
 
-def block_mask(segments: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Additive attention mask: a token sees the prefix and its own segment, causally.
+def block_mask(questions: Tensor, answers: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Additive attention mask: a token sees the prefix, its own question and its own answer, causally.
 
     Args:
-        segments: (B, T) segment numbers as made by `collate`.
+        questions: (B, T) numbers of questions, PREFIX or PADDING, as made by `collate`.
+        answers: (B, T) numbers of answers, SHARED or PADDING.
     Returns:
         (B, 1, T, T): 0 where row may look at column, the lowest number of `dtype` elsewhere. A padding
         token sees padding only, so that no row is empty.
     """
-    here, there = segments[:, :, None], segments[:, None, :]
-    seen = (here == there) | ((there == PREFIX) & (here > PREFIX))
+    question, asked = questions[:, :, None], questions[:, None, :]
+    answer, answered = answers[:, :, None], answers[:, None, :]
+    seen = (asked == PREFIX) & (question >= PREFIX)
+    seen |= (asked == question) & ((answered == SHARED) | (answered == answer))
     seen &= torch.ones_like(seen[0]).tril()
     mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
     return mask[:, None]
+
+
+def _spans(pack: Pack) -> Iterator[tuple[Sequence[int], int, int, int]]:
+    """What a pack's sequence is made of, in order: tokens, position of the first after the prefix, numbers
+    of question and answer.
+
+    A question's last token comes once for each of its answers, whose first token it predicts; the tokens
+    before it come once.
+    """
+    yield pack.prefix, 0, PREFIX, SHARED
+    last, question = None, PREFIX
+    for number, s in enumerate(pack.segments, 1):
+        cut = s.answer - 1
+        if s.ids[: s.answer] != last:
+            last, question = s.ids[: s.answer], question + 1
+            yield s.ids[:cut], 0, question, SHARED
+        yield s.ids[cut:], cut, question, number
+
+
+def length(pack: Pack) -> int:
+    """Number of tokens in a pack's sequence."""
+    return sum(len(tokens) for tokens, *_ in _spans(pack))
 
 
 def answer_tokens(packs: Sequence[Pack]) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vkdlib.methods.common import Prepared
 from vkdlib.models import Loaded, language_blocks, live_blocks, mlp_output
-from vkdlib.packs import Pack, batches, collate, to_device
+from vkdlib.packs import Pack, batches, collate, length, to_device
 from vkdlib.tasks import Tasks
 
 EPSILON = 1e-5
@@ -104,9 +104,9 @@ def statistics(
     try:
         for group in batches(packs, batch_size):
             batch = to_device(collate(group, loaded.pad, loaded.dtype), loaded.device)
-            lengths = torch.tensor([len(p.prefix) + sum(len(s.ids) for s in p.segments) for p in group])
-            length = batch["inputs"]["input_ids"].shape[1]
-            tokens = (torch.arange(length) < lengths[:, None]).to(loaded.device)
+            lengths = torch.tensor([length(p) for p in group])
+            columns = torch.arange(batch["inputs"]["input_ids"].shape[1])
+            tokens = (columns < lengths[:, None]).to(loaded.device)
             loaded.model(**batch["inputs"])
     finally:
         for hook in hooks:
