@@ -24,9 +24,9 @@ from vkdlib import done
 from vkdlib.benchmark import Benchmark
 from vkdlib.data import load_benchmark
 from vkdlib.families import FAMILIES
+from vkdlib.layout import collate
 from vkdlib.losses import answer_nll
 from vkdlib.models import Loaded
-from vkdlib.packs import collate
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor

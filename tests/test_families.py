@@ -15,6 +15,7 @@ from vkdlib import adapters, families
 from vkdlib.evaluate import generate
 from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
+from vkdlib.layout import collate
 from vkdlib.loading import load
 from vkdlib.methods import make_method
 from vkdlib.methods.vkd import teacher_features
@@ -26,7 +27,7 @@ from vkdlib.models import (
     visual_features,
     visual_parameters,
 )
-from vkdlib.packs import Segment, collate, make_pack
+from vkdlib.packs import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
 from vkdlib.testbed import portraits, train

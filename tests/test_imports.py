@@ -11,8 +11,8 @@ PACKAGE = Path(vkdlib.__file__).parent
 # A module may import only from those before it. testbed's makers come first, its trainers last.
 ORDER = """
     progress paths parallel testbed.portraits testbed.people testbed.benchmark testbed.authors
-    testbed.cache prompts benchmark parquet tofu mllmu clear data images packs losses qwen families models
-    adapters loading training pruning masking metrics compare evaluate tasks
+    testbed.cache prompts benchmark parquet tofu mllmu clear data images packs layout losses qwen families
+    models adapters loading training pruning masking metrics compare evaluate tasks
     methods.common methods.ga methods.ga_diff methods.kl_min methods.npo methods.manu methods.mmunlearner
     methods.vkd methods memory published paper paper.audit recipes presets plan starts unlearn vanilla
     deltas run runs gate experiments grid points child pool cluster slurm done sweep selection claims

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from vkdlib.layout import IGNORE
 from vkdlib.losses import answer_kl, answer_logprobs, answer_nll, npo_loss, output_loss, total_loss, vkd_loss
-from vkdlib.packs import IGNORE
 
 
 def test_answer_nll_by_hand():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 import vkdlib
 from vkdlib.deltas import apply_delta, changed_weights, save_delta
+from vkdlib.layout import IGNORE, collate
 from vkdlib.losses import answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.manu import (
@@ -23,7 +24,6 @@ from vkdlib.methods.manu import (
 )
 from vkdlib.methods.npo import answers
 from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
-from vkdlib.packs import IGNORE, collate
 from vkdlib.tasks import Tasks
 from vkdlib.unlearn import combine, unlearn
 

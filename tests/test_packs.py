@@ -5,9 +5,10 @@ import torch
 from conftest import loss_and_gradients
 
 from vkdlib.images import open_image
+from vkdlib.layout import IGNORE, PADDING, PREFIX, SHARED, block_mask, collate, length
 from vkdlib.losses import answer_logprobs, answer_nll
 from vkdlib.models import segment_logprobs
-from vkdlib.packs import IGNORE, PADDING, PREFIX, SHARED, block_mask, collate, length, make_pack, prompt
+from vkdlib.packs import make_pack, prompt
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from vkdlib.benchmark import KINDS
 from vkdlib.evaluate import evaluate
 from vkdlib.families import FAMILIES
 from vkdlib.images import to_png
+from vkdlib.layout import length
 from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import METHODS, VKD, make_method
 from vkdlib.models import Loaded, live_blocks, mlp_output, visual_parameters
-from vkdlib.packs import Pack, length, make_pack
+from vkdlib.packs import Pack, make_pack
 from vkdlib.published import without_weights
 from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import QWEN_TEMPLATE

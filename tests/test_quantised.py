@@ -8,11 +8,12 @@ from test_families import PAIRS
 from vkdlib import adapters
 from vkdlib.benchmark import text_twins
 from vkdlib.images import to_png
+from vkdlib.layout import collate
 from vkdlib.loading import load
 from vkdlib.masking import loss_gradient
 from vkdlib.methods import make_method
 from vkdlib.models import visual_features, visual_parameters
-from vkdlib.packs import collate, make_pack
+from vkdlib.packs import make_pack
 from vkdlib.pruning import image_inputs
 from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import ARCHITECTURES

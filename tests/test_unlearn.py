@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from vkdlib import pruning
+from vkdlib.layout import collate
 from vkdlib.loading import load
 from vkdlib.methods import make_method, vkd
 from vkdlib.methods.vkd import teacher_features
 from vkdlib.models import caught_features, live_blocks, mlp_output, visual_parameters
-from vkdlib.packs import Pack, collate
+from vkdlib.packs import Pack
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.unlearn import unlearn
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from vkdlib import parallel, paths, training, vanilla
 from vkdlib.data import load_benchmark
+from vkdlib.layout import collate
 from vkdlib.loading import load
-from vkdlib.packs import collate
 from vkdlib.recipes import NAMES, recipe
 
 

@@ -7,7 +7,7 @@ question comes with the person's image or with the name in text.
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdlib.packs import IGNORE
+from vkdlib.layout import IGNORE
 
 REDUCTIONS = ("mean", "sum")
 
@@ -16,7 +16,7 @@ def answer_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """L in Eq. 1, 2 and 5: mean negative log-likelihood of the answer tokens of a batch.
 
     Args:
-        logits: (B, K, V), of the K positions that `packs.collate` keeps.
+        logits: (B, K, V), of the K positions that `layout.collate` keeps.
         targets: (B, K) the answer tokens they are to predict, IGNORE where there is none.
     Returns:
         scalar, in nats per answer token.
@@ -36,7 +36,7 @@ def answer_kl(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
     """KL(teacher || student) of the next-token distributions, mean over answer tokens, in nats.
 
     Args:
-        student: (B, K, V) logits with gradient, of the K positions that `packs.collate` keeps.
+        student: (B, K, V) logits with gradient, of the K positions that `layout.collate` keeps.
         teacher: (B, K, V) logits of the model to agree with.
         targets: (B, K), IGNORE where there is no answer token.
     """

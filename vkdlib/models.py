@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.families import Family
+from vkdlib.layout import collate, to_device
 from vkdlib.losses import answer_logprobs, answer_nll
-from vkdlib.packs import Pack, answer_tokens, collate, to_device
+from vkdlib.packs import Pack, answer_tokens
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def visual_features(loaded: Loaded, images: dict[str, Tensor], module: nn.Module
     """Projector outputs of a batch of images: f and t of Eq. 4.
 
     Args:
-        images: image inputs of the model, as `packs.collate` makes them.
+        images: image inputs of the model, as `layout.collate` makes them.
         module: whose outputs instead of the projector's; a vision block has more rows.
     Returns:
         (N, C): all N image tokens, image after image, C channels of the LLM; within an image in the order

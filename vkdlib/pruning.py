@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib import parallel
+from vkdlib.layout import collate
 from vkdlib.models import Loaded, live_blocks, mlp_output, vision_mlps
-from vkdlib.packs import Pack, batches, collate
+from vkdlib.packs import Pack, batches
 
 Neurons = dict[int, Tensor]  # block number -> one entry per neuron of its MLP
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vkdlib.layout import collate, length, to_device
 from vkdlib.methods.common import Prepared
 from vkdlib.models import Loaded, language_blocks, live_blocks, mlp_output
-from vkdlib.packs import Pack, batches, collate, length, to_device
+from vkdlib.packs import Pack, batches
 from vkdlib.tasks import Tasks
 
 EPSILON = 1e-5

@@ -23,8 +23,9 @@ from torch import Tensor
 from vkdlib import prompts
 from vkdlib.benchmark import Person, text_twins
 from vkdlib.images import open_image
+from vkdlib.layout import collate
 from vkdlib.losses import answer_nll
-from vkdlib.packs import Pack, collate, make_pack
+from vkdlib.packs import Pack, make_pack
 from vkdlib.progress import bar
 from vkdlib.testbed import people, portraits
 from vkdlib.training import fit, one_cycle
