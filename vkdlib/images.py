@@ -1,4 +1,4 @@
-"""Pictures: kept as the files they are, made into a model's inputs whenever these are read."""
+"""Pictures: kept as the files they are; of large ones, a model's inputs are made whenever they are read."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from torch import Tensor
 
 BLANK_GREY = (127, 127, 127)
-PIXELS = "pixel_values"  # the only input of an image that is large
+PIXELS = "pixel_values"  # the only input of an image that may be large
+SMALL = 1 << 20  # bytes of pixels that are kept: thousands of such pictures fit into memory
 
 
 def open_image(content: bytes | None):
@@ -33,8 +34,8 @@ def blank(content: bytes) -> bytes:
 class ImageInputs(Mapping[str, Tensor]):
     """What a processor makes of one picture, batch dimension first.
 
-    Pixels are made anew each time: a benchmark's pictures fit into memory as files, but a portrait of
-    1024 pixels takes 25 MB as Qwen's input.
+    Pixels of more than SMALL bytes are made anew each time: a benchmark's pictures fit into memory as files,
+    but a portrait of 1024 pixels takes 25 MB as Qwen's input.
 
     Args:
         make: processes the picture.
@@ -43,10 +44,11 @@ class ImageInputs(Mapping[str, Tensor]):
 
     def __init__(self, make: Callable[[], Mapping[str, Tensor]], made: Mapping[str, Tensor]):
         self._make = make
-        self._kept = {name: None if name == PIXELS else t for name, t in made.items()}
+        self._kept = {n: None if n == PIXELS and t.nbytes > SMALL else t for n, t in made.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._make()[name] if name == PIXELS else self._kept[name]
+        kept = self._kept[name]
+        return self._make()[name] if kept is None else kept
 
     def __contains__(self, name: object) -> bool:
         return name in self._kept
