@@ -6,26 +6,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vkdlib import claims, curves, runs
+from vkdlib import claims, curves, runs, tables
 
 BETAS = [0.0, 0.1, 0.3, 1.0, 3.0]
 PEOPLE, QUESTIONS = 10, 10
 PLACES = {"Forget": "forget", "Retain": "retain", "Real-world": "real"}
 
 
-def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0):
+def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
     """A record in which each column has these accuracies at BETAS (per cent), and its runs.
 
-    Everybody answers the first so many of their questions; with noise some person answers one less."""
+    Everybody answers the first so many of their questions; with noise some person answers one less. `never`
+    is how much retain-only answers of everything; None: there is none."""
     rows, predictions = [], {}
     known = {"experiment": "x", "model": "m", "benchmark": "mllmu", "forget_ratio": 5, "metric": "accuracy"}
     for seed in seeds:
-        for k, beta in enumerate([*BETAS, None]):
+        for k, beta in enumerate([*BETAS, None] + ["never"] * (never is not None)):
             tables = []
             for column, means in shapes.items():
                 group, modality = PLACES[column.split()[0]], column.split()[1].lower()
                 of = {"set": group, "modality": modality, "kind": "classification"}
-                right = (means[k] if beta is not None else 100) / 100 * QUESTIONS
+                percent = means[k] if k < len(BETAS) else 100 if beta is None else never
+                right = percent / 100 * QUESTIONS
                 draw = np.random.default_rng([seed, k, len(column)])
                 for p in range(PEOPLE):
                     hits = right - (draw.random() < noise)
@@ -34,8 +36,9 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0):
                         for q in range(QUESTIONS)
                     ]
                 scores = [t["score"] for t in tables if (t["set"], t["modality"]) == (group, modality)]
-                method = "VKD" if beta is not None else "vanilla"
-                rows.append(known | of | {"run": f"{seed}-{k}", "seed": seed, "beta": beta, "method": method}
+                method = "VKD" if k < len(BETAS) else "vanilla" if beta is None else "retain-only"
+                value = beta if k < len(BETAS) else None
+                rows.append(known | of | {"run": f"{seed}-{k}", "seed": seed, "beta": value, "method": method}
                             | {"value": 100 * np.mean(scores)})  # fmt: skip
             predictions[f"{seed}-{k}"] = pd.DataFrame(tables)
     monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(rows))
@@ -91,6 +94,19 @@ def test_a_best_value_at_an_end_is_no_peak(monkeypatch):
     judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
     assert judged.loc[["Real-world VQA", "Balance"]].verdict.tolist() == ["holds", "holds"]
     assert judged.loc["Balance"].statistic == 0.3
+
+
+def test_where_more_is_forgotten_than_by_retain_only(monkeypatch):
+    """It is said beside the claims in which to forget is a success, as far as they go."""
+    shapes = {"Forget VQA": [0, 0, 10, 20, 40], "Retain VQA": [50, 60, 70, 80, 90]}
+    record_of(monkeypatch, shapes | {"Real-world VQA": [90] * 5} | FLAT, never=20)
+    judged = curves.judge_curves("fig2_beta", "beta")
+    forgetting = judged.column.isin(["Forget VQA", "Balance"])
+    assert set(judged.over_forgotten[forgetting]) == {"beta = 0, 0.1, 0.3"}
+    assert set(judged.over_forgotten[~forgetting]) == {""}
+    shown = tables.claims(judged)
+    assert shown.verdict.str.endswith("; over-forgotten: beta = 0, 0.1, 0.3").sum() == forgetting.sum()
+    assert (shown.N[shown.measured.str.startswith("best, every seed")] == "").all() and "100" in set(shown.N)
 
 
 def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):

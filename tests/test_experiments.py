@@ -136,6 +136,16 @@ def test_settings_at_their_default_are_no_part_of_a_run(tmp_path, monkeypatch):
     assert given == [50, 50, 7] and configs[2]["max_new_tokens"] == 7
 
 
+def test_a_methods_own_settings_spelt_out_are_the_same_run():
+    """Of those that no preset gives; the others are always named."""
+    named = experiments._named
+    assert named("VKD", {"beta": 0, "trained": "visual", "order": "prune, mask"}) == {"beta": 0}
+    assert named("VKD", {"trained": "all", "target": "both"}) == {"trained": "all", "target": "both"}
+    assert named("VKD", {"alpha": 1.25, "typo": None}) == {"alpha": 1.25, "typo": None}
+    assert named("GA", {"trained": "all"}) == {"trained": "all"}  # presets give it
+    assert named("NPO", {"reference": "vanilla"}) == {"reference": "vanilla"}
+
+
 @pytest.mark.parametrize("work, field", [("unlearn", "micro_batch"), ("evaluate", "evaluation_batch")])
 def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, field):
     def exhaust(*args, **kwargs):

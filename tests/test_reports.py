@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import vkdlib.run
-from vkdlib import claims, grid, paths, presets, runs, sweep
+from vkdlib import claims, experiments, grid, paths, presets, runs, sweep
 from vkdlib.benchmark import KINDS
 from vkdlib.run import Run
 from vkdlib.starts import REFERENCES
@@ -58,8 +58,9 @@ def made_up(point):
     config = {k: point.pop(k) for k in known}
     if config["method"] not in REFERENCES:
         step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
-        own = {"order": "prune, mask", "target": "projector"} if config["method"] == "VKD" else {}
-        config["settings"] = own | presets.preset(name, "method", config["method"], **point)
+        config |= {"qa_image": point.pop("qa_image", None)}
+        settings = presets.preset(name, "method", config["method"], **point)
+        config["settings"] = experiments._named(config["method"], settings)
         config["training"] = presets.preset(name, "training", config["method"], **step)
     return config
 
@@ -76,7 +77,7 @@ def notebook(request, tmp_path, monkeypatch):
     for point in grid.points(plan):
         run = Run(plan["experiment"], json.loads(json.dumps(made_up(point))), paths.runs())
         run.finish(answers(run.config))
-        records.append(run.records(**sweep.swept(run, plan["columns"])))
+        records.append(run.records(**sweep.swept(run, point, plan["columns"])))
     runs.write_records(plan["record"], records)
     for file in (ROOT / "figures" / "data").glob("selection*.csv"):  # Table 1's notebook shows these as well
         shutil.copy(file, paths.figures() / "data")
@@ -102,5 +103,7 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
     if record == "selective_forgetting":
         shown = {"mask=False", "prune=False", "prune=False, mask=False", "order=parallel"}
         shown |= {"order=mask, prune", "target=layers", "target=both", "fisher=batch", "fisher=sample"}
-        shown |= {"mask_scope=update", "d_I=1.1, d_F=0.3", "VKD"}
+        shown |= {"mask_scope=update", "qa_image=blank", "d_I=1.1, d_F=0.3", "VKD"}
+        drawn = variables["grid"].groupby(["d_I", "d_F"]).run.nunique()
+        assert drawn.to_list() == [1] * 16
         assert shown <= set(variables["record"].method)

@@ -41,8 +41,17 @@ def test_ranges_and_axes_that_go_together():
     ]
     with pytest.raises(ValueError, match="does not give a value to each"):
         grid.axis("lr, epochs", [[0.1], [0.2, 9]])
-    with pytest.raises(ValueError, match="neither linspace nor logspace"):
-        grid.axis("lr", {"range": [0, 1, 3]})
+    seeds = grid.axis("seed", {"linspace": [0, 2, 3]})
+    assert seeds == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+    grid.check(NOTEBOOK, seeds)  # whole numbers stay so
+    for scale, ends in (
+        ("range", [0, 1, 3]),
+        ("linspace", 3),
+        ("linspace", [0, 1]),
+        ("logspace", [0, 10, 5]),
+    ):
+        with pytest.raises(ValueError, match=f"axis 'lr': {{'{scale}.* neither linspace nor logspace"):
+            grid.axis("lr", {scale: ends})
 
 
 @pytest.mark.parametrize(
@@ -87,6 +96,36 @@ def test_a_sweep_names_what_is_missing_or_unknown(tmp_path):
             grid.read(file)
 
 
+def test_a_sweep_upon_another(tmp_path):
+    """At paper scale, for example: what it says takes the place of parameters and axes."""
+    base = {"notebook": NOTEBOOK.name, "experiment": "x", "record": "x", "columns": ["beta"]}
+    base |= {"parameters": {"forget_ratio": 5, "preset": "testbed"}}
+    base |= {"grid": [{"model, benchmark": [["a", "b"], ["c", "b"]], "beta": [0.0, 1.0]}]}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(base))
+    file = tmp_path / "y.yaml"
+    own = {"base": "x.yaml", "experiment": "y", "record": "y"}
+    own |= {"instead": {"preset": "paper-qwen2-vl-7b", "model": "mine"}}
+    file.write_text(yaml.safe_dump(own))
+    same = {
+        "forget_ratio": 5,
+        "preset": "paper-qwen2-vl-7b",
+        "experiment": "y",
+        "model": "mine",
+        "benchmark": "b",
+    }
+    assert grid.points(grid.read(file)) == [same | {"beta": 0.0}, same | {"beta": 1.0}]
+    assert grid.read(file)["columns"] == ["beta"] and grid.read(file)["record"] == "y"
+    grid.check(NOTEBOOK, grid.points(grid.read(file)))
+    file.write_text(yaml.safe_dump({k: v for k, v in own.items() if k != "record"}))
+    with pytest.raises(
+        ValueError, match="y.yaml has no field 'record'"
+    ):  # else it would overwrite the base's
+        grid.read(file)
+    file.write_text(yaml.safe_dump(own | {"base": "z.yaml"}))
+    with pytest.raises(ValueError, match="y.yaml: base is 'z.yaml'; there is no such file"):
+        grid.read(file)
+
+
 def test_columns_that_could_not_be_written_stop_before_anything_runs():
     grid.check(NOTEBOOK, [{}], ["beta"])
     with pytest.raises(ValueError, match="has no parameter 'betta'"):
@@ -127,7 +166,11 @@ def swept(tmp_path_factory):
 def test_a_failed_point_says_where_and_the_others_go_on(swept):
     root, file, failed = swept
     assert [p.parameters["forget_ratio"] for p in failed] == [7]
-    assert "ValueError: forget_ratio is 7" in failed[0].error and failed[0].error.startswith("cell ")
+    number, said = failed[0].error.removeprefix("cell ").split(": ", 1)
+    assert said.startswith("ValueError: forget_ratio is 7")
+    executed = nbformat.read(failed[0].executed, 4)
+    (cell,) = (c for c in executed.cells if any(o.output_type == "error" for o in c.get("outputs", [])))
+    assert cell.execution_count == int(number)  # as Jupyter shows it
     assert len(runs.finished("s")) == 1
     assert not (root / "figures" / "data" / "s.csv").exists()  # no record of half a sweep
     report = (root / "runs" / "s" / "notebooks" / "s.md").read_text()
@@ -179,7 +222,12 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     monkeypatch.setattr(sweep.Point, "execute", lambda *_: pytest.fail("it ran"))
     assert sweep.main([str(file), "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "2 points, 1 done, 1 to do" in printed and "'forget_ratio': 10" in printed
+    assert "2 points, 1 done, 1 to do" in printed
+    (done_one,), (left,) = (
+        [s for s in printed.splitlines() if s.startswith(w)] for w in ("  done:", "  to do:")
+    )
+    assert "'forget_ratio': 5" in done_one and done_one.endswith(f"run {runs.finished('s')[0].hash}")
+    assert "'forget_ratio': 10" in left
     assert "by points that were run before" in printed
 
 
@@ -359,6 +407,7 @@ def test_the_time_left_is_that_of_points_of_the_same_kind(tmp_path, monkeypatch)
         sweep.Point(NOTEBOOK, {"method": m}, tmp_path / "x" / "notebooks") for m in ("VKD", "GA", "VKD")
     ]
     assert done.expected_time(points, 1) == "how long a point takes is not known yet"
+    assert done.expected_time(points, 2, 4.0).startswith("about 6 minutes with 2 workers, by what the sweep")
     for number, seconds in enumerate((10, 600)):  # the shorter one only found its run
         made = {"parameters": {"method": "VKD"}, "duration": seconds}
         folder = tmp_path / "other" / "notebooks"

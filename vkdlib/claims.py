@@ -32,7 +32,8 @@ def rows_of_table(record: pd.DataFrame) -> pd.Series:
         record: with columns "trained", "mask" and "beta" for an ablation; with "order" for the last.
     """
     if "order" in record:
-        usual = {"order": "prune, mask", "target": "projector", **preset("testbed", "method")}
+        usual = {"order": "prune, mask", "target": "projector", "qa_image": None}
+        usual |= preset("testbed", "method")
         given = record[[c for c in record if c in usual]]
         changed = [
             ", ".join(f"{k}={v}" for k, v in row.items() if not pd.isna(v) and v != usual[k])

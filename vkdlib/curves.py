@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from vkdlib import runs
-from vkdlib.claims import MARGIN, statements
+from vkdlib.claims import MARGIN, below, statements
 from vkdlib.compare import adjusted, sign_flip
 from vkdlib.metrics import balance, clustered_bootstrap, six_columns
 
+LOWER = "Forget VQA"
 FLAT = 2.0  # points: a smaller change is none
 WHERE = ["set", "modality", "kind"]
 
@@ -26,11 +27,12 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
     Returns:
         one row a claim, model and benchmark: claim, source, model, benchmark, forget_ratio, column, expected,
         seeds, people, n, differ (questions whose answer depends on the setting), test, statistic, p_holm
-        (over the rows of a claim; NaN where there is no p) and verdict.
+        (over the rows of a claim; NaN where there is no p), verdict and over_forgotten: the values at which
+        forget VQA is below retain-only's by more than noise, where forgetting is asked for.
     """
     keys, found = ["model", "benchmark", "forget_ratio"], []
     for values, part in runs.read_records(record).groupby(keys, sort=False):
-        columns = six_columns(part)
+        columns, too_far = six_columns(part), over_forgotten(part, x)
         for one in statements(record):
             for title in (t for t in one["columns"] if t in columns or t == "Balance"):
                 rows = part if title == "Balance" else columns[title]
@@ -38,11 +40,24 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
                 tested = TESTS[one["expected"]](rows, x, **{k: one[k] for k in one if k == "at"})
                 known = dict(zip(keys, values)) | {k: one[k] for k in ("claim", "source", "expected")}
                 seeds = int(rows.dropna(subset=[x]).seed.nunique())
+                far = [f"{v:g}" for v in too_far if title in (LOWER, "Balance") and v in set(rows[x])]
+                known["over_forgotten"] = f"{x} = {', '.join(far)}" if far else ""
                 found.append(known | {"column": title, "seeds": seeds} | tested)
     table = pd.DataFrame(found)
     table["p_holm"] = adjusted(table.dropna(subset="p").assign(p_holm=1.0), ["claim"]).p_holm
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
     return table.drop(columns=["p", "holds"])
+
+
+def over_forgotten(part: pd.DataFrame, x: str) -> list[float]:
+    """Values of a setting at which forget VQA is `claims.below` that of retain-only: no success there."""
+
+    def predictions(rows: pd.DataFrame) -> list[pd.DataFrame]:
+        each = rows.drop_duplicates("run").itertuples()
+        return [runs.find_run(row.experiment, row.run).predictions for row in each]
+
+    never = predictions(part[part.method == "retain-only"])
+    return [value for value, rows in part.groupby(x) if never and below(predictions(rows), never)]
 
 
 def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
@@ -172,7 +187,7 @@ def _facts(scores: pd.DataFrame, people: pd.Series) -> Mapping:
 def _by_seed(true: pd.Series) -> dict:
     """What holds in every seed holds, what in none does not; there is no p."""
     holds = True if true.all() else None if true.any() else False
-    return {"n": 0, "people": 0, "differ": 1, "p": np.nan, "holds": holds}
+    return {"n": np.nan, "people": np.nan, "differ": 1, "p": np.nan, "holds": holds}
 
 
 def _verdict(row) -> str:

@@ -67,8 +67,12 @@ def _weights(start: str) -> str:
 _files = functools.cache(files_hash)
 
 
-def expected_time(left: list[Point], workers: int) -> str:
-    """How long points will take: as long as the longest of their kind so far, in any experiment."""
+def expected_time(left: list[Point], workers: int, measured: float | None = None) -> str:
+    """How long points will take: as long as the longest of their kind so far, in any experiment.
+
+    Args:
+        measured: minutes of one core that a point took when the sweep was run elsewhere; for want of others.
+    """
     if not left:
         return "nothing to do"
     took: dict[tuple, float] = {}
@@ -76,6 +80,9 @@ def expected_time(left: list[Point], workers: int) -> str:
         seconds, parameters = _took(file)
         if seconds:
             took[_kind(parameters)] = max(seconds, took.get(_kind(parameters), 0.0))
+    if not took and measured:
+        minutes = measured * len(left) / workers
+        return f"about {minutes:.0f} minutes with {workers} workers, by what the sweep took where it was made"
     if not took:
         return "how long a point takes is not known yet"
     usual = sum(took.values()) / len(took)

@@ -23,6 +23,7 @@ from vkdlib.gate import look
 from vkdlib.loading import files_hash, settings_hash
 from vkdlib.methods import make_method
 from vkdlib.models import Loaded, must_train_in, weights_hash
+from vkdlib.presets import preset
 from vkdlib.run import Run
 from vkdlib.runs import open_run
 from vkdlib.starts import REFERENCES, load_start, needs_retain_only, reference
@@ -86,7 +87,7 @@ def run(
         "benchmark": benchmark,
         "forget_ratio": forget_ratio,
         "method": method,
-        "settings": settings or {},
+        "settings": _named(method, settings or {}),
         "training": training or {},
         "qa_image": qa_image,
         "seed": seed,
@@ -111,6 +112,15 @@ def run(
             fits = {"micro_batch": micro_batch, "checkpointing": checkpointing}
             _compute(this, loaded, split, evaluation_batch, **fits)
     return this
+
+
+def _named(method: str, settings: dict) -> dict:
+    """Settings as a configuration names them: without those that are the method's own and that no preset
+    gives it, so that who spells them out finds the same run."""
+    if method in REFERENCES:
+        return settings
+    given, own = preset("testbed", "method", method), vars(make_method(method))
+    return {k: v for k, v in settings.items() if k in given or k not in own or v != own[k]}
 
 
 def _unusual(**given) -> dict:

@@ -8,6 +8,14 @@ grid:                          # a list; each entry's axes are crossed, and entr
   - {"lr, epochs": [[0.001, 50], [0.0001, 200]]}         # names with a comma go together
 record: fig2_beta              # figures/data/fig2_beta.csv
 columns: [beta]                # parameters that become columns of it
+core_minutes: 60               # how long all points took together, on one core each
+
+Another file may say what is different, for example at paper scale:
+
+base: fig2_beta.yaml           # all that is not said here
+experiment: fig2_beta_7b
+record: fig2_beta_7b
+instead: {preset: paper-llava-1.5-7b, model: vanilla-7b}   # of what `parameters` and `grid` say
 """
 
 import ast
@@ -22,8 +30,11 @@ from vkdlib.methods import METHODS
 from vkdlib.presets import PRESETS
 from vkdlib.starts import REFERENCES
 
-FIELDS = ("notebook", "experiment", "parameters", "grid", "record", "columns")
-KINDS_OF_FIELDS = {"parameters": dict, "grid": list, "columns": list}  # the others are text
+FIELDS = (
+    "base", "notebook", "experiment", "parameters", "grid", "instead", "record", "columns", "core_minutes",
+)  # fmt: skip
+KINDS_OF_FIELDS = {"parameters": dict, "grid": list, "instead": dict, "columns": list, "core_minutes": int}
+SPACED = {"linspace": np.linspace, "logspace": np.geomspace}
 KNOWN = {"method": [*METHODS, *REFERENCES], "preset": [*PRESETS], "kinds": [*KINDS]}
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list[str]": list, "dict": dict}
 
@@ -34,10 +45,16 @@ def read(file: Path) -> dict:
     Raises:
         ValueError: a field is missing, not known or not of its kind; the message names file and field.
     """
-    sweep = yaml.safe_load(file.read_text())
-    for field in ("notebook", "experiment", "grid", "record"):
-        if field not in (sweep or {}):
+    own = yaml.safe_load(file.read_text()) or {}
+    base = own.pop("base", None)
+    if base and not file.with_name(str(base)).exists():
+        raise ValueError(f"{file.name}: base is {base!r}; there is no such file beside it")
+    for field in ("experiment", "record") if base else ("notebook", "experiment", "grid", "record"):
+        if field not in own:
             raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(FIELDS)}")
+    inherited = read(file.with_name(base)) if base else {}
+    inherited.pop("core_minutes", None)
+    sweep = inherited | own
     for field in sweep:
         if field not in FIELDS:
             raise ValueError(f"{file.name}: field {field!r} is not known; a sweep has {', '.join(FIELDS)}")
@@ -56,6 +73,7 @@ def points(sweep: dict) -> list[dict]:
         steps = [axis(name, values) for name, values in axes.items()]
         for chosen in itertools.product(*steps):
             point = fixed | {name: value for part in chosen for name, value in part.items()}
+            point |= sweep.get("instead", {})
             if point not in found:
                 found.append(point)
     return found
@@ -65,13 +83,15 @@ def axis(name: str, values) -> list[dict]:
     """One axis of a grid: a list of {parameter: value}."""
     names = [n.strip() for n in name.split(",")]
     if isinstance(values, dict):
-        ((scale, ends),) = values.items()
-        if scale not in ("linspace", "logspace") or len(ends) != 3:
+        try:
+            ((scale, (first, last, number)),) = values.items()
+            values = [float(f"{v:.6g}") for v in SPACED[scale](first, last, number)]
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"axis {name!r}: {values} is neither linspace nor logspace of [first, last, number]"
-            )
-        spaced = np.linspace(*ends) if scale == "linspace" else np.geomspace(*ends)
-        values = [float(f"{v:.6g}") for v in spaced]
+                f"axis {name!r}: {values} is neither linspace nor logspace of [first, last, number] ({error})"
+            ) from error
+        if isinstance(first, int) and all(value.is_integer() for value in values):
+            values = [int(value) for value in values]  # seeds
     values = values if isinstance(values, list) else [values]
     if len(names) == 1:
         return [{names[0]: v} for v in values]

@@ -16,6 +16,8 @@ COLOURS = {
     "vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452",
     "GA": "#8172b3", "GA_Diff": "#937860", "KL_Min": "#da8bc3", "NPO": "#8c8c8c", "MANU": "#ccb974",
     "MMUnlearner": "#64b5cd",
+    "B": "#8172b3", "B+Mask": "#937860", "B+Mask+VKD": "#da8bc3",
+    "F": "#8c8c8c", "F+Mask": "#ccb974", "F+VKD": "#64b5cd", "F+Mask+VKD": "#c44e52",
 }  # fmt: skip
 
 

@@ -89,8 +89,8 @@ class Point:
 
     @property
     def cell_error(self) -> str | None:
-        """The cell that failed and its error; None if none did."""
-        for number, cell in enumerate(c for c in self.content.cells if c.cell_type == "code"):
+        """The cell that failed, by its number in Jupyter, and its error; None if none did."""
+        for number, cell in enumerate((c for c in self.content.cells if c.cell_type == "code"), 1):
             for output in cell.get("outputs", []):
                 if output.output_type == "error":
                     return f"cell {number}: {output.ename}: {output.evalue}"

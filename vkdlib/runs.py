@@ -45,10 +45,12 @@ def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
     home = home or paths.runs()
     folder = home / experiment / hash
     if not (folder / "DONE").exists():
-        raise FileNotFoundError(f"{folder} is no finished run")
+        raise FileNotFoundError(f"{folder} is no finished run: run it, or the sweep of its record, again")
     run = Run(experiment, read_json(folder / "config.json"), home)
     if run.folder != folder:
-        raise FileNotFoundError(f"{folder} was made by another version of vkdlib than {vkdlib.__version__}")
+        raise FileNotFoundError(
+            f"{folder} was made by another version of vkdlib than {vkdlib.__version__}: run it again"
+        )
     return run
 
 

@@ -1,7 +1,7 @@
 """Run all points of a sweep (see `grid`), each as a notebook in a process of its own.
 
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --workers 2
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run          # what is left to do
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run          # what is done, what is left
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dask ADDRESS     # see `cluster`
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh
 
@@ -26,6 +26,7 @@ from vkdlib.pool import on_this_machine, share
 from vkdlib.progress import bar
 from vkdlib.run import RECORD, Run
 from vkdlib.runs import write_records
+from vkdlib.starts import REFERENCES
 
 
 def points(file: Path) -> list[Point]:
@@ -62,9 +63,9 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
         write_report(file.stem, everything)
     if not failed:
         sweep = grid.read(file)
-        runs = [run_of(point) for point in everything]
         columns = sweep.get("columns", [])
-        write_records(sweep["record"], [run.records(**swept(run, columns)) for run in runs])
+        found = [(run_of(point), point.parameters) for point in everything]
+        write_records(sweep["record"], [run.records(**swept(run, given, columns)) for run, given in found])
     return failed
 
 
@@ -94,10 +95,10 @@ def array_script(file: Path) -> str:
 
 def look(file: Path, workers: int) -> tuple[list[Point], list[Point]]:
     """All points and those that are left to do; say how many, and how long they will take."""
-    everything = points(file)
+    everything, minutes = points(file), grid.read(file).get("core_minutes")
     left = unfinished(everything)
     print(f"{file.stem}: {len(everything)} points, {len(everything) - len(left)} done, {len(left)} to do")
-    print(expected_time(left, workers))
+    print(expected_time(left, workers, minutes and minutes / len(everything)))
     return everything, left
 
 
@@ -132,14 +133,18 @@ def write_report(title: str, everything: list[Point]) -> None:
     for p in everything:
         given = ", ".join(f"{k}={v}" for k, v in p.parameters.items())
         run = run_of(p)
-        lines.append(f"| {given} | {run.hash if run else p.error} | [{p.name}]({p.executed.name}) |")
+        came = run.hash if run else " ".join(p.error.split()).replace("|", r"\|")
+        lines.append(f"| {given} | {came} | [{p.name}]({p.executed.name}) |")
     with whole(everything[0].folder / f"{title}.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def swept(run: Run, names: list[str]) -> dict:
-    """Values of swept parameters, wherever in the run's configuration they are; none for references."""
-    return {name: run.flat[name] for name in names if name not in RECORD and run.flat.get(name) is not None}
+def swept(run: Run, given: dict, names: list[str]) -> dict:
+    """Values of swept parameters: those of the run's configuration, wherever in it they are, else as the
+    point gave them; none for references."""
+    given = {} if run.config["method"] in REFERENCES else given
+    known = given | {name: value for name, value in run.flat.items() if value is not None}
+    return {name: known[name] for name in names if name not in RECORD and known.get(name) is not None}
 
 
 def main(arguments: list[str]) -> int:
@@ -151,7 +156,7 @@ def main(arguments: list[str]) -> int:
     how.add_argument("--dask", metavar="ADDRESS", help='run on a Dask cluster; "local": one started here')
     how.add_argument("--slurm", action="store_true", help="print a SLURM array script for what is left to do")
     how.add_argument("--point", metavar="NAME", help="run only this point; --dry-run tells names")
-    how.add_argument("--dry-run", action="store_true", help="only say what there is to do")
+    how.add_argument("--dry-run", action="store_true", help="only say what is done and what is left to do")
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; it must be 1 or more")
@@ -159,8 +164,12 @@ def main(arguments: list[str]) -> int:
         print(array_script(options.file), end="")
         return 0
     if options.dry_run:
-        for point in look(options.file, options.workers)[1]:
-            print(f"  to do: {point.name} {point.parameters}" + f": {point.error}" * point.tried)
+        everything, left = look(options.file, options.workers)
+        for point in everything:
+            if point in left:
+                print(f"  to do: {point.name} {point.parameters}" + f": {point.error}" * point.tried)
+            else:
+                print(f"  done:  {point.name} {point.parameters}: run {point.run_hash}")
         return 0
     try:
         if options.point is None:

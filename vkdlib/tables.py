@@ -180,7 +180,8 @@ def claims(judged: pd.DataFrame) -> pd.DataFrame:
             gap = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
             measured.append(f"{row.ours} - {row.other}: {gap}")
     over = judged.get("over_forgotten", pd.Series("", judged.index)).fillna("")
-    shown = shown.assign(measured=measured, N=judged.n, p=p)
+    asked = judged.n.map("{:.0f}".format).where(judged.n.notna(), "")
+    shown = shown.assign(measured=measured, N=asked, p=p)
     shown["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
     again = shown.duplicated(["claim", "source"])
     shown[["claim", "source"]] = shown[["claim", "source"]].mask(again, "")
