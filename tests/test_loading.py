@@ -139,3 +139,11 @@ def test_float16_is_for_evaluation_alone(monkeypatch):
         experiments.run("x", precision=precision)
     with pytest.raises(pytest.fail.Exception, match="it was loaded"):
         experiments.run("x", method="vanilla", precision=precision)
+
+
+@pytest.mark.parametrize("progress", ["0", "1"])
+def test_bars_of_transformers_obey_the_same_switch(progress, monkeypatch, capsys):
+    monkeypatch.setattr("transformers.utils.logging._tqdm_active", True)
+    monkeypatch.setenv("VKDLIB_PROGRESS", progress)
+    loading.load("testbed/llava/base")
+    assert ("Loading weights" in capsys.readouterr().err) == (progress == "1")

@@ -14,6 +14,7 @@ from vkdlib import paths
 from vkdlib.families import Family, family_of
 from vkdlib.models import Loaded
 from vkdlib.paths import file_hash
+from vkdlib.progress import silence_transformers
 
 QUANTISATIONS = ("nf4", "int8")
 
@@ -79,6 +80,7 @@ def _read(
 
     folder = model_folder(name, revision)
     _check_shipped(name, folder)
+    silence_transformers()
     try:
         common = {"revision": revision, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(folder, **common)
