@@ -138,7 +138,7 @@ def test_settings_at_their_default_are_no_part_of_a_run(tmp_path, monkeypatch):
 
 def test_a_methods_own_settings_spelt_out_are_the_same_run():
     """Of those that no preset gives; the others are always named."""
-    named = experiments._named
+    named = experiments.named_settings
     assert named("VKD", {"beta": 0, "trained": "visual", "order": "prune, mask"}) == {"beta": 0}
     assert named("VKD", {"trained": "all", "target": "both"}) == {"trained": "all", "target": "both"}
     assert named("VKD", {"alpha": 1.25, "typo": None}) == {"alpha": 1.25, "typo": None}

@@ -60,7 +60,7 @@ def made_up(point):
         step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
         config |= {"qa_image": point.pop("qa_image", None)}
         settings = presets.preset(name, "method", config["method"], **point)
-        config["settings"] = experiments._named(config["method"], settings)
+        config["settings"] = experiments.named_settings(config["method"], settings)
         config["training"] = presets.preset(name, "training", config["method"], **step)
     return config
 

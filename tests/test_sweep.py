@@ -106,23 +106,18 @@ def test_a_sweep_upon_another(tmp_path):
     own = {"base": "x.yaml", "experiment": "y", "record": "y"}
     own |= {"instead": {"preset": "paper-qwen2-vl-7b", "model": "mine"}}
     file.write_text(yaml.safe_dump(own))
-    same = {
-        "forget_ratio": 5,
-        "preset": "paper-qwen2-vl-7b",
-        "experiment": "y",
-        "model": "mine",
-        "benchmark": "b",
-    }
+    same = {"forget_ratio": 5, "benchmark": "b", "experiment": "y"} | own["instead"]
     assert grid.points(grid.read(file)) == [same | {"beta": 0.0}, same | {"beta": 1.0}]
     assert grid.read(file)["columns"] == ["beta"] and grid.read(file)["record"] == "y"
     grid.check(NOTEBOOK, grid.points(grid.read(file)))
     file.write_text(yaml.safe_dump({k: v for k, v in own.items() if k != "record"}))
-    with pytest.raises(
-        ValueError, match="y.yaml has no field 'record'"
-    ):  # else it would overwrite the base's
-        grid.read(file)
+    with pytest.raises(ValueError, match="y.yaml has no field 'record'"):
+        grid.read(file)  # else it would overwrite the base's
     file.write_text(yaml.safe_dump(own | {"base": "z.yaml"}))
     with pytest.raises(ValueError, match="y.yaml: base is 'z.yaml'; there is no such file"):
+        grid.read(file)
+    file.write_text(yaml.safe_dump(own | {"base": "y.yaml"}))
+    with pytest.raises(ValueError, match="y.yaml builds upon itself"):
         grid.read(file)
 
 

@@ -7,7 +7,7 @@ import yaml
 
 from vkdlib import paper, paths, runs
 from vkdlib.compare import adjusted, differences, forget_quality
-from vkdlib.metrics import six_columns
+from vkdlib.metrics import LOWER, six_columns
 from vkdlib.presets import preset
 from vkdlib.starts import REFERENCES
 
@@ -71,8 +71,8 @@ def judge(record: str) -> pd.DataFrame:
             text = {k: one[k] for k in ("claim", "source", "expected")}
             hashes = {"runs_ours": predictions.hashes(ours), "runs_other": predictions.hashes(other)}
             tested = tested.assign(column=list(columns), ours=ours, seeds=len(predictions(ours)), **hashes)
-            too_far = _too_far(predictions, one["rows"]) if "Forget VQA" in columns else ""
-            tested["over_forgotten"] = tested.column.map({"Forget VQA": too_far}).fillna("")
+            too_far = _too_far(predictions, one["rows"]) if LOWER in columns else ""
+            tested["over_forgotten"] = tested.column.map({LOWER: too_far}).fillna("")
             found.append(tested.assign(**text, **known))
     claims = pd.concat(found, ignore_index=True)
     tested = ~claims.expected.isin(["as good", "as low"])

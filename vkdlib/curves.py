@@ -12,9 +12,8 @@ import pandas as pd
 from vkdlib import runs
 from vkdlib.claims import MARGIN, below, statements
 from vkdlib.compare import adjusted, sign_flip
-from vkdlib.metrics import balance, clustered_bootstrap, six_columns
+from vkdlib.metrics import LOWER, balance, clustered_bootstrap, six_columns
 
-LOWER = "Forget VQA"
 FLAT = 2.0  # points: a smaller change is none
 WHERE = ["set", "modality", "kind"]
 

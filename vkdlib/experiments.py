@@ -87,7 +87,7 @@ def run(
         "benchmark": benchmark,
         "forget_ratio": forget_ratio,
         "method": method,
-        "settings": _named(method, settings or {}),
+        "settings": named_settings(method, settings or {}),
         "training": training or {},
         "qa_image": qa_image,
         "seed": seed,
@@ -114,7 +114,7 @@ def run(
     return this
 
 
-def _named(method: str, settings: dict) -> dict:
+def named_settings(method: str, settings: dict) -> dict:
     """Settings as a configuration names them: without those that are the method's own and that no preset
     gives it, so that who spells them out finds the same run."""
     if method in REFERENCES:

@@ -8,7 +8,7 @@ grid:                          # a list; each entry's axes are crossed, and entr
   - {"lr, epochs": [[0.001, 50], [0.0001, 200]]}         # names with a comma go together
 record: fig2_beta              # figures/data/fig2_beta.csv
 columns: [beta]                # parameters that become columns of it
-core_minutes: 60               # how long all points took together, on one core each
+core_minutes: 100              # once measured: how long all points took together, on one core each
 
 Another file may say what is different, for example at paper scale:
 
@@ -39,9 +39,11 @@ KNOWN = {"method": [*METHODS, *REFERENCES], "preset": [*PRESETS], "kinds": [*KIN
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list[str]": list, "dict": dict}
 
 
-def read(file: Path) -> dict:
+def read(file: Path, upon: tuple[Path, ...] = ()) -> dict:
     """A sweep's YAML file.
 
+    Args:
+        upon: files that build upon this one.
     Raises:
         ValueError: a field is missing, not known or not of its kind; the message names file and field.
     """
@@ -49,10 +51,12 @@ def read(file: Path) -> dict:
     base = own.pop("base", None)
     if base and not file.with_name(str(base)).exists():
         raise ValueError(f"{file.name}: base is {base!r}; there is no such file beside it")
+    if file in upon:
+        raise ValueError(f"{file.name} builds upon itself: give it another base")
     for field in ("experiment", "record") if base else ("notebook", "experiment", "grid", "record"):
         if field not in own:
             raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(FIELDS)}")
-    inherited = read(file.with_name(base)) if base else {}
+    inherited = read(file.with_name(base), (*upon, file)) if base else {}
     inherited.pop("core_minutes", None)
     sweep = inherited | own
     for field in sweep:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vkdlib import metrics, paths
 from vkdlib.images import open_image
-from vkdlib.metrics import CHANCE
+from vkdlib.metrics import CHANCE, LOWER
 
 COLOURS = {
     "vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452",
@@ -71,7 +71,7 @@ def forget_retain(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
     """
     columns = metrics.six_columns(records)
     sides = ["value", "low", "high"]
-    x, y = (columns[t].groupby("method", sort=False)[sides].mean() for t in ("Forget VQA", "Retain VQA"))
+    x, y = (columns[t].groupby("method", sort=False)[sides].mean() for t in (LOWER, "Retain VQA"))
     for method in x.index:
         (a, *a_ends), (b, *b_ends) = x.loc[method], y.loc[method]
         ax.errorbar(
@@ -126,7 +126,7 @@ def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | No
     columns = metrics.six_columns(records)
     long = pd.concat([rows.assign(column=title) for title, rows in columns.items()], ignore_index=True)
     long["value"] *= np.where(long.metric == "accuracy", 1, 100)
-    forget = [title for title in columns if title == "Forget VQA"]
+    forget = [title for title in columns if title == LOWER]
     sns.lineplot(
         long, x=x, y="value", hue="column", style="column", markers=True, dashes=False, ms=4, lw=1,
         errorbar=("pi", 100), size="column", sizes={t: 2 if t in forget else 1 for t in columns}, ax=ax,

@@ -4,12 +4,11 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from vkdlib.metrics import CHANCE, six_columns
+from vkdlib.metrics import CHANCE, LOWER, six_columns
 from vkdlib.paper import published
 from vkdlib.starts import REFERENCES
 
 PRINTED = {"Vanilla": "vanilla", "MMU": "MMUnlearner", "Ours": "VKD"}  # the paper's names -> ours
-LOWER = "Forget VQA"  # the one column of Table 1 in which less is better
 NOT_SIGNIFICANT, OVER_FORGOTTEN = "≈", "↓"
 
 
