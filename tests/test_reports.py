@@ -28,7 +28,8 @@ FIGURES = {
     "15_fig3_alpha": ["fig3_alpha.pdf"],
     "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
 }
-SWEEPS = {"12_table3_ablation": ["table3_ablation", "table3_beyond"]}  # of others: one, of the same name
+REPORTS = [(name, [name[3:]]) for name in FIGURES]  # notebook, the records it finds
+REPORTS += [("12_table3_ablation", ["table3_ablation", "table3_beyond"])]
 
 
 def answers(config):
@@ -66,15 +67,16 @@ def made_up(point):
     return config
 
 
-@pytest.fixture(params=FIGURES)
+@pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
 def notebook(request, tmp_path, monkeypatch):
-    """A notebook's name, and its variables after it was run, with write=True, on a record of made-up runs."""
+    """A notebook's name, its sweeps, and its variables after it was run, with write=True, on made-up runs."""
     for variable, folder in (("VKDLIB_RUNS", "runs"), ("VKDLIB_ROOT", "")):
         monkeypatch.setenv(variable, str(tmp_path / folder))
     monkeypatch.setattr(vkdlib.run, "environment", dict)  # looked up for hundreds of runs
-    source = nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", 4)
-    for name in SWEEPS.get(request.param, [request.param[3:]]):
-        plan = grid.read(ROOT / "notebooks" / "sweeps" / f"{name}.yaml")
+    name, sweeps = request.param
+    source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+    for of in sweeps:
+        plan = grid.read(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
         records = []
         for point in grid.points(plan):
             run = Run(plan["experiment"], json.loads(json.dumps(made_up(point))), paths.runs())
@@ -89,15 +91,15 @@ def notebook(request, tmp_path, monkeypatch):
         exec(cell.source, variables)
         if "parameters" in cell.metadata.get("tags", []):
             variables["write"] = True
-    return request.param, variables
+    return name, sweeps, variables
 
 
 def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
-    name, variables = notebook
+    name, sweeps, variables = notebook
     record = name[3:]
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
     assert set(judged.claim) == {one["claim"] for one in claims.statements(record)}
-    assert set(judged.record) == set(SWEEPS.get(name, [record])) and judged.verdict.notna().all()
+    assert set(judged.record) == set(sweeps) and judged.verdict.notna().all()
     for file in FIGURES[name]:
         assert (paths.figures() / file).stat().st_size > 1000
     if "order" in variables:  # every row of the table is one that the notebook shows, and the other way round
