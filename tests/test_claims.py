@@ -53,8 +53,7 @@ def table(monkeypatch):
                     | {"metric": "accuracy", "value": 100 * rows.score.mean(), "run": f"{method}{seed}"}
                 )
     monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(record))
-    found = lambda experiment, run: SimpleNamespace(predictions=predictions[run])  # noqa: E731
-    monkeypatch.setattr(runs, "find_run", found)
+    monkeypatch.setattr(runs, "read_predictions", lambda name: predictions)
 
 
 def test_claims_are_judged_on_the_runs_of_the_record(table):
@@ -78,19 +77,12 @@ def test_claims_are_judged_on_the_runs_of_the_record(table):
 
 
 def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
-    find = runs.find_run
-
-    def found(experiment, run):
-        """Retain-only knows half of the questions by other ways."""
-        tables = find(experiment, run).predictions
-        if run == "retain-only0":
-            lucky = (
-                (tables.set == "forget") & (tables.modality == "vqa") & tables.question.str.contains("[01]$")
-            )
-            tables = tables.assign(score=tables.score.where(~lucky, 1.0))
-        return SimpleNamespace(predictions=tables)
-
-    monkeypatch.setattr(runs, "find_run", found)
+    """Retain-only knows half of the questions by other ways."""
+    predictions = runs.read_predictions("any")
+    never = predictions["retain-only0"]
+    lucky = (never.set == "forget") & (never.modality == "vqa") & never.question.str.contains("[01]$")
+    changed = predictions | {"retain-only0": never.assign(score=never.score.where(~lucky, 1.0))}
+    monkeypatch.setattr(runs, "read_predictions", lambda name: changed)
     judged = claims.judge("table1_main").set_index(["claim", "column"])
     row = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
     assert row.verdict == "holds" and row.over_forgotten == "VKD"

@@ -1,7 +1,5 @@
 """Curves over a setting: closed cases of each kind of claim."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,8 +40,13 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
                             | {"value": 100 * np.mean(scores)})  # fmt: skip
             predictions[f"{seed}-{k}"] = pd.DataFrame(tables)
     monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(rows))
-    monkeypatch.setattr(runs, "find_run", lambda _, run: SimpleNamespace(predictions=predictions[run]))
+    monkeypatch.setattr(runs, "read_predictions", lambda name: predictions)
     return pd.DataFrame(rows)
+
+
+def answers(rows):
+    """Scores and people of one column of that record."""
+    return curves.answers(rows, "beta", runs.read_predictions("x"))
 
 
 FLAT = {f"{who} QA": [90] * 5 for who in PLACES}
@@ -75,8 +78,8 @@ def test_what_is_noise_and_what_is_too_small(monkeypatch):
     shapes = {"Retain VQA": [90] * 5, "Real-world VQA": [80, 90, 90, 90, 90], "Forget VQA": [50] * 5}
     record = record_of(monkeypatch, shapes | FLAT, noise=0.5)
     of = lambda title: record[record["set"] == PLACES[title]].query("modality == 'vqa'")  # noqa: E731
-    assert curves.slope(of("Retain"), "beta")["p"] > 0.05
-    found = curves.peak(of("Real-world"), "beta")
+    assert curves.slope(*answers(of("Retain")))["p"] > 0.05
+    found = curves.peak(*answers(of("Real-world")))
     assert found["p"] > 0.05 or not found["holds"]
     judged = curves.judge_curves("fig2_beta", "beta").set_index(["claim", "column"])
     noisy = judged.loc["the more distillation, the more other faces are kept", "Retain VQA"]
@@ -122,12 +125,12 @@ def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5} | kept)
     better = (record["set"] == "retain") & (record.modality == "vqa") & (record.beta == 0.1)
     record.loc[better, "value"] = 85  # one point of balance
-    assert curves.optimum(record, "beta")["holds"] is False  # one point is none
-    assert curves.good_at(record, "beta", 3.0)["holds"] is True
+    assert curves.optimum(curves.balances(record, "beta"))["holds"] is False  # one point is none
+    assert curves.good_at(curves.balances(record, "beta"), 3.0)["holds"] is True
     record.loc[better & (record.seed == 1), "value"] = 95  # three
-    found = curves.optimum(record, "beta")
+    found = curves.optimum(curves.balances(record, "beta"))
     assert found["holds"] is None and found["statistic"] == 0.1
-    found = curves.good_at(record, "beta", 3.0)
+    found = curves.good_at(curves.balances(record, "beta"), 3.0)
     assert found["holds"] is None and found["statistic"] == pytest.approx((3 + 1 + 1) / 3)
 
 
@@ -137,37 +140,32 @@ def test_luck_of_another_value_in_every_seed_is_no_optimum(monkeypatch):
     for seed, beta in ((0, 0.1), (1, 0.3), (2, 1.0)):
         lucky = (record["set"] == "retain") & (record.modality == "vqa")
         record.loc[lucky & (record.seed == seed) & (record.beta == beta), "value"] = 95
-    assert curves.optimum(record, "beta")["holds"] is False
-    assert curves.good_at(record, "beta", 3.0)["holds"] is True
+    assert curves.optimum(curves.balances(record, "beta"))["holds"] is False
+    assert curves.good_at(curves.balances(record, "beta"), 3.0)["holds"] is True
     with pytest.raises(ValueError, match="needs two seeds, three values of beta"):
-        curves.optimum(record.query("seed == 0"), "beta")
+        curves.balances(record.query("seed == 0"), "beta")
 
 
 def test_half_a_curve_is_not_judged(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5})
     with pytest.raises(ValueError, match="not every value of beta has the same questions and seeds"):
-        curves.slope(record[(record.seed != 1) | (record.beta != 3.0)], "beta")
-    find = runs.find_run
-
-    def fewer(experiment, run):
-        table = find(experiment, run).predictions
-        return SimpleNamespace(predictions=table[:-QUESTIONS] if run.endswith("-4") else table)
-
-    monkeypatch.setattr(runs, "find_run", fewer)
+        curves.slope(*answers(record[(record.seed != 1) | (record.beta != 3.0)]))
+    whole = runs.read_predictions("x")
+    fewer = {run: table[:-QUESTIONS] if run.endswith("-4") else table for run, table in whole.items()}
     with pytest.raises(ValueError, match="not every value of beta has the same questions"):
-        curves.slope(record, "beta")
-    with pytest.raises(ValueError, match="a peak needs at least three values of beta"):
-        curves.peak(record[~(record.beta > 0.1)], "beta")
+        curves.answers(record, "beta", fewer)
+    with pytest.raises(ValueError, match="a peak needs at least three values"):
+        curves.peak(*answers(record[~(record.beta > 0.1)]))
 
 
 def test_flat_is_a_matter_of_points(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [90, 90, 90, 80, 90]})
-    found = curves.flat(record, "beta")
+    found = curves.flat(*answers(record))
     assert (found["test"], found["statistic"], found["differ"]) == ("within 2 points", 10, 10)
     assert found["holds"] is False
-    assert curves.flat(record_of(monkeypatch, {"Retain VQA": [90] * 5}), "beta")["holds"]
+    assert curves.flat(*answers(record_of(monkeypatch, {"Retain VQA": [90] * 5})))["holds"]
     unsure = record_of(monkeypatch, {"Retain VQA": [90] * 5}, seeds=[0], noise=0.2)
-    assert curves.flat(unsure, "beta")["holds"] is None
+    assert curves.flat(*answers(unsure))["holds"] is None
 
 
 def test_every_claim_about_a_curve_can_be_tested():

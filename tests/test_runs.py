@@ -237,3 +237,19 @@ def test_missing_record_is_named(tmp_path, monkeypatch):
     runs.write_records("some", [finished(tmp_path).records(lr=lr) for lr in (3e-5, 1e-5)])
     table = runs.read_records("some")
     assert sorted(table.lr.unique()) == [1e-5, 3e-5] and "50.0000" in file.read_text()
+
+
+def test_predictions_of_a_record_are_those_of_its_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="some.parquet: no such record"):
+        runs.read_predictions("some")
+    made = [finished(tmp_path), finished(tmp_path, CONFIG | {"seed": 1})]
+    told = predictions().assign(options='{"A": -0.123449, "B": -2}')
+    with runs.open_run("test", CONFIG | {"seed": 2}, tmp_path) as run:
+        run.finish(told)
+    runs.write_predictions("some", [*made, run])
+    read = runs.read_predictions("some")
+    assert set(read) == {run.hash for run in (*made, run)}
+    for one in made:
+        pd.testing.assert_frame_equal(read[one.hash], predictions().astype({"bleu": float}))
+    assert set(read[run.hash].options) == {'{"A": -0.1234, "B": -2}'}

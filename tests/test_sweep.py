@@ -183,6 +183,8 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     assert sweep.execute(file) == [] and ran == []
     assert "1 points, 1 done, 0 to do" in capsys.readouterr().out
     assert len(runs.read_records("s")) == len(runs.finished("s")[0].records())
+    ((hash, answers),) = runs.read_predictions("s").items()
+    assert hash == runs.finished("s")[0].hash and len(answers) == len(runs.finished("s")[0].predictions)
     (point,) = sweep.points(file)
     assert sweep.run_of(point) == runs.finished("s")[0]
     other = sweep.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)

@@ -59,7 +59,7 @@ def judge(record: str) -> pd.DataFrame:
         of a claim, NaN where the interval alone decides ("as good", "as low"); over_forgotten: which of the
         two rows has forget VQA below retain-only's by more than noise, so that to be lower is no success.
     Raises:
-        FileNotFoundError: a run of the record is not there: make the record again.
+        FileNotFoundError: the record, or its predictions, are not there: run its sweep.
     """
     found = []
     for known, where, predictions in _tables(record):
@@ -151,21 +151,21 @@ def keep(record: str, judged: pd.DataFrame) -> None:
 def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:
     """Of each model, benchmark and forget ratio of a record: which, its columns (title -> set, modality,
     kind), and its predictions by row."""
-    table = runs.read_records(record)
+    table, answers = runs.read_records(record), runs.read_predictions(record)
     table = table.assign(row=rows_of_table(table))
     keys = ["model", "benchmark", "forget_ratio"]
     for values, part in table.groupby(keys, sort=False):
         where = {t: tuple(r.iloc[0][["set", "modality", "kind"]]) for t, r in six_columns(part).items()}
-        yield dict(zip(keys, values)), where, _Predictions(part)
+        yield dict(zip(keys, values)), where, _Predictions(part, answers)
 
 
 class _Predictions:
-    """Row of a table -> predictions of its runs, one for each seed; each is read once."""
+    """Row of a table -> predictions of its runs, one for each seed."""
 
-    def __init__(self, part: pd.DataFrame):
+    def __init__(self, part: pd.DataFrame, answers: dict[str, pd.DataFrame]):
         self.runs = part.drop_duplicates("run")
         self.rows = list(self.runs.row.unique())
-        self.read = {}
+        self.answers = answers
 
     def hashes(self, row: str) -> str:
         """The hashes of a row's runs."""
@@ -174,10 +174,7 @@ class _Predictions:
     def __call__(self, row: str) -> list[pd.DataFrame]:
         if row not in self.rows:
             raise ValueError(f"the record has no row {row!r}; it has {', '.join(self.rows)}")
-        if row not in self.read:
-            of_row = self.runs[self.runs.row == row].itertuples()
-            self.read[row] = [runs.find_run(r.experiment, r.run).predictions for r in of_row]
-        return self.read[row]
+        return [self.answers[run] for run in self.hashes(row).split()]
 
 
 def verdict(row, expected: str) -> str:

@@ -1,7 +1,7 @@
 """What a paper says of a curve: does it rise, fall, stay flat, start low, or have a best value in between?
 
-Judged on the answers of the runs that a record names: whole people change sides or are redrawn, as in
-`compare`. Seeds are averaged over.
+Judged on the answers kept with a record: whole people change sides or are redrawn, as in `compare`. Seeds are
+averaged over.
 """
 
 from collections.abc import Mapping
@@ -30,13 +30,15 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
         forget VQA is below retain-only's by more than noise, where forgetting is asked for.
     """
     keys, found = ["model", "benchmark", "forget_ratio"], []
+    predictions = runs.read_predictions(record)
     for values, part in runs.read_records(record).groupby(keys, sort=False):
-        columns, too_far = six_columns(part), over_forgotten(part, x)
+        columns, too_far = six_columns(part), over_forgotten(part, x, predictions)
         for one in statements(record):
             for title in (t for t in one["columns"] if t in columns or t == "Balance"):
                 rows = part if title == "Balance" else columns[title]
                 rows = rows[~(rows[x] > one.get("up_to", np.inf))]
-                tested = TESTS[one["expected"]](rows, x, **{k: one[k] for k in one if k == "at"})
+                of = (balances(rows, x),) if title == "Balance" else answers(rows, x, predictions)
+                tested = TESTS[one["expected"]](*of, **{k: one[k] for k in one if k == "at"})
                 known = dict(zip(keys, values)) | {k: one[k] for k in ("claim", "source", "expected")}
                 seeds = int(rows.dropna(subset=[x]).seed.nunique())
                 far = [f"{v:g}" for v in too_far if title in (LOWER, "Balance") and v in set(rows[x])]
@@ -48,22 +50,28 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
     return table.drop(columns=["p", "holds"])
 
 
-def over_forgotten(part: pd.DataFrame, x: str) -> list[float]:
-    """Values of a setting at which forget VQA is `claims.below` that of retain-only: no success there."""
+def over_forgotten(part: pd.DataFrame, x: str, predictions: Mapping[str, pd.DataFrame]) -> list[float]:
+    """Values of a setting at which forget VQA is `claims.below` that of retain-only: no success there.
 
-    def predictions(rows: pd.DataFrame) -> list[pd.DataFrame]:
-        each = rows.drop_duplicates("run").itertuples()
-        return [runs.find_run(row.experiment, row.run).predictions for row in each]
+    Args:
+        predictions: hash of a run -> its predictions.
+    """
 
-    never = predictions(part[part.method == "retain-only"])
-    return [value for value, rows in part.groupby(x) if never and below(predictions(rows), never)]
+    def of(rows: pd.DataFrame) -> list[pd.DataFrame]:
+        return [predictions[run] for run in rows.run.unique()]
+
+    never = of(part[part.method == "retain-only"])
+    return [value for value, rows in part.groupby(x) if never and below(of(rows), never)]
 
 
-def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
+def answers(
+    rows: pd.DataFrame, x: str, predictions: Mapping[str, pd.DataFrame]
+) -> tuple[pd.DataFrame, pd.Series]:
     """Scores of a column's questions at each value of the setting, in points, and each question's person.
 
     Args:
         rows: of one column of Table 1, one a run.
+        predictions: hash of a run -> its predictions.
     Returns:
         (questions, values ascending), mean over seeds; vanilla's are under -inf, if there are any.
     Raises:
@@ -73,7 +81,7 @@ def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
     tables = []
     for value, row in zip(at, rows.itertuples()):
         if not np.isnan(value):
-            table = runs.find_run(row.experiment, row.run).predictions
+            table = predictions[row.run]
             where = (table[WHERE] == [getattr(row, w) for w in WHERE]).all(axis=1)
             tables.append(table[where][["question", "person", "score"]].assign(at=value))
     scores = pd.concat(tables)
@@ -84,23 +92,31 @@ def answers(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
     return wide, scores.groupby("question").person.first()[wide.index]
 
 
-def slope(rows: pd.DataFrame, x: str) -> dict:
+def balances(part: pd.DataFrame, x: str) -> pd.DataFrame:
+    """(seeds, values ascending) of `metrics.balance`, in points."""
+    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
+    if len(of) < 2 or of.shape[1] < 3 or of.isna().any(axis=None):
+        raise ValueError(f"an optimum needs two seeds, three values of {x}, and each seed at each value")
+    return of
+
+
+def slope(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Change over the whole range in points, by the straight line over the order of the values; p by sign
     flips of people's own changes."""
-    scores, people = _curve(rows, x)
+    scores = _swept(scores)
     steps = np.arange(scores.shape[1]) - (scores.shape[1] - 1) / 2
     change = scores @ steps / (steps**2).sum() * (len(steps) - 1)
     p = sign_flip(change, people)
     return _facts(scores, people) | {"test": "slope, sign flips", "statistic": change.mean(), "p": p}
 
 
-def peak(rows: pd.DataFrame, x: str) -> dict:
+def peak(scores: pd.DataFrame, people: pd.Series) -> dict:
     """The value with the highest mean. In between: p that it is no better than one of the ends, the larger
     of two. At an end: p that it is no better than the best in between; then there is no peak. Both times p
     counts as often as there are values that could have been the best (Bonferroni)."""
-    scores, people = _curve(rows, x)
+    scores = _swept(scores)
     if scores.shape[1] < 3:
-        raise ValueError(f"a peak needs at least three values of {x}; there are {list(scores.columns)}")
+        raise ValueError(f"a peak needs at least three values; there are {list(scores.columns)}")
     best, ends = scores.mean().idxmax(), scores.columns[[0, -1]]
     inside = scores.columns.drop(ends)
     rivals = ends if best in inside else [scores[inside].mean().idxmax()]
@@ -110,10 +126,10 @@ def peak(rows: pd.DataFrame, x: str) -> dict:
     return _facts(scores, people) | found
 
 
-def flat(rows: pd.DataFrame, x: str) -> dict:
+def flat(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Largest distance of a mean from the first, in points; whether all 95 % intervals of these distances
     are within FLAT (holds), one is outside (does not hold), or neither."""
-    scores, people = _curve(rows, x)
+    scores = _swept(scores)
     gaps = scores.sub(scores.iloc[:, 0], axis=0)
     bounds = np.array([clustered_bootstrap(gaps[value], people) for value in gaps])
     outside = ((bounds[:, 0] > FLAT) | (bounds[:, 1] < -FLAT)).any()
@@ -122,37 +138,26 @@ def flat(rows: pd.DataFrame, x: str) -> dict:
     return _facts(scores, people) | found | {"p": np.nan}
 
 
-def starts_low(rows: pd.DataFrame, x: str) -> dict:
+def starts_low(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Mean at the first value minus vanilla's, in points; p by sign flips."""
-    scores, people = answers(rows, x)
     gap = scores[scores.columns[1]] - scores[-np.inf]
     found = {"test": "first - vanilla, sign flips", "statistic": gap.mean(), "p": sign_flip(gap, people)}
     return _facts(scores.iloc[:, :2], people) | found
 
 
-def optimum(part: pd.DataFrame, x: str) -> dict:
-    """The value with the best `metrics.balance`. Holds if in every seed that value in between which is best
+def optimum(of: pd.DataFrame) -> dict:
+    """The value with the best of `balances`. Holds if in every seed that value in between which is best
     in the others' mean is better than both ends by FLAT points or more, does not if in none."""
-    of = _balances(part, x)
     inside, ends = of.iloc[:, 1:-1], of.iloc[:, [0, -1]]
     better = _best_of_others(inside) - ends.max(axis=1) >= FLAT
     return _by_seed(better) | {"test": "best, every seed", "statistic": of.mean().idxmax()}
 
 
-def good_at(part: pd.DataFrame, x: str, at: float) -> dict:
+def good_at(of: pd.DataFrame, at: float) -> dict:
     """How much better than at a value the balance is, in every seed, at the value that is best in the others'
     mean; in points, averaged over seeds. Holds if it is less than FLAT in every seed, not if in none."""
-    of = _balances(part, x)
     short = _best_of_others(of) - of[at]
     return _by_seed(short < FLAT) | {"test": f"best - at {at:g}", "statistic": short.mean()}
-
-
-def _balances(part: pd.DataFrame, x: str) -> pd.DataFrame:
-    """(seeds, values ascending) of `metrics.balance`."""
-    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
-    if len(of) < 2 or of.shape[1] < 3 or of.isna().any(axis=None):
-        raise ValueError(f"an optimum needs two seeds, three values of {x}, and each seed at each value")
-    return of
 
 
 def _best_of_others(of: pd.DataFrame) -> pd.Series:
@@ -172,10 +177,9 @@ TESTS = {
 }
 
 
-def _curve(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, pd.Series]:
+def _swept(scores: pd.DataFrame) -> pd.DataFrame:
     """`answers` without vanilla's."""
-    scores, people = answers(rows, x)
-    return scores.drop(columns=-np.inf, errors="ignore"), people
+    return scores.drop(columns=-np.inf, errors="ignore")
 
 
 def _facts(scores: pd.DataFrame, people: pd.Series) -> Mapping:

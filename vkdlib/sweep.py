@@ -25,7 +25,7 @@ from vkdlib.points import Point, snapshot
 from vkdlib.pool import on_this_machine, share
 from vkdlib.progress import bar
 from vkdlib.run import RECORD, Run
-from vkdlib.runs import write_records
+from vkdlib.runs import write_predictions, write_records
 from vkdlib.starts import REFERENCES
 
 
@@ -45,7 +45,8 @@ def points(file: Path) -> list[Point]:
 
 
 def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list[Point]:
-    """Run all points that are not done yet; write a report, and the record once every point is done.
+    """Run all points that are not done yet; write a report, and once every point is done, the record: numbers
+    and predictions.
 
     Args:
         file: the sweep.
@@ -66,6 +67,7 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
         columns = sweep.get("columns", [])
         found = [(run_of(point), point.parameters) for point in everything]
         write_records(sweep["record"], [run.records(**swept(run, given, columns)) for run, given in found])
+        write_predictions(sweep["record"], {run.hash: run for run, _ in found}.values())
     return failed
 
 
