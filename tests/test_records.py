@@ -6,9 +6,9 @@ from dataclasses import fields
 import pandas as pd
 import pytest
 
-from vkdlib import claims, grid, paths, runs, tables
+from vkdlib import claims, grid, paper, paths, runs, tables
 from vkdlib.methods import METHODS
-from vkdlib.metrics import six_columns, wilson
+from vkdlib.metrics import six_columns, summarise, wilson
 from vkdlib.presets import preset
 from vkdlib.run import RECORD
 from vkdlib.starts import REFERENCES
@@ -27,7 +27,9 @@ RECORDS = [
     "selection_methods_clear",
     "selection_manu",
     "table1_main",
+    "table3_ablation",
 ]
+ANSWERED = ["table3_ablation"]  # kept with every answer
 
 
 @pytest.fixture(params=RECORDS)
@@ -96,6 +98,37 @@ def test_table_1_is_whole():
         assert len(columns) == 6 and all(rows.run.nunique() == 23 for rows in columns.values())
 
 
+def test_table_3_is_whole():
+    """The paper's eight rows and retain-only, three seeds of what has any."""
+    record = runs.read_records("table3_ablation")
+    assert set(zip(record.model, record.benchmark)) == {("testbed/llava", "testbed/mllmu")}
+    rows = record.assign(row=claims.rows_of_table(record))
+    seeds = rows.groupby("row").seed.nunique()
+    printed = {name if name != "Vanilla" else "vanilla" for name in paper.published("vkd", 3).method}
+    assert set(seeds.index) == printed | {"retain-only"}
+    assert set(seeds.drop(["vanilla", "retain-only"])) == {3}
+    assert all(of.run.nunique() == 23 for of in six_columns(record).values())
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_every_number_of_a_record_is_counted_from_its_answers(name):
+    record, answers = runs.read_records(name), runs.read_predictions(name)
+    assert set(answers) == set(record.run)
+    where = ["run", "set", "modality", "kind", "metric"]
+    counted = pd.concat(summarise(table).assign(run=run) for run, table in answers.items())
+    counted = counted.set_index(where)[["value", "n", "low", "high"]].sort_index()
+    written = record.set_index(where)[["value", "n", "low", "high"]].sort_index()
+    pd.testing.assert_frame_equal(written, counted, rtol=0, atol=2e-4, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_what_is_said_of_a_table_follows_from_its_answers(name):
+    written = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == @name")
+    judged = claims.judge(name)
+    assert written.verdict.tolist() == judged.verdict.tolist()
+    assert written.difference.tolist() == pytest.approx(judged.difference.tolist(), abs=1e-3)
+
+
 def test_what_is_said_of_a_table_was_measured_on_its_runs():
     folder = paths.figures() / "data"
     judged = pd.read_csv(folder / "claims.csv")
@@ -108,7 +141,7 @@ def test_what_is_said_of_a_table_was_measured_on_its_runs():
         for table in tables_of:
             assert set(" ".join([*table.runs_ours, *table.runs_other]).split()) <= known
         assert set(of.claim) == {one["claim"] for one in claims.statements(name)}
-    assert "table1_main" in set(judged.record)
+    assert set(judged.record) == {"table1_main", "table3_ablation"}
 
 
 def test_the_readme_says_of_table_1_what_was_found():
@@ -131,6 +164,24 @@ def test_the_readme_says_of_table_1_what_was_found():
     for rows in (npo, judged[judged.claim == "GA distorts answers in text"]):
         said = rows[(rows.column == "Retain QA") & (rows.benchmark == "testbed/clear")].verdict
         assert said.tolist() == ["holds", "holds"]
+
+
+def test_the_readme_says_of_table_3_what_was_found():
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_ablation'")
+    said = {claim: set(of.verdict) for claim, of in judged.groupby("claim")}
+    kept = "distillation preserves other faces better than the mask does"
+    assert said[kept] == said["both together keep other faces better than the mask alone"] == {"holds"}
+    assert said["both together keep other faces better than distillation alone"] == {"inside the noise"}
+    forgets = judged[judged.claim.str.contains("forgets? better")]
+    assert len(forgets) == 3 and set(forgets.verdict) == {"inside the noise"}
+    assert (forgets.difference > 0).all()
+    record = runs.read_records("table3_ablation")
+    forget = six_columns(record.assign(row=claims.rows_of_table(record)))["Forget VQA"]
+    forget = forget.groupby("row").value.mean()
+    for row in ("B", "B+Mask", "B+Mask+VKD"):
+        assert forget[row] > forget["F" + row[1:]] + 15
+    text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
+    assert set(text.value) == {100.0}
 
 
 def meant(point):

@@ -98,7 +98,8 @@ def differences(
             p = sign_flip(part.score, part.person)
             differ = int((part.score != 0).sum())
             rows.append([name, *where, part.score.mean(), low, high, len(part), differ, p])
-    table = pd.DataFrame(rows, columns=names).assign(p_holm=1.0)
+    rounded = dict.fromkeys(("difference", "low", "high"), 9)  # a mean of nothing is nothing
+    table = pd.DataFrame(rows, columns=names).round(rounded).assign(p_holm=1.0)
     return adjusted(table, KEYS[:-1])
 
 
