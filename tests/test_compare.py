@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from vkdlib import compare
-from vkdlib.compare import differences, forget_quality, holm, seeds_interval, sign_flip, truth_ratio
-from vkdlib.metrics import mcnemar
+from vkdlib.compare import differences, forget_quality, holm, in_balance, sign_flip, truth_ratio
+from vkdlib.metrics import clustered_bootstrap, mcnemar
 
 
 def predictions(scores, people=None, options=None):
@@ -131,9 +132,58 @@ def test_truth_ratio():
     assert truth_ratio(log_options(0.7), "A") == pytest.approx(0.7 / (0.7 + 0.1))
 
 
-def test_interval_over_seeds():
-    low, high = seeds_interval([1.0, 2.0, 3.0])
-    assert (low + high) / 2 == pytest.approx(2) and high - 2 == pytest.approx(
-        4.302653 / math.sqrt(3), rel=1e-5
-    )
-    assert all(math.isnan(v) for v in compare.seeds_interval([1.0]))
+def test_thirds_that_cancel_are_no_difference():
+    """Means over three seeds: a person's sum of 66.7 - 33.3 - 33.3 is nothing, and equal sums are ties."""
+    assert sign_flip([200 / 3, -100 / 3, -100 / 3, 100], list("aaab")) == 1.0
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        thirds, people = rng.integers(-3, 4, 50), np.repeat(np.arange(10), 5)
+        assert sign_flip(100 / 3 * thirds, people) == sign_flip(thirds, people)
+        assert sign_flip(np.round(100 / 3 * thirds, 9), people) == sign_flip(thirds, people)
+
+
+def test_the_interval_is_students_over_people():
+    """Ten people, five questions each: as the t interval of ten means, which it must be."""
+    rng = np.random.default_rng(0)
+    ours, people = rng.integers(0, 2, 50).astype(float), [f"p{i // 5}" for i in range(50)]
+    row = differences(predictions(ours, people), {"x": predictions([0.0] * 50, people)}).iloc[0]
+    means = 100 * ours.reshape(10, 5).mean(axis=1)
+    low, high = scipy.stats.t.interval(0.95, 9, means.mean(), scipy.stats.sem(means))
+    assert (row.low, row.high) == pytest.approx((low, high))
+    alone = differences(predictions([1.0, 0.0], ["p", "p"]), {"x": predictions([0.0, 0.0], ["p", "p"])})
+    assert alone[["low", "high"]].isna().all(axis=None)  # one person says nothing about others
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """People with unequal numbers of questions, who differ; the bootstrap's interval holds it less often."""
+    rng = np.random.default_rng(0)
+    people, held = np.repeat(np.arange(10), [2, 3, 5, 5, 5, 5, 5, 5, 7, 8]), []
+    for _ in range(300):
+        values = rng.standard_normal(10)[people] + rng.standard_normal(50)
+        bounds = [compare.t_interval(values.mean(), *compare.spread(values, people))]
+        bounds += [clustered_bootstrap(values, people, resamples=200)]
+        held.append([low <= 0 <= high for low, high in bounds])
+    ours, bootstrap = np.mean(held, axis=0)
+    assert ours > 0.92 and ours > bootstrap + 0.02
+
+
+def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
+    rng = np.random.default_rng(1)
+    wheres = [("forget", "vqa", "classification"), ("retain", "vqa", "classification")]
+    wheres += [("real", "vqa", "classification")]
+
+    def model(right):
+        tables = [predictions((rng.random(60) < r).astype(float), [f"p{i // 6}" for i in range(60)])
+                  .assign(set=where[0]) for where, r in zip(wheres, right)]  # fmt: skip
+        return pd.concat(tables, ignore_index=True)
+
+    ours, other = model([0.1, 0.9, 0.9]), model([0.9, 0.8, 0.5])
+    found = in_balance(ours, other, wheres[1:], wheres[0])
+    parts = differences(ours, {"x": other}).set_index("set")
+    gap = parts.difference
+    assert found["difference"] == pytest.approx((gap.retain + gap.real) / 2 - gap.forget)
+    half = (parts.high - parts.low) / 2
+    together = math.sqrt(half.forget**2 + (half.retain**2 + half.real**2) / 4)  # ten people in each
+    assert found["high"] - found["difference"] == pytest.approx(together)
+    assert found["n"] == 180 and found["p"] < 0.001
+    assert in_balance(ours, ours, wheres[1:], wheres[0])["p"] == 1.0

@@ -168,18 +168,26 @@ def test_the_readme_says_of_table_1_what_was_found():
 
 def test_the_readme_says_of_table_3_what_was_found():
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_ablation'")
-    said = {claim: set(of.verdict) for claim, of in judged.groupby("claim")}
-    kept = "distillation preserves other faces better than the mask does"
-    assert said[kept] == said["both together keep other faces better than the mask alone"] == {"holds"}
-    assert said["both together keep other faces better than distillation alone"] == {"inside the noise"}
-    forgets = judged[judged.claim.str.contains("forgets? better")]
-    assert len(forgets) == 3 and set(forgets.verdict) == {"inside the noise"}
-    assert (forgets.difference > 0).all()
+    said = {claim: of.set_index("column") for claim, of in judged.groupby("claim")}
+    alone = said["a frozen language model, by itself, keeps other faces better"].loc["Real-world VQA"]
+    assert alone.verdict == "does not hold" and alone.difference == pytest.approx(-16, abs=0.5)
+    back = said["distillation, by itself, keeps other faces better"]
+    assert set(back.verdict) == {"holds"} and back.difference["Real-world VQA"] >= 16
+    for claim in (
+        "the mask, by itself, keeps other faces better",
+        "both together keep other faces better than distillation alone",
+    ):
+        assert set(said[claim].verdict) == {"inside the noise"}
+    distilled = judged[judged.claim.str.contains("forgets? better") & ~judged.other.str.contains("VKD")]
+    assert len(distilled) == 3 and set(distilled.verdict) == {"inside the noise"}
+    assert 2.5 < distilled.difference.min() and distilled.difference.max() < 11.5
+    assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
     record = runs.read_records("table3_ablation")
     forget = six_columns(record.assign(row=claims.rows_of_table(record)))["Forget VQA"]
     forget = forget.groupby("row").value.mean()
-    for row in ("B", "B+Mask", "B+Mask+VKD"):
-        assert forget[row] > forget["F" + row[1:]] + 15
+    assert forget[["F", "F+Mask", "F+VKD"]].max() < forget["retain-only"]
+    frozen = judged[judged.claim.str.contains("forgets no less")]
+    assert len(frozen) == 3 and set(frozen.verdict) == {"holds"}
     text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
     assert set(text.value) == {100.0}
 

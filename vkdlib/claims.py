@@ -6,12 +6,13 @@ import pandas as pd
 import yaml
 
 from vkdlib import paper, paths, runs
-from vkdlib.compare import adjusted, differences, forget_quality
-from vkdlib.metrics import LOWER, six_columns
+from vkdlib.compare import adjusted, differences, forget_quality, in_balance
+from vkdlib.metrics import BALANCE, FACES, LOWER, six_columns
 from vkdlib.presets import preset
 from vkdlib.starts import REFERENCES
 
 MARGIN = 5.0  # points: what "as good" allows
+WITHIN = ["as good", "as low"]  # an interval decides
 COLUMNS = [
     "claim", "source", "model", "benchmark", "forget_ratio", "ours", "other", "column", "expected",
     "test", "difference", "low", "high", "n", "differ", "seeds", "p_holm", "verdict", "over_forgotten",
@@ -65,21 +66,30 @@ def judge(record: str) -> pd.DataFrame:
     for known, where, predictions in _tables(record):
         for one in statements(record):
             ours, other = one["rows"]
-            columns = {t: where[t] for t in one["columns"] if t in where}
-            tested = differences(predictions(ours), {other: predictions(other)}, list(columns.values()))
-            tested = tested.set_index(["set", "modality", "kind"]).loc[list(columns.values())]
+            tested = _tested(predictions(ours), predictions(other), one["columns"], where)
             text = {k: one[k] for k in ("claim", "source", "expected")}
             hashes = {"runs_ours": predictions.hashes(ours), "runs_other": predictions.hashes(other)}
-            tested = tested.assign(column=list(columns), ours=ours, seeds=len(predictions(ours)), **hashes)
-            too_far = _too_far(predictions, one["rows"]) if LOWER in columns else ""
-            tested["over_forgotten"] = tested.column.map({LOWER: too_far}).fillna("")
+            tested = tested.assign(ours=ours, other=other, seeds=len(predictions(ours)), **hashes)
+            less = tested.column.isin([LOWER, BALANCE])
+            tested["over_forgotten"] = _too_far(predictions, one["rows"]) if less.any() else ""
+            tested["over_forgotten"] = tested.over_forgotten.where(less, "")
             found.append(tested.assign(**text, **known))
     claims = pd.concat(found, ignore_index=True)
-    tested = ~claims.expected.isin(["as good", "as low"])
-    claims["p_holm"] = adjusted(claims[tested].assign(p_holm=1.0), ["claim"]).p_holm
-    claims["test"] = "sign flips by person"
+    within = claims.expected.isin(WITHIN)
+    claims["p_holm"] = adjusted(claims[~within].assign(p_holm=1.0), ["claim"]).p_holm
+    claims["test"] = within.map({True: f"interval within {MARGIN:g} points", False: "sign flips by person"})
     claims["verdict"] = [verdict(row, row.expected) for row in claims.itertuples()]
     return claims[COLUMNS]
+
+
+def _tested(ours: list, other: list, titles: Sequence[str], where: dict[str, tuple]) -> pd.DataFrame:
+    """`compare.differences` in columns of Table 1, or `in_balance`; their titles are in "column"."""
+    if BALANCE in titles:
+        kept = [where[t] for t in FACES if t in where]
+        return pd.DataFrame([in_balance(ours, other, kept, where[LOWER])]).assign(column=BALANCE)
+    columns = {t: where[t] for t in titles if t in where}
+    tested = differences(ours, {"": other}, list(columns.values())).set_index(["set", "modality", "kind"])
+    return tested.loc[list(columns.values())].assign(column=list(columns))
 
 
 def _too_far(predictions: "_Predictions", rows: Sequence[str]) -> str:
@@ -90,8 +100,7 @@ def _too_far(predictions: "_Predictions", rows: Sequence[str]) -> str:
 
 
 def below(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
-    """Whether forget VQA is below retain-only's by more than noise: the 95 % interval (people redrawn as
-    wholes) says so, and p (people changing sides) too, for with ten people the interval is too narrow."""
+    """Whether forget VQA is below retain-only's by more than noise: the 95 % interval says so, and p too."""
     gap = differences(ours, {"retain-only": retain_only}, [("forget", "vqa", "classification")])
     return bool(((gap.high < 0) & (gap.p < 0.05)).any())
 
@@ -185,7 +194,7 @@ def verdict(row, expected: str) -> str:
         expected: "lower", "higher"; "as good": not more than MARGIN lower; "as low": not more than MARGIN
             higher.
     """
-    if expected in ("as good", "as low"):
+    if expected in WITHIN:
         low, high = (row.low, row.high) if expected == "as good" else (-row.high, -row.low)
         if low >= -MARGIN:
             return "holds"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vkdlib.metrics import clustered_bootstrap, option_probability
+from vkdlib.metrics import option_probability
 
 KEYS = ["set", "modality", "kind", "question"]
 
@@ -41,8 +41,8 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
     """Two-sided p of no difference on the same questions, when whole people change sides by chance.
 
     Questions about one person go together; a test that takes each for itself (McNemar's) finds differences
-    that are not there several times as often as it says. Exact up to 13 people that differ, else by 9,999
-    draws, seeded.
+    that are not there several times as often as it says. Exact up to 16 people that differ, else by 99,999
+    draws, seeded. Of k people that differ no p is below 2 / 2^k.
 
     Args:
         differences: one score minus the other, a question.
@@ -51,18 +51,39 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
     from scipy.stats import permutation_test
 
     by_person = pd.Series(list(differences), dtype=float).groupby(list(people)).sum().to_numpy()
-    by_person = by_person[by_person != 0]  # a person without a difference changes nothing by changing sides
+    by_person = by_person[by_person.round(6) != 0]  # a person without a difference changes nothing
     if len(by_person) < 2:
         return 1.0
     found = permutation_test(
         (by_person,),
-        lambda x, axis: x.sum(axis),
+        lambda x, axis: x.sum(axis).round(6),  # sums of thirds that are equal must count as equal
         permutation_type="samples",
         vectorized=True,
-        n_resamples=9999,
+        n_resamples=99_999,
+        batch=10_000,
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
+
+
+def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
+    """Variance of the mean of all values, with people as the units, and its degrees of freedom.
+
+    As of a cluster-robust regression on a constant: how far people's sums are from what the mean would make
+    them. NaN for a single person, who says nothing about others.
+    """
+    by_person = pd.Series(list(values), dtype=float).groupby(list(people)).agg(["sum", "count"])
+    rest = by_person["sum"] - np.mean(list(values)) * by_person["count"]
+    free = len(by_person) - 1
+    return (rest**2).sum() * (free + 1) / free / len(list(values)) ** 2 if free else float("nan"), free
+
+
+def t_interval(mean: float, variance: float, free: int) -> tuple[float, float]:
+    """95 % t interval: (low, high). With ten people a bootstrap's is a fifth narrower, and too narrow."""
+    from scipy.stats import t
+
+    half = t.ppf(0.975, free) * np.sqrt(variance) if free else float("nan")
+    return float(mean - half), float(mean + half)
 
 
 Tables = pd.DataFrame | Sequence[pd.DataFrame]  # predictions of one seed, or of several
@@ -79,28 +100,53 @@ def differences(
         columns: (set, modality, kind) of the comparisons to make; None: all there are.
     Returns:
         one row a model and column: difference in points (per cent, ROUGE-L times 100), low and high (95 %,
-        people redrawn as wholes), n, differ (questions that are not answered the same), p of no difference
-        (`sign_flip`), and p_holm over the models compared in a column. Seeds are averaged over: interval
-        and p are about other people, not about other seeds.
+        `t_interval` with people as units), n, differ (questions that are not answered the same), p of no
+        difference (`sign_flip`), and p_holm over the models compared in a column. Seeds are averaged over:
+        interval and p are about other people, not about other seeds.
     """
     names = ["other", *KEYS[:-1], "difference", "low", "high", "n", "differ", "p"]
     rows, a = [], over_seeds(ours)
     for name, theirs in others.items():
-        b = over_seeds(theirs)
-        gap = 100 * (a.score - b.score.reindex(a.index))
-        gaps = a.assign(score=gap.round(9))  # the mean over seeds of equal scores is equal
-        if gaps.score.isna().any() or len(a) != len(b):
-            raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
-        for where, part in gaps.groupby(KEYS[:-1], sort=False):
-            if columns is not None and where not in columns:
-                continue
-            low, high = clustered_bootstrap(part.score, part.person)
-            p = sign_flip(part.score, part.person)
-            differ = int((part.score != 0).sum())
-            rows.append([name, *where, part.score.mean(), low, high, len(part), differ, p])
-    rounded = dict.fromkeys(("difference", "low", "high"), 9)  # a mean of nothing is nothing
-    table = pd.DataFrame(rows, columns=names).round(rounded).assign(p_holm=1.0)
+        for where, part in _gaps(a, name, theirs).groupby(KEYS[:-1], sort=False):
+            if columns is None or where in columns:
+                mean = part.score.mean()
+                interval = t_interval(mean, *spread(part.score, part.person))
+                p = sign_flip(part.score, part.person)
+                rows.append([name, *where, mean, *interval, len(part), int((part.score != 0).sum()), p])
+    table = pd.DataFrame(rows, columns=names).assign(p_holm=1.0)
     return adjusted(table, KEYS[:-1])
+
+
+def in_balance(
+    ours: Tables, theirs: Tables, kept: Sequence[tuple[str, str, str]], forgotten: tuple[str, str, str]
+) -> dict[str, float]:
+    """How much better ours balances: the difference in what is to be kept, in the mean over its columns,
+    minus the difference in what is to be forgotten.
+
+    Args:
+        kept, forgotten: (set, modality, kind) of columns, each about people of its own.
+    Returns:
+        difference in points, low, high, n, differ and p, as of `differences`; the interval's degrees of
+        freedom are those of the column with the fewest people.
+    """
+    parts = dict(list(_gaps(over_seeds(ours), "the other", theirs).groupby(KEYS[:-1])))
+    weights = {forgotten: -1.0} | {where: 1 / len(kept) for where in kept}
+    variances, free = zip(*(spread(parts[where].score, parts[where].person) for where in weights))
+    share = pd.concat([parts[where].score * w / len(parts[where]) for where, w in weights.items()])
+    people = [f"{where} {person}" for where in weights for person in parts[where].person]
+    mean = share.sum()
+    low, high = t_interval(mean, sum(v * w**2 for v, w in zip(variances, weights.values())), min(free))
+    found = {"difference": mean, "low": low, "high": high, "n": len(share)}
+    return found | {"differ": int((share != 0).sum()), "p": sign_flip(share, people)}
+
+
+def _gaps(a: pd.DataFrame, name: str, theirs: Tables) -> pd.DataFrame:
+    """`a` (of `over_seeds`) with the difference from another model for a score, in points."""
+    b = over_seeds(theirs)
+    gap = 100 * (a.score - b.score.reindex(a.index))
+    if gap.isna().any() or len(a) != len(b):
+        raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
+    return a.assign(score=gap.where(gap.abs() > 1e-9, 0.0))  # the mean over seeds of equal scores is equal
 
 
 def adjusted(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
@@ -117,7 +163,7 @@ def forget_quality(unlearned: pd.DataFrame, retain_only: pd.DataFrame) -> dict[s
     """How far forget VQA (multiple choice) is from a model that never saw the faces.
 
     Returns:
-        "accuracy": difference in points, with "low" and "high" (95 %, people redrawn as wholes); "ks" and
+        "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and
         "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right answers' probabilities, and its p; the
         unlearned model's mean "truth_ratio"; "n". Generated answers (protocol "generate") have no
         probabilities: "ks", "ks_p" and "truth_ratio" are NaN.
@@ -156,14 +202,3 @@ def truth_ratio(options: str, gold: str) -> float:
     scores = json.loads(options)
     wrong = [s for option, s in scores.items() if option != gold]
     return float(expit(scores[gold] - (logsumexp(wrong) - np.log(len(wrong)))))
-
-
-def seeds_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % t interval of the mean over seeds: (low, high); NaN for a single one."""
-    from scipy.stats import t
-
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)

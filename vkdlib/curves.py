@@ -1,7 +1,6 @@
 """What a paper says of a curve: does it rise, fall, stay flat, start low, or have a best value in between?
 
-Judged on the answers kept with a record: whole people change sides or are redrawn, as in `compare`. Seeds are
-averaged over.
+Judged on the answers kept with a record, people as units, as in `compare`. Seeds are averaged over.
 """
 
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ import pandas as pd
 
 from vkdlib import runs
 from vkdlib.claims import MARGIN, below, statements
-from vkdlib.compare import adjusted, sign_flip
-from vkdlib.metrics import LOWER, balance, clustered_bootstrap, six_columns
+from vkdlib.compare import adjusted, sign_flip, spread, t_interval
+from vkdlib.metrics import LOWER, balance, six_columns
 
 FLAT = 2.0  # points: a smaller change is none
 WHERE = ["set", "modality", "kind"]
@@ -131,7 +130,7 @@ def flat(scores: pd.DataFrame, people: pd.Series) -> dict:
     are within FLAT (holds), one is outside (does not hold), or neither."""
     scores = _swept(scores)
     gaps = scores.sub(scores.iloc[:, 0], axis=0)
-    bounds = np.array([clustered_bootstrap(gaps[value], people) for value in gaps])
+    bounds = np.array([t_interval(gaps[value].mean(), *spread(gaps[value], people)) for value in gaps])
     outside = ((bounds[:, 0] > FLAT) | (bounds[:, 1] < -FLAT)).any()
     holds = True if (np.abs(bounds) <= FLAT).all() else False if outside else None
     found = {"test": f"within {FLAT:g} points", "statistic": gaps.mean().abs().max(), "holds": holds}

@@ -7,7 +7,7 @@ grid:                          # a list; each entry's axes are crossed, and entr
   - {seed: [0, 1, 2], beta: {linspace: [0, 10, 11]}}     # also logspace: [0.01, 10, 7]
   - {"lr, epochs": [[0.001, 50], [0.0001, 200]]}         # names with a comma go together
 record: fig2_beta              # figures/data/fig2_beta.csv
-columns: [beta]                # parameters that become columns of it
+columns: [beta, pruned]        # parameters that become columns of it, or what VKD reports (REPORTED)
 core_minutes: 100              # once measured: how long all points took together, on one core each
 
 Another file may say what is different, for example at paper scale:
@@ -33,6 +33,7 @@ from vkdlib.starts import REFERENCES
 FIELDS = (
     "base", "notebook", "experiment", "parameters", "grid", "instead", "record", "columns", "core_minutes",
 )  # fmt: skip
+REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
 KINDS_OF_FIELDS = {"parameters": dict, "grid": list, "instead": dict, "columns": list, "core_minutes": int}
 SPACED = {"linspace": np.linspace, "logspace": np.geomspace}
 KNOWN = {"method": [*METHODS, *REFERENCES], "preset": [*PRESETS], "kinds": [*KINDS]}
@@ -110,13 +111,14 @@ def check(notebook: Path, wanted: list[dict], columns: list[str] = ()) -> dict:
     type or a value that nothing has.
 
     Args:
-        columns: parameters that become columns of the record.
+        columns: parameters that become columns of the record, or of REPORTED.
     Returns:
         the notebook's parameters and their defaults; None for one that is computed.
     """
     import papermill
 
     known = papermill.inspect_notebook(str(notebook))
+    columns = [name for name in columns if name not in REPORTED]
     for name in dict.fromkeys([*(n for point in wanted for n in point), *columns]):
         if name not in known:
             raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")

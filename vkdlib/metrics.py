@@ -12,6 +12,8 @@ from vkdlib.benchmark import OPTIONS
 CONFIDENCE = 0.95
 CHANCE = 100 / OPTIONS  # per cent
 LOWER = "Forget VQA"  # the one column of Table 1 in which less is better
+FACES = ["Retain VQA", "Real-world VQA", "Real world"]  # faces to keep, where a benchmark has them
+BALANCE = "Faces kept - forgotten"  # not a column: the mean of FACES minus LOWER
 # The six columns of the VKD paper's Table 1: title -> (set, modality, kind, metric). Under CLEAR the paper's
 # "Real-world QA" has the size of real_faces, where faces are named: no question in text.
 _MLLMU = {

@@ -143,9 +143,9 @@ def write_report(title: str, everything: list[Point]) -> None:
 
 def swept(run: Run, given: dict, names: list[str]) -> dict:
     """Values of swept parameters: those of the run's configuration, wherever in it they are, else as the
-    point gave them; none for references."""
+    point gave them, and of what the run reports; none for references."""
     given = {} if run.config["method"] in REFERENCES else given
-    known = given | {name: value for name, value in run.flat.items() if value is not None}
+    known = given | {name: value for name, value in (run.flat | run.report).items() if value is not None}
     return {name: known[name] for name in names if name not in RECORD and known.get(name) is not None}
 
 

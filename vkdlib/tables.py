@@ -1,10 +1,10 @@
 """Records -> tables of text, with N and interval beside every number."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from vkdlib.metrics import CHANCE, LOWER, six_columns
+from vkdlib.metrics import BALANCE, CHANCE, FACES, LOWER, six_columns
 from vkdlib.paper import published
 from vkdlib.starts import REFERENCES
 
@@ -158,13 +158,17 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def claims(judged: pd.DataFrame) -> pd.DataFrame:
+def claims(
+    judged: pd.DataFrame, printed: Mapping[tuple[str, str], pd.DataFrame] | None = None
+) -> pd.DataFrame:
     """Claims to be read: one row a test, those of a claim together, with the paper's words, what was
     measured, and the verdict.
 
     Args:
         judged: rows of figures/data/claims.csv, from `claims.judge` (differences of two rows of a table, in
             points) or from `curves.judge_curves` (a statistic of a curve).
+        printed: model and benchmark -> the paper's table (`published_table_1`): its own difference of the two
+            rows stands in a column "published".
     """
     judged = pd.concat([judged[judged.claim == claim] for claim in judged.claim.unique()])
     shown = judged[["claim", "source", "model", "benchmark", "column"]].copy()
@@ -181,10 +185,24 @@ def claims(judged: pd.DataFrame) -> pd.DataFrame:
     over = judged.get("over_forgotten", pd.Series("", judged.index)).fillna("")
     asked = judged.n.map("{:.0f}".format).where(judged.n.notna(), "")
     shown = shown.assign(measured=measured, N=asked, p=p)
+    if printed is not None:
+        shown.insert(5, "published", [_printed_difference(row, printed) for row in judged.itertuples()])
     shown["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
     again = shown.duplicated(["claim", "source"])
     shown[["claim", "source"]] = shown[["claim", "source"]].mask(again, "")
     return shown.set_index("claim")
+
+
+def _printed_difference(row, printed: Mapping[tuple[str, str], pd.DataFrame]) -> str:
+    """The difference of a claim's two rows as the paper prints them, in points; "" where it does not."""
+    table = printed.get((row.model, row.benchmark))
+    if table is None or not {row.ours, row.other} <= set(table.index):
+        return ""
+    gap = table.loc[row.ours].astype(float) - table.loc[row.other].astype(float)
+    if "Real world" in gap:  # CLEAR's questions in text are judged by ROUGE-L
+        gap[["Forget QA", "Retain QA"]] *= 100
+    gap[BALANCE] = gap.reindex(FACES).mean() - gap[LOWER]
+    return f"{gap[row.column]:+.1f}"
 
 
 def latex(table: pd.DataFrame, caption: str = "") -> str:
