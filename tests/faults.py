@@ -336,11 +336,11 @@ def tried(place: Place, name: str, times: int) -> dict:
     """What came of a fault: a row of faults.csv.
 
     Returns:
-        times; how often the same command ended well afterwards; how often what was said was clear; how
-        often the result was that of the undisturbed run.
+        times; how often the same command ended well afterwards; how often what was said was clear; how often
+        something had to be deleted first, as it said; how often the result was that of the undisturbed run.
     """
     fault, expected = (FROM_OUTSIDE | FROM_INSIDE)[name]
-    row = {"fault": name, "times": times, "recovered": 0, "clean_errors": 0, "equal": 0}
+    row = {"fault": name, "times": times, "recovered": 0, "clean_errors": 0, "deleted": 0, "equal": 0}
     draw = random.Random(name)
     for _ in range(times):
         place.empty()
@@ -349,6 +349,7 @@ def tried(place: Place, name: str, times: int) -> dict:
         row["clean_errors"] += clear
         if told := re.search(DELETE, said):
             shutil.rmtree(told[1])
+            row["deleted"] += 1
         if name in FROM_INSIDE:
             well = not run_within(place, contextlib.nullcontext())
         else:

@@ -66,7 +66,8 @@ def test_claims_about_beta(monkeypatch):
         "Balance": "does not hold",  # 0 is best, where forget VQA is below chance
     }
     retain = judged.xs("Retain VQA", level="column")
-    assert retain.verdict.tolist() == ["holds", "holds"] and retain.statistic.tolist() == [-50, 40]
+    assert retain.verdict.tolist() == ["holds"] * 3 and retain.statistic.tolist() == [-50, 40, 40]
+    assert set(retain.runs_ours.str.split().map(len)) == {3 * len(BETAS)}
     peak = judged.xs("Real-world VQA", level="column").iloc[0]
     assert (peak.statistic, peak.seeds, peak.people, peak.n) == (0.3, 3, PEOPLE, 100)
     assert peak.p_holm == pytest.approx(3 * 2 / 2**PEOPLE)  # each of three could have been it
@@ -91,7 +92,7 @@ def test_a_best_value_at_an_end_is_no_peak(monkeypatch):
     record_of(monkeypatch, {"Real-world VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5} | kept)
     judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
     assert judged.loc["Real-world VQA"].verdict == "does not hold"
-    assert judged.loc["Forget VQA"].verdict == "no answer differs"
+    assert set(judged.loc["Forget VQA"].verdict) == {"no answer differs"}
     assert judged.loc["Balance"].verdict == "does not hold"
     record_of(monkeypatch, {"Real-world VQA": [50, 60, 90, 60, 50], "Forget VQA": [30] * 5} | kept)
     judged = curves.judge_curves("fig2_beta", "beta").set_index("column")
@@ -124,14 +125,14 @@ def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
     kept = FLAT | {"Real-world VQA": [90] * 5}
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5} | kept)
     better = (record["set"] == "retain") & (record.modality == "vqa") & (record.beta == 0.1)
-    record.loc[better, "value"] = 85  # one point of balance
+    record.loc[better, "value"] = 83  # a point and a half of balance
     assert curves.optimum(curves.balances(record, "beta"))["holds"] is False  # one point is none
     assert curves.good_at(curves.balances(record, "beta"), 3.0)["holds"] is True
-    record.loc[better & (record.seed == 1), "value"] = 95  # three
+    record.loc[better & (record.seed == 1), "value"] = 95  # seven and a half
     found = curves.optimum(curves.balances(record, "beta"))
     assert found["holds"] is None and found["statistic"] == 0.1
     found = curves.good_at(curves.balances(record, "beta"), 3.0)
-    assert found["holds"] is None and found["statistic"] == pytest.approx((3 + 1 + 1) / 3)
+    assert found["holds"] is None and found["statistic"] == pytest.approx((7.5 + 1.5 + 1.5) / 3)
 
 
 def test_luck_of_another_value_in_every_seed_is_no_optimum(monkeypatch):

@@ -8,6 +8,7 @@ import time
 
 import nbformat
 import nbformat.v4 as v4
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -207,8 +208,25 @@ def test_a_folder_of_data_is_named_from_where_the_notebook_is(tmp_path, monkeypa
     looked = []
     monkeypatch.setattr(done, "_data", lambda name, revision: looked.append(name) or "x")
     config = {"benchmark": "../data", "data": "x", "model": "mine"}
-    assert done.up_to_date(Run("e", config, tmp_path), tmp_path / "notebooks")
+    assert done.up_to_date(Run("e", config, tmp_path), 0.0, tmp_path / "notebooks")
     assert looked == [str(tmp_path / "notebooks" / "../data")]
+
+
+@pytest.mark.parametrize("of", ["model", "retain_only", "reference"])
+def test_a_model_that_was_made_again_since_is_another(of, tmp_path, monkeypatch):
+    """The point's notebook is executed again then, and looks at the weights."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr(done, "_data", lambda *_: "x")
+    names = {"model": "on/hub", "retain_only": None, "reference": "vanilla"} | {of: "../models"}
+    config = {"benchmark": "b", "data": "x", "model": names["model"], "retain_only": names["retain_only"]}
+    run = Run("e", config | {"settings": {"reference": names["reference"]}}, tmp_path)
+    began = time.time()
+    assert done.up_to_date(run, began, tmp_path / "notebooks")
+    time.sleep(0.01)
+    (tmp_path / "models" / "model.safetensors").write_bytes(b"other")
+    assert not done.up_to_date(run, began, tmp_path / "notebooks")
+    assert done.up_to_date(run, time.time() + 1, tmp_path / "notebooks")
 
 
 def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
@@ -252,6 +270,38 @@ def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     point.executed.unlink()
     point.log.unlink()
     assert point.error == "not begun"
+
+
+def test_a_notebook_that_failed_after_its_run_has_failed(swept, monkeypatch):
+    (point, _) = sweep.points(swept[1])[:2]
+    assert sweep.run_of(point)
+    made = point.content
+    for change, said in (
+        ({"exception": True}, "cell 2: ValueError: no figure"),
+        ({"end_time": None}, "the notebook's process ended early"),
+    ):
+        broken = nbformat.from_dict(made)
+        broken.metadata.papermill |= change
+        error = v4.new_output("error", ename="ValueError", evalue="no figure")
+        broken.cells.append(v4.new_code_cell(outputs=[error] if "exception" in change else []))
+        broken.cells = [c for c in broken.cells if c.cell_type == "code"][-2:]
+        monkeypatch.setattr(sweep.Point, "content", broken)
+        assert sweep.run_of(point) is None and point.error.startswith(said)
+    monkeypatch.setattr(sweep.Point, "content", made)
+    monkeypatch.setattr(done, "_data", lambda *_: "other")
+    assert sweep.run_of(point) is None and "not of today's data" in point.error
+
+
+def test_two_sweeps_of_the_same_points_share_them(home):
+    """They wait for the same last point, and end at the same moment."""
+    file = tiny_sweep(home, seeds=[0, 1], faults=[[2, "slow"]])
+    both = [start_sweep(file) for _ in range(2)]
+    said = [one.communicate()[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert [f.read_text().count("once") for f in sorted(home.glob("runs/ran_*"))] == [1, 1, 1]
+    data = home / "figures" / "data"
+    kept = pd.read_parquet(data / "tiny.parquet"), pd.read_csv(data / "tiny.csv")
+    assert [table.run.nunique() for table in kept] == [3, 3] and len(list(data.iterdir())) == 2
 
 
 def test_the_machine_is_shared_out(monkeypatch):

@@ -11,7 +11,7 @@ import pandas as pd
 from vkdlib import runs
 from vkdlib.claims import MARGIN, below, statements
 from vkdlib.compare import adjusted, sign_flip, spread, t_interval
-from vkdlib.metrics import LOWER, balance, six_columns
+from vkdlib.metrics import FACES, LOWER, balance, six_columns
 
 FLAT = 2.0  # points: a smaller change is none
 WHERE = ["set", "modality", "kind"]
@@ -24,9 +24,10 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
         x: column of the record with the setting's value; rows without one are vanilla and retain-only.
     Returns:
         one row a claim, model and benchmark: claim, source, model, benchmark, forget_ratio, column, expected,
-        seeds, people, n, differ (questions whose answer depends on the setting), test, statistic, p_holm
-        (over the rows of a claim; NaN where there is no p), verdict and over_forgotten: the values at which
-        forget VQA is below retain-only's by more than noise, where forgetting is asked for.
+        runs_ours (hashes of the runs looked at), seeds, people, n, differ (questions whose answer depends on
+        the setting), test, statistic, p_holm (over the rows of a claim; NaN where there is no p), verdict and
+        over_forgotten: the values at which forget VQA is below retain-only's by more than noise, where
+        forgetting is asked for.
     """
     keys, found = ["model", "benchmark", "forget_ratio"], []
     predictions = runs.read_predictions(record)
@@ -39,6 +40,7 @@ def judge_curves(record: str, x: str) -> pd.DataFrame:
                 of = (balances(rows, x),) if title == "Balance" else answers(rows, x, predictions)
                 tested = TESTS[one["expected"]](*of, **{k: one[k] for k in one if k == "at"})
                 known = dict(zip(keys, values)) | {k: one[k] for k in ("claim", "source", "expected")}
+                known["runs_ours"] = " ".join(rows.dropna(subset=[x]).run.unique())
                 seeds = int(rows.dropna(subset=[x]).seed.nunique())
                 far = [f"{v:g}" for v in too_far if title in (LOWER, "Balance") and v in set(rows[x])]
                 known["over_forgotten"] = f"{x} = {', '.join(far)}" if far else ""
@@ -92,8 +94,9 @@ def answers(
 
 
 def balances(part: pd.DataFrame, x: str) -> pd.DataFrame:
-    """(seeds, values ascending) of `metrics.balance`, in points."""
-    of = balance(part.dropna(subset=[x]), ["seed", x]).unstack()
+    """(seeds, values ascending) of `metrics.balance` of faces, in points: answers in text cannot change here,
+    and would only thin out what does."""
+    of = balance(part.dropna(subset=[x]), ["seed", x], FACES).unstack()
     if len(of) < 2 or of.shape[1] < 3 or of.isna().any(axis=None):
         raise ValueError(f"an optimum needs two seeds, three values of {x}, and each seed at each value")
     return of

@@ -24,21 +24,26 @@ def run_of(point: Point) -> Run | None:
 
     Data or weights that cannot be looked at are not today's: the point's own notebook will say why.
     """
+    began = point.began
+    if not began:
+        return None  # also one that failed after its run: it will find it again
     try:
         found = find_run(point.parameters["experiment"], point.run_hash or "none")
         found.check()
-        return found if up_to_date(found, point.cwd) else None
+        return found if up_to_date(found, began, point.cwd) else None
     except (OSError, ValueError, RunError):
         return None
 
 
-def up_to_date(run: Run, cwd: Path | None = None) -> bool:
+def up_to_date(run: Run, began: float, cwd: Path | None = None) -> bool:
     """Whether the run's data, weights and reference are those that are there now.
 
-    Weights are looked at of embedded models, which are made anew now and then; others are too large.
+    Weights of embedded models are compared; others are too large for that: no file of their folders may have
+    changed since the notebook began. If one has, the notebook is executed again, and looks at its content.
 
     Args:
-        cwd: where the notebook was, for a folder of data that it named from there.
+        began: when, in seconds since 1970.
+        cwd: where the notebook was, for folders that it named from there.
     """
     benchmark = run.config["benchmark"]
     if cwd and (cwd / benchmark).is_dir():
@@ -46,12 +51,18 @@ def up_to_date(run: Run, cwd: Path | None = None) -> bool:
     if _data(benchmark, run.config.get("data_revision")) != run.config["data"]:
         return False
     if not run.config["model"].startswith("testbed/"):
-        return True
+        names = (run.config["model"], run.config.get("retain_only"), run.flat.get("reference"))
+        return not any(_changed(Path(cwd or "", name), began) for name in names if name)
     fields = ("model", "benchmark", "method", "forget_ratio", "precision", "max_pixels", "retain_only")
     start = {k: run.config.get(k) for k in fields}
     compared = reference(run.config)
     same = not compared or _files(compared) == run.config["reference"]
     return same and _weights(json.dumps(start)) == run.config["weights"]
+
+
+def _changed(folder: Path, since: float) -> bool:
+    """Whether a file of a folder is newer than a time; what is no folder is on the Hub, or a word."""
+    return folder.is_dir() and any(file.stat().st_ctime > since for file in folder.iterdir())
 
 
 @functools.cache

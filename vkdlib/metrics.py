@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -45,14 +45,15 @@ def six_columns(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {title: rows for title, rows in found.items() if len(rows)}
 
 
-def balance(records: pd.DataFrame, by: list[str]) -> pd.Series:
-    """What is kept minus what is not forgotten, in points: the mean of all columns of Table 1 but forget VQA,
+def balance(records: pd.DataFrame, by: list[str], kept: Collection[str] | None = None) -> pd.Series:
+    """What is kept minus what is not forgotten, in points: the mean of the columns of Table 1 but forget VQA,
     minus forget VQA. ROUGE-L counts times 100, and forget VQA below chance as chance: to answer wrongly on
     purpose is not to have forgotten.
 
     Args:
         records: in the layout of figures/data, of one benchmark.
         by: columns of the records that tell rows of the table apart.
+        kept: only these columns count as kept, for example FACES; None: all.
     Returns:
         indexed by `by`; NaN where a row lacks one of the six columns.
     Raises:
@@ -67,6 +68,7 @@ def balance(records: pd.DataFrame, by: list[str]) -> pd.Series:
         scale = np.where(rows.metric == "accuracy", 1, 100)
         points[title] = (rows.value * scale).set_axis(pd.MultiIndex.from_frame(rows[by]))
     forget = points.pop(LOWER).clip(lower=CHANCE)
+    points = {title: of for title, of in points.items() if kept is None or title in kept}
     return sum(points.values()) / len(points) - forget
 
 

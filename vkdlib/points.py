@@ -13,9 +13,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
+from filelock import FileLock
 
 import vkdlib
 from vkdlib.paths import make_folder, whole
@@ -88,6 +90,14 @@ class Point:
         return found and found[1]
 
     @property
+    def began(self) -> float | None:
+        """When the executed notebook began, in seconds since 1970; None if it did not come to a good end."""
+        made = self.content.metadata.get("papermill", {})
+        if made.get("exception", True) or not made.get("end_time"):
+            return None
+        return datetime.fromisoformat(made["start_time"]).timestamp()
+
+    @property
     def cell_error(self) -> str | None:
         """The cell that failed, by its number in Jupyter, and its error; None if none did."""
         for number, cell in enumerate((c for c in self.content.cells if c.cell_type == "code"), 1):
@@ -102,6 +112,10 @@ class Point:
         said = self.log.read_text().strip().splitlines() if self.log.exists() else []
         if not self.tried:
             return "not begun"
+        if self.began and not self.run_hash:
+            return 'the notebook ended, but printed no line "run <hash>": a sweep finds its run by it'
+        if self.began:
+            return f"run {self.run_hash} is not whole, or not of today's data, weights and version of vkdlib"
         early = f"the notebook's process ended early; the last it said: {said[-1] if said else 'nothing'}"
         return self.cell_error or early
 
@@ -117,9 +131,10 @@ def snapshot(notebook: Path, folder: Path) -> Path:
     digest = hashlib.sha256(json.dumps(code(notebook)).encode()).hexdigest()[:12]
     copy = folder / "sources" / f"{notebook.stem}-{digest}.ipynb"
     make_folder(copy.parent)
-    if not copy.exists():
-        with whole(copy) as temporary:
-            temporary.write_bytes(notebook.read_bytes())
+    with FileLock(folder / ".lock"):  # another sweep may begin now, too
+        if not copy.exists():
+            with whole(copy) as temporary:
+                temporary.write_bytes(notebook.read_bytes())
     return copy
 
 

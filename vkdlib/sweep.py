@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from vkdlib import grid, paths, presets, slurm
 from vkdlib.cluster import on_dask
 from vkdlib.done import expected_time, run_of
@@ -58,11 +60,15 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
     """
     file = Path(file)
     everything, left = look(file, workers)
+    alone = FileLock(everything[0].folder / ".lock")  # another sweep of the same points may end now, too
     try:
         failed = attempt(left, workers, dask, file.stem) if left else []
     finally:
-        write_report(file.stem, everything)
-    if not failed:
+        with alone:
+            write_report(file.stem, everything)
+    if failed:
+        return failed
+    with alone:
         sweep = grid.read(file)
         columns = sweep.get("columns", [])
         found = [(run_of(point), point.parameters) for point in everything]
