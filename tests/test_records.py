@@ -8,7 +8,7 @@ import pytest
 
 from vkdlib import claims, grid, paper, paths, runs, tables
 from vkdlib.methods import METHODS
-from vkdlib.metrics import six_columns, summarise, wilson
+from vkdlib.metrics import LOWER, six_columns, summarise, wilson
 from vkdlib.presets import preset
 from vkdlib.run import RECORD
 from vkdlib.starts import REFERENCES
@@ -190,6 +190,9 @@ def test_the_readme_says_of_table_3_what_was_found():
     assert len(frozen) == 3 and set(frozen.verdict) == {"holds"}
     text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
     assert set(text.value) == {100.0}
+    printed = tables.published_table_3().astype(float)
+    assert (printed.loc["F+VKD"] - printed.loc["F"])[LOWER] == pytest.approx(15)
+    assert (printed.loc["F"] - printed.loc["B"])["Forget QA"] == pytest.approx(-9.6)
 
 
 def meant(point):
