@@ -31,5 +31,6 @@ def test_what_comes_of_it(place, name):
         "times": 1,
         "recovered": 1,
         "clean_errors": int(expected is not None),
+        "deleted": int(expected == faults.DELETE),
         "equal": 1,
     }
