@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -143,9 +144,9 @@ TEXTS = ["rerun fedcba987654\n", "VKD {}\nrun 0123456789ab {'pruned': 0.1}\n"]
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def executed(tmp_path_factory):
     """Two points of vanilla (one asks for no kind of question: it fails), run by two workers."""
-    root = tmp_path_factory.mktemp("sweep")
+    root, people = tmp_path_factory.mktemp("sweep"), few_people(tmp_path_factory.mktemp("people") / "mllmu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VKDLIB_RUNS", str(root / "runs"))
         patch.setattr(paths, "figures", lambda: root / "figures")
@@ -153,10 +154,20 @@ def swept(tmp_path_factory):
         file.parent.mkdir(parents=True)
         (root / "notebooks" / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
         wanted = {"notebook": NOTEBOOK.name, "experiment": "s", "record": "s"}
-        wanted |= {"parameters": {"method": "vanilla", "benchmark": str(few_people(root / "mllmu"))}}
+        wanted |= {"parameters": {"method": "vanilla", "benchmark": str(people)}}
         wanted |= {"grid": [{"kinds": [["cloze"]], "forget_ratio": [5, 7]}]}
         file.write_text(yaml.safe_dump(wanted))
         yield root, file, sweep.execute(file, workers=2)
+
+
+@pytest.fixture
+def swept(executed, tmp_path_factory):
+    """The sweep as it ended, whatever the test before has changed: tests come in any order."""
+    root, kept = executed[0], tmp_path_factory.mktemp("kept") / "sweep"
+    shutil.copytree(root, kept)
+    yield executed
+    shutil.rmtree(root)
+    shutil.move(kept, root)
 
 
 def test_a_failed_point_says_where_and_the_others_go_on(swept):
