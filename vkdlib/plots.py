@@ -114,7 +114,8 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
 def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | None = None) -> plt.Axes:
     """The six columns of Table 1 against a setting: mean over seeds, the band from lowest to highest seed.
 
-    ROUGE-L, where it is what a column measures, is drawn times 100.
+    The lines are labelled; a legend is left to the figure, which may have several such axes. ROUGE-L, where
+    it is what a column measures, is drawn times 100.
 
     Args:
         records: rows in the layout of figures/data of one model, benchmark and forget ratio.
@@ -134,10 +135,10 @@ def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | No
     if smallest:
         ax.set_xscale("symlog", linthresh=smallest)
         ax.set_xlim(long[x].min(), long[x].max())
-    ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
+    ax.axhline(CHANCE, ls="--", lw=0.8, color="grey", label="Chance")
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
-    ax.legend(title=None, loc="lower right")
+    ax.get_legend().remove()
     return ax
 
 

@@ -1,0 +1,93 @@
+"""What the README says was found: its sentences, held against the committed records."""
+
+import pandas as pd
+import pytest
+
+from vkdlib import claims, paths, runs, tables
+from vkdlib.metrics import LOWER, six_columns
+
+
+def test_readme_quotes_the_record():
+    table = tables.table_1(runs.read_records("quickstart"))
+    text = (paths.root() / "README.md").read_text()
+    assert tables.markdown(table) in text
+
+
+def test_the_readme_says_of_table_1_what_was_found():
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table1_main'")
+    found = judged.groupby("claim").verdict.value_counts().unstack(fill_value=0)
+    assert found.loc["VKD forgets faces", "holds"] == 4
+    text = judged[judged.claim == "VKD keeps what is known in text of forget and retain people"]
+    assert len(text) == 8 and (text[["difference", "low", "high", "differ"]] == 0).all(axis=None)
+    better = judged[judged.claim == "VKD forgets faces better than MMUnlearner"]
+    assert better.verdict.value_counts().to_dict() == {"inside the noise": 3, "holds": 1}
+    assert better[better.verdict == "holds"].model.tolist() == ["testbed/qwen2-vl"]  # chosen with LLaVA
+    balanced = judged[judged.claim.str.contains("balances .* better than MMUnlearner")]
+    assert balanced.verdict.tolist() == better.verdict.tolist()
+    assert found.loc["VKD balances forgetting and keeping of faces better than MANU", "holds"] == 4
+    assert found.loc["VKD leaves no more of the faces than never having seen them", "inside the noise"] == 3
+    for rival in ("MMUnlearner", "MANU"):
+        row = found.loc[f"VKD keeps other faces better than {rival}"]
+        assert row[row > 0].to_dict() == {"does not hold": 4, "inside the noise": 4}
+    manu = runs.read_records("table1_main").query("method == 'MANU' and set == 'forget'")
+    manu = manu.query("modality == 'vqa' and kind == 'classification' and metric == 'accuracy'")
+    assert len(manu) == 4 and manu.value.min() >= 98
+    npo = judged[judged.claim == "NPO degrades other faces and text"]
+    assert (npo[npo.column == "Retain VQA"].verdict == "holds").all()
+    for rows in (npo, judged[judged.claim == "GA distorts answers in text"]):
+        said = rows[(rows.column == "Retain QA") & (rows.benchmark == "testbed/clear")].verdict
+        assert said.tolist() == ["holds", "holds"]
+
+
+def test_the_readme_says_of_table_3_what_was_found():
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_ablation'")
+    said = {claim: of.set_index("column") for claim, of in judged.groupby("claim")}
+    alone = said["a frozen language model, by itself, keeps other faces better"].loc["Real-world VQA"]
+    assert alone.verdict == "does not hold" and alone.difference == pytest.approx(-16, abs=0.5)
+    back = said["distillation, by itself, keeps other faces better"]
+    assert set(back.verdict) == {"holds"} and back.difference["Real-world VQA"] >= 16
+    for claim in (
+        "the mask, by itself, keeps other faces better",
+        "both together keep other faces better than distillation alone",
+    ):
+        assert set(said[claim].verdict) == {"inside the noise"}
+    distilled = judged[judged.claim.str.contains("forgets? better") & ~judged.other.str.contains("VKD")]
+    assert len(distilled) == 3 and set(distilled.verdict) == {"inside the noise"}
+    assert 2.5 < distilled.difference.min() and distilled.difference.max() < 11.5
+    assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
+    record = runs.read_records("table3_ablation")
+    forget = six_columns(record.assign(row=claims.rows_of_table(record)))["Forget VQA"]
+    forget = forget.groupby("row").value.mean()
+    assert forget[["F", "F+Mask", "F+VKD"]].max() < forget["retain-only"]
+    frozen = judged[judged.claim.str.contains("forgets no less")]
+    assert len(frozen) == 3 and set(frozen.verdict) == {"holds"}
+    text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
+    assert set(text.value) == {100.0}
+    printed = tables.published_table_3().astype(float)
+    assert (printed.loc["F+VKD"] - printed.loc["F"])[LOWER] == pytest.approx(15)
+    assert (printed.loc["F"] - printed.loc["B"])["Forget QA"] == pytest.approx(-9.6)
+
+
+def test_the_readme_says_of_figure_2_what_was_found():
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig2_beta'")
+    said = {claim: of.set_index("model") for claim, of in judged.groupby("claim")}
+    llava, qwen = "testbed/llava", "testbed/qwen2-vl"
+    kept = said["the more distillation, the more other faces are kept"]
+    assert kept.verdict.to_dict() == {llava: "holds", qwen: "inside the noise"}
+    assert kept.statistic[llava] == pytest.approx(3.7, abs=0.05)
+    lost = said["without distillation other faces are lost"]
+    assert lost.verdict.to_dict() == {llava: "does not hold", qwen: "inside the noise"}
+    assert lost.statistic[llava] == pytest.approx(-3.8, abs=0.05)
+    assert set(said["too much distillation harms strangers' faces"].verdict) == {"inside the noise"}
+    assert set(said["distillation also helps to forget"].verdict) == {"does not hold"}
+    best = said["there is a best β"]
+    assert best.verdict.tolist() == ["holds"] * 2 and best.statistic.to_dict() == {llava: 3, qwen: 1}
+    text = said["text is hardly influenced by distillation"]
+    assert set(text.verdict) == {"holds"} and not text.differ.any()
+    record = runs.read_records("fig2_beta")
+    for model, of in record.groupby("model"):
+        columns = six_columns(of)
+        never = columns[LOWER][columns[LOWER].method == "retain-only"].value.item()
+        forget, world = (columns[c].groupby("beta").value.mean() for c in (LOWER, "Real-world VQA"))
+        assert forget[0] < never and forget[300] > 95
+        assert world.idxmin() == 0 and round(world[3] - world[0]) == {llava: 16, qwen: 7}[model]
