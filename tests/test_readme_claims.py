@@ -68,6 +68,34 @@ def test_the_readme_says_of_table_3_what_was_found():
     assert (printed.loc["F"] - printed.loc["B"])["Forget QA"] == pytest.approx(-9.6)
 
 
+def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
+    judged = judged[judged.record.str.startswith("table3_")]
+    found = {claim: of.verdict.value_counts().to_dict() for claim, of in judged.groupby("claim")}
+    noise = "inside the noise"
+    assert found["distillation, by itself, keeps other faces better"] == {"holds": 4, noise: 4}
+    alone = "a frozen language model, by itself, keeps other faces better"
+    assert found[alone] == {"does not hold": 5, noise: 3}
+    masked = judged[judged.claim == "the mask, by itself, keeps other faces better"]
+    assert masked[masked.verdict == "does not hold"].benchmark.tolist() == ["testbed/clear"] * 4
+    assert (masked[masked.benchmark == "testbed/mllmu"].verdict == noise).all()
+    both = "both together keep other faces better than distillation alone"
+    assert found[both] == {"does not hold": 1, noise: 7}
+    assert found["distillation, by itself, forgets better"] == {noise: 4}
+    frozen = judged[judged.claim.str.contains("forgets no less")]
+    assert len(frozen) == 12 and set(frozen.verdict) == {"holds"}
+    text = judged[judged.column.str.contains("QA") & ~judged.column.str.contains("VQA")]
+    moved = text[text.differ > 0]
+    assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
+    assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
+    record = runs.read_records("table3_beyond")
+    record = record.assign(row=claims.rows_of_table(record))
+    for _, of in record.groupby(["model", "benchmark"]):
+        forget = six_columns(of)[LOWER].groupby("row").value.mean()
+        more = forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"]
+        assert 14.5 <= more.min() and more.max() <= 57
+
+
 def test_the_readme_says_of_figure_2_what_was_found():
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig2_beta'")
     said = {claim: of.set_index("model") for claim, of in judged.groupby("claim")}
