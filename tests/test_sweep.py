@@ -414,6 +414,19 @@ def gone(pids):
     return not left
 
 
+def test_a_stop_is_told_though_no_report_can_be_written(swept, capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    def in_pieces(*_):
+        raise ModuleNotFoundError("a module that was being imported when it came")
+
+    monkeypatch.setattr(sweep, "attempt", stopped)
+    monkeypatch.setattr(sweep, "write_report", in_pieces)
+    assert sweep.main([str(swept[1])]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().out
+
+
 def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
     root, file, _ = swept
     everything = sweep.points(file)[:1] * 2

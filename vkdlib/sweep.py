@@ -63,9 +63,13 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
     alone = FileLock(everything[0].folder / ".lock")  # another sweep of the same points may end now, too
     try:
         failed = attempt(left, workers, dask, file.stem) if left else []
-    finally:
-        with alone:
+    except BaseException:
+        # A module that was just being imported may be in pieces: what stopped it matters, not the report.
+        with contextlib.suppress(Exception), alone:
             write_report(file.stem, everything)
+        raise
+    with alone:
+        write_report(file.stem, everything)
     if failed:
         return failed
     with alone:
