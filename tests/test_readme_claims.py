@@ -1,9 +1,10 @@
 """What the README says was found: its sentences, held against the committed records."""
 
+import faults
 import pandas as pd
 import pytest
 
-from vkdlib import claims, paths, runs, tables
+from vkdlib import claims, curves, paths, runs, tables
 from vkdlib.metrics import LOWER, six_columns
 
 
@@ -69,23 +70,26 @@ def test_the_readme_says_of_table_3_what_was_found():
 
 
 def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
-    judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
-    judged = judged[judged.record.str.startswith("table3_")]
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_beyond'")
     found = {claim: of.verdict.value_counts().to_dict() for claim, of in judged.groupby("claim")}
     noise = "inside the noise"
-    assert found["distillation, by itself, keeps other faces better"] == {"holds": 4, noise: 4}
+    kept = judged[judged.claim == "distillation, by itself, keeps other faces better"]
+    assert kept.verdict.value_counts().to_dict() == {"holds": 2, noise: 4}
+    helped = kept[kept.verdict == "holds"]
+    assert set(zip(helped.benchmark, helped.column)) == {("testbed/clear", "Real world")}
     alone = "a frozen language model, by itself, keeps other faces better"
-    assert found[alone] == {"does not hold": 5, noise: 3}
+    assert found[alone] == {"does not hold": 4, noise: 2}
     masked = judged[judged.claim == "the mask, by itself, keeps other faces better"]
-    assert masked[masked.verdict == "does not hold"].benchmark.tolist() == ["testbed/clear"] * 4
-    assert (masked[masked.benchmark == "testbed/mllmu"].verdict == noise).all()
+    costly = masked[masked.benchmark == "testbed/clear"]
+    assert costly.verdict.tolist() == ["does not hold"] * 4
+    assert (costly.difference.max(), costly.difference.min()) == pytest.approx((-7, -19), abs=0.5)
+    assert set(masked[masked.benchmark == "testbed/mllmu"].verdict) == {noise}
     both = "both together keep other faces better than distillation alone"
-    assert found[both] == {"does not hold": 1, noise: 7}
-    assert found["distillation, by itself, forgets better"] == {noise: 4}
+    assert found[both] == {"does not hold": 1, noise: 5}
+    assert found["distillation, by itself, forgets better"] == {noise: 3}
     frozen = judged[judged.claim.str.contains("forgets no less")]
-    assert len(frozen) == 12 and set(frozen.verdict) == {"holds"}
-    text = judged[judged.column.str.contains("QA") & ~judged.column.str.contains("VQA")]
-    moved = text[text.differ > 0]
+    assert len(frozen) == 9 and set(frozen.verdict) == {"holds"}
+    moved = judged[judged.column.isin(["Forget QA", "Retain QA", "Real-world QA"]) & (judged.differ > 0)]
     assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
     assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
     record = runs.read_records("table3_beyond")
@@ -94,28 +98,47 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
         forget = six_columns(of)[LOWER].groupby("row").value.mean()
         more = forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"]
         assert 14.5 <= more.min() and more.max() <= 57
+    rates = record.groupby([record.row.str[0], "benchmark"]).lr.unique()
+    assert rates["B"].max()[0] <= 1e-5 and rates["F"].min()[0] == 1e-3
+    pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
+    assert pruned.mean() == pytest.approx(0.14, abs=0.005)
 
 
 def test_the_readme_says_of_figure_2_what_was_found():
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig2_beta'")
-    said = {claim: of.set_index("model") for claim, of in judged.groupby("claim")}
-    llava, qwen = "testbed/llava", "testbed/qwen2-vl"
-    kept = said["the more distillation, the more other faces are kept"]
-    assert kept.verdict.to_dict() == {llava: "holds", qwen: "inside the noise"}
-    assert kept.statistic[llava] == pytest.approx(3.7, abs=0.05)
-    lost = said["without distillation other faces are lost"]
-    assert lost.verdict.to_dict() == {llava: "does not hold", qwen: "inside the noise"}
-    assert lost.statistic[llava] == pytest.approx(-3.8, abs=0.05)
-    assert set(said["too much distillation harms strangers' faces"].verdict) == {"inside the noise"}
-    assert set(said["distillation also helps to forget"].verdict) == {"does not hold"}
-    best = said["there is a best β"]
-    assert best.verdict.tolist() == ["holds"] * 2 and best.statistic.to_dict() == {llava: 3, qwen: 1}
-    text = said["text is hardly influenced by distillation"]
+    said = {claim: of.set_index("model").verdict.to_dict() for claim, of in judged.groupby("claim")}
+    llava, qwen, noise = "testbed/llava", "testbed/qwen2-vl", "inside the noise"
+    for claim in (
+        "without distillation other faces are lost",
+        "the more distillation, the more other faces are kept",
+    ):
+        assert said[claim] == {llava: "holds", qwen: noise}
+    assert set(said["too much distillation harms strangers' faces"].values()) == {noise}
+    helps = "distillation also helps to forget, up to what was chosen"
+    assert said[helps] == {llava: noise, qwen: "does not hold"}
+    best = judged[judged.claim == "there is a best β"].set_index("model")
+    assert set(best.verdict) == {"holds"} and best.statistic.to_dict() == {llava: 3, qwen: 1}
+    text = judged[judged.expected == "flat"]
     assert set(text.verdict) == {"holds"} and not text.differ.any()
     record = runs.read_records("fig2_beta")
+    lost = {"Retain VQA": {llava: 4, qwen: 1}, "Real-world VQA": {llava: 18, qwen: 10}}
     for model, of in record.groupby("model"):
         columns = six_columns(of)
-        never = columns[LOWER][columns[LOWER].method == "retain-only"].value.item()
-        forget, world = (columns[c].groupby("beta").value.mean() for c in (LOWER, "Real-world VQA"))
-        assert forget[0] < never and forget[300] > 95
-        assert world.idxmin() == 0 and round(world[3] - world[0]) == {llava: 16, qwen: 7}[model]
+        for title, points in lost.items():
+            vanilla = columns[title][columns[title].method == "vanilla"].value.item()
+            by = columns[title].groupby("beta").value.mean()
+            assert round(vanilla - by[0]) == points[model] and by[300] > by.max() - 1
+        forget = columns[LOWER].groupby("beta").value.mean()
+        assert forget[300] > 95 and (model == llava or round(forget[3] - forget[0]) == 11)
+    balance = curves.balances(record[record.model == qwen], "beta").mean()
+    assert 0 < balance[1] - balance[3] < 0.5
+
+
+def test_the_readme_says_of_faults_what_was_found():
+    table = pd.read_csv(paths.figures() / "data" / "faults.csv").set_index("fault")
+    assert set(table.index) == {*faults.FROM_OUTSIDE, *faults.FROM_INSIDE} and len(table) == 25
+    assert (table[["times", "recovered", "equal"]] == 10).all(axis=None)
+    damaged = table.index.str.contains("cut off|flipped bit")
+    assert set(table.deleted[damaged]) == {10} and set(table.deleted[~damaged]) == {0}
+    silent = [name for name, (_, said) in faults.FROM_OUTSIDE.items() if said is None]
+    assert set(table.clean_errors.drop(silent)) == {10}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vkdlib import runs
-from vkdlib.claims import MARGIN, below, statements
+from vkdlib.claims import below, statements
 from vkdlib.compare import adjusted, sign_flip, spread, t_interval
 from vkdlib.metrics import FACES, LOWER, balance, six_columns
 
@@ -205,7 +205,7 @@ def _verdict(row) -> str:
     wanted = {
         "rises": row.statistic >= FLAT,
         "falls": row.statistic <= -FLAT,
-        "starts low": row.statistic < -MARGIN,
+        "starts low": row.statistic <= -FLAT,
         "peaks": row.holds,
     }
     return "holds" if wanted[row.expected] else "does not hold"
