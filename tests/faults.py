@@ -259,7 +259,8 @@ def killed(which: str, how: signal.Signals = signal.SIGKILL, after: str | None =
                 target.send_signal(how)
             said = sweep.communicate()[0]
             assert not psutil.wait_procs(others, 60)[1], "a process was left behind"
-            ending = sweep.returncode == -signal.SIGINT and "Traceback" not in said  # Python itself, all done
+            done = any(place.home.glob("faults/*/DONE"))
+            ending = sweep.returncode == -signal.SIGINT and done and "Traceback" not in said  # Python itself
             if sweep.returncode and not ending or others and which == "point":  # whose worker tries once more
                 return said  # else it was too late to disturb it
 
