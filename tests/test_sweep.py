@@ -10,6 +10,7 @@ import time
 import nbformat
 import nbformat.v4 as v4
 import pandas as pd
+import papermill
 import psutil
 import pytest
 import yaml
@@ -377,6 +378,18 @@ def test_a_kernel_that_died_gets_one_more_try(monkeypatch, tmp_path):
     with pytest.raises(RuntimeError):
         child.execute("n.ipynb", str(tmp_path / "out.ipynb"), ".", {})
     assert len(tried) == 2
+
+
+def test_an_error_that_the_kernel_did_not_tell_is_known_by_its_answer(tmp_path):
+    """A message that is lost now and then, on a busy machine."""
+    lose = "get_ipython()._showtraceback = lambda *_: None\n"
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(lose + "raise ValueError('too long')")])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    point = sweep.Point(tmp_path / "n.ipynb", {}, tmp_path)
+    point.log.write_text("")  # it was begun
+    with pytest.raises(papermill.PapermillExecutionError):
+        child.execute(str(point.notebook), str(point.executed), str(tmp_path), {})
+    assert point.error == "cell 1: ValueError: too long"
 
 
 def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):

@@ -35,6 +35,15 @@ def failed(executed: str) -> bool:
     return bool(made.get("exception", True)) or not made.get("end_time")
 
 
+def keep_error(cell: dict, cell_index: int, execute_reply: dict) -> None:
+    """The answer to a cell that failed says why, too, whatever became of the kernel's own message."""
+    from nbformat.v4 import new_output
+
+    if not any(output.output_type == "error" for output in cell.outputs):
+        said = {key: execute_reply["content"][key] for key in ("ename", "evalue", "traceback")}
+        cell.outputs.append(new_output("error", **said))
+
+
 def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
     """Execute a notebook, one process at a time; keep what it got to, also of one that failed.
 
@@ -43,7 +52,8 @@ def execute(notebook: str, executed: str, cwd: str, parameters: dict) -> None:
     Raises:
         SystemExit: it could not be written. What is said is short: the disk is the log's, too.
     """
-    options = dict(kernel_name="python3", cwd=cwd, progress_bar=False, start_timeout=600)
+    options = dict(kernel_name="python3", cwd=cwd, progress_bar=False)
+    options |= dict(start_timeout=600, on_cell_error=keep_error)
     before = written(executed)
     with FileLock(executed + ".lock"):
         if written(executed) != before and not failed(executed):
