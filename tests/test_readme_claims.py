@@ -134,6 +134,34 @@ def test_the_readme_says_of_figure_2_what_was_found():
     assert 0 < balance[1] - balance[3] < 0.5
 
 
+def test_the_readme_says_of_figure_3_what_was_found():
+    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig3_alpha'")
+    found = {claim: of.verdict.unique().tolist() for claim, of in judged.groupby("claim")}
+    noise = "inside the noise"
+    assert found == {
+        "the larger alpha, the more is forgotten": ["holds"],
+        "other faces are best kept at some alpha in between": [noise],
+        "text is insensitive to alpha": ["holds"],
+        "there is a best alpha": [noise],
+        "1.25 is a good alpha": ["holds"],
+    }
+    assert not judged[judged.expected == "flat"].differ.any()
+    record, llava, qwen = runs.read_records("fig3_alpha"), "testbed/llava", "testbed/qwen2-vl"
+    left = {llava: (98, 22), qwen: (100, 17)}
+    lost = {"Retain VQA": {llava: 2, qwen: 2}, "Real-world VQA": {llava: 7, qwen: 3}}
+    for model, of in record.groupby("model"):
+        columns = six_columns(of)
+        forget = columns[LOWER].groupby("alpha").value.mean()
+        vanilla = columns[LOWER].query("method == 'vanilla'").value.item()
+        assert (round(forget[0]), round(forget[0.75])) == left[model] and forget[0] == vanilla
+        for title, points in lost.items():
+            by = columns[title].groupby("alpha").value.mean()
+            assert round(by[0] - by[3]) == points[model]
+        balance = curves.balances(of, "alpha").mean()
+        assert balance.max() - balance[1.25] < 1.15 and balance.idxmax() == 0.75
+        assert balance[0.75] - balance[0.75:2].min() < 2
+
+
 def test_the_readme_says_of_faults_what_was_found():
     table = pd.read_csv(paths.figures() / "data" / "faults.csv").set_index("fault")
     assert set(table.index) == {*faults.FROM_OUTSIDE, *faults.FROM_INSIDE} and len(table) == 25

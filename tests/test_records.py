@@ -30,9 +30,10 @@ RECORDS = [
     "table3_ablation",
     "table3_beyond",
     "fig2_beta",
+    "fig3_alpha",
 ]
-ANSWERED = ["table1_main", "table3_ablation", "table3_beyond", "fig2_beta"]  # kept with every answer
-CURVES = {"fig2_beta": "beta"}  # record -> what is swept in it
+CURVES = {"fig2_beta": "beta", "fig3_alpha": "alpha"}  # record -> what is swept in it
+ANSWERED = ["table1_main", "table3_ablation", "table3_beyond", *CURVES]  # kept with every answer
 
 
 @pytest.fixture(params=RECORDS)
