@@ -99,14 +99,18 @@ def test_the_forget_retain_plane_has_a_dot_a_method_and_a_star(records):
 
 
 def test_the_forest_shows_which_differences_are_sure():
-    rows = {"other": ["GA", "NPO"], "set": "forget", "modality": "vqa", "difference": [-9.0, 2.0],
-            "low": [-12.0, -3.0], "high": [-6.0, 7.0], "p_holm": [0.01, 0.6]}  # fmt: skip
+    rows = {"other": ["GA", "NPO"], "set": ["forget", "real"], "modality": "vqa", "kind": "classification",
+            "difference": [-9.0, 2.0], "low": [-12.0, -3.0], "high": [-6.0, 7.0],
+            "p_holm": [0.01, 0.6]}  # fmt: skip
     ax = plots.forest(plt.subplots()[1], pd.DataFrame(rows), "VKD")
     points = [c.lines[0] for c in ax.containers]
     assert [(p.get_xdata()[0], p.get_ydata()[0]) for p in points] == [(-9.0, 0), (2.0, 1)]
     assert [p.get_markerfacecolor() == "white" for p in points] == [False, True]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["GA, forget VQA", "NPO, forget VQA"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["GA, Forget VQA", "NPO, Real-world VQA"]
     assert ax.get_xlabel() == "VKD minus the other (points)"
+    clear = pd.DataFrame(rows).assign(set=["real", "world"])
+    ax = plots.forest(plt.subplots()[1], clear, "VKD")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["GA, Real faces", "NPO, Real world"]
 
 
 def test_curves_are_means_over_seeds_with_their_range(records):

@@ -31,13 +31,18 @@ _CLEAR = {
 }
 
 
+def table_1(sets: pd.Series) -> dict[str, tuple[str, str, str, str]]:
+    """The columns of Table 1 of the benchmark with these sets: title -> (set, modality, kind, metric)."""
+    return _CLEAR if (sets == "world").any() else _MLLMU  # no other asks about the world
+
+
 def six_columns(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The columns of Table 1 from records of one benchmark: title -> its rows, where there are any."""
-    clear = (records.set == "world").groupby(records.benchmark).any()  # no other asks about the world
+    clear = (records.set == "world").groupby(records.benchmark).any()
     if clear.nunique() > 1:
         raise ValueError("records of several benchmarks; Table 1 has other columns for each")
     found = {}
-    for title, wanted in (_CLEAR if clear.any() else _MLLMU).items():
+    for title, wanted in table_1(records.set).items():
         rows = records
         for column, value in zip(("set", "modality", "kind", "metric"), wanted):
             rows = rows[rows[column] == value]

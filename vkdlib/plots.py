@@ -76,13 +76,13 @@ def forget_retain(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
         (a, *a_ends), (b, *b_ends) = x.loc[method], y.loc[method]
         ax.errorbar(
             [a], [b], xerr=[[a - a_ends[0]], [a_ends[1] - a]], yerr=[[b - b_ends[0]], [b_ends[1] - b]],
-            fmt="*" if method == "retain-only" else "o", ms=10 if method == "retain-only" else 5, lw=1,
+            fmt="*" if method == "retain-only" else "o", ms=13 if method == "retain-only" else 5, lw=1,
             capsize=2, color=COLOURS.get(method), label=method,
         )  # fmt: skip
     ax.axvline(CHANCE, ls="--", lw=0.8, color="grey")
-    ax.annotate("chance", (CHANCE, 2), rotation=90, ha="right", va="bottom", color="grey")
+    bottom = ax.get_xaxis_transform()
+    ax.annotate("chance", (CHANCE, 0.02), xycoords=bottom, rotation=90, ha="right", va="bottom", color="grey")
     ax.set_xlim(-2, 104)
-    ax.set_ylim(0, 104)
     ax.set_xlabel("forget VQA (%)")
     ax.set_ylabel("retain VQA (%)")
     ax.legend()
@@ -96,6 +96,7 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
         differences: from `compare.differences`.
         reference: the method that the others are subtracted from.
     """
+    titles = {where[:3]: title for title, where in metrics.table_1(differences.set).items()}
     labels = []
     for line, row in enumerate(differences.itertuples()):
         sure = row.p_holm < 0.05
@@ -103,7 +104,7 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
             [row.difference], [line], xerr=[[row.difference - row.low], [row.high - row.difference]], fmt="o",
             ms=4, lw=1, capsize=2, color=COLOURS.get(row.other), mfc=None if sure else "white",
         )  # fmt: skip
-        labels.append(f"{row.other}, {row.set} {row.modality.upper()}")
+        labels.append(f"{row.other}, {titles[row.set, row.modality, row.kind]}")
     ax.axvline(0, lw=0.8, color="grey")
     ax.set_yticks(range(len(labels)), labels)
     ax.invert_yaxis()
