@@ -10,8 +10,6 @@ import pytest
 from vkdlib import paths
 
 NOTEBOOKS = sorted((paths.root() / "notebooks").glob("*.ipynb"))
-# Their sweeps have not been run to their end: they show nothing yet. In test_reports answers are made up.
-WAITING = ["16_selective_forgetting"]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -27,7 +25,7 @@ def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd", "04_run_unlearn"]
     expected += ["10_table1_main", "12_table3_ablation", "14_fig2_beta", "15_fig3_alpha"]
-    assert names == [*expected, *WAITING, "30_audit"]
+    assert names == [*expected, "16_selective_forgetting", "30_audit"]
 
 
 def test_kernel_and_format(notebook):
@@ -48,19 +46,9 @@ def test_starts_with_a_title_and_one_parameters_cell(notebook):
 def test_executed_top_to_bottom_without_errors(path):
     notebook = nbformat.read(path, as_version=4)
     outputs = [o for c in code(notebook) for o in c.outputs]
-    if path.stem in WAITING:  # nothing is shown that was not measured, and the README says so
-        assert not outputs
-        return
     assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
     assert outputs and all(o.output_type != "error" for o in outputs)
     assert all(o.get("name") != "stderr" for o in outputs)
-
-
-def test_the_readme_says_which_notebooks_wait():
-    text = (paths.root() / "README.md").read_text()
-    said = [line for line in text.splitlines() if "not run yet" in line]
-    assert [name for name in WAITING if any(f"[{name}]" in line for line in said)] == WAITING
-    assert len(said) == len(WAITING)
 
 
 def test_cells_are_short(notebook):

@@ -162,6 +162,30 @@ def test_the_readme_says_of_figure_3_what_was_found():
         assert balance[0.75] - balance[0.75:2].min() < 2
 
 
+def test_the_readme_says_of_selective_forgetting_what_was_found():
+    data, record = paths.figures() / "data", runs.read_records("selective_forgetting")
+    judged = pd.read_csv(data / "claims.csv").query("record == 'selective_forgetting'")
+    assert len(judged) == 12 and set(judged.verdict) == {"inside the noise"}
+    schemes = ["VKD", "prune=False", "mask=False", "prune=False, mask=False", "order=parallel"]
+    schemes.append("order=mask, prune")
+    columns = six_columns(record.assign(row=claims.rows_of_table(record)))
+    means = pd.DataFrame({title: rows.groupby("row").value.mean() for title, rows in columns.items()})
+    forget = means[LOWER].round()
+    assert (forget[schemes].min(), forget[schemes].max(), forget["retain-only"]) == (11, 21, 16)
+    thresholds = means[means.index.str.contains("d_")]
+    assert len(thresholds) == 15 and sum(thresholds[LOWER].between(12, 22)) == 14
+    assert thresholds["Retain VQA"].max() - thresholds["Retain VQA"].min() < 1
+    kept = means.loc[["target=layers", "VKD"], ["Retain VQA", "Real-world VQA"]].round(1)
+    assert kept.to_numpy().tolist() == [[93.7, 75.2], [98.5, 92.3]]
+    assert forget["fisher=batch"] == 43
+    moved = record.assign(row=claims.rows_of_table(record)).groupby("row").mask_density.mean()
+    assert moved[["fisher=batch", "VKD"]].round(2).tolist() == [0.27, 0.74]
+    tests = pd.read_csv(data / "selective_forgetting_tests.csv").set_index("other")
+    assert tests.p_holm["target=layers"].min() < 0.05 and tests.loc["fisher=batch", "p"].min() > 0.05
+    for row in ("prune=False, mask=False", "fisher=sample", "mask_scope=update", "qa_image=blank"):
+        assert tests.loc[row, "p_holm"].min() >= 0.05
+
+
 def test_the_readme_says_of_faults_what_was_found():
     table = pd.read_csv(paths.figures() / "data" / "faults.csv").set_index("fault")
     assert set(table.index) == {*faults.FROM_OUTSIDE, *faults.FROM_INSIDE} and len(table) == 25
@@ -170,3 +194,12 @@ def test_the_readme_says_of_faults_what_was_found():
     assert set(table.deleted[damaged]) == {10} and set(table.deleted[~damaged]) == {0}
     silent = [name for name, (_, said) in faults.FROM_OUTSIDE.items() if said is None]
     assert set(table.clean_errors.drop(silent)) == {10}
+
+
+def test_the_readme_says_of_overhead_what_was_measured():
+    table = pd.read_csv(paths.figures() / "data" / "overhead.csv")
+    assert (table.done == table.points).all()
+    ratio = table.dropna(subset="ratio").groupby("how").ratio.median().round(1)
+    assert ratio.to_dict() == {"papermill": 1, "sweep": 1.2, "dask": 1.4}
+    (lost,) = table[table.ratio.isna()].itertuples()
+    assert (lost.points, lost.executed) == (12, 13)  # the killed one's was begun twice

@@ -31,9 +31,16 @@ RECORDS = [
     "table3_beyond",
     "fig2_beta",
     "fig3_alpha",
+    "selective_forgetting",
 ]
 CURVES = {"fig2_beta": "beta", "fig3_alpha": "alpha"}  # record -> what is swept in it
-ANSWERED = ["table1_main", "table3_ablation", "table3_beyond", *CURVES]  # kept with every answer
+ANSWERED = [
+    "table1_main",
+    "table3_ablation",
+    "table3_beyond",
+    "selective_forgetting",
+    *CURVES,
+]  # kept with every answer
 
 
 @pytest.fixture(params=RECORDS)
@@ -123,6 +130,16 @@ def test_curves_are_whole(name):
     assert set(record.method[record[CURVES[name]].isna()]) == {"vanilla", "retain-only"}
     for _, part in record.groupby("model"):
         assert all(of.run.nunique() == 29 for of in six_columns(part).values())
+
+
+def test_selective_forgetting_is_whole():
+    """Three seeds of every row; of the map of both thresholds one, beside the preset's own."""
+    record = runs.read_records("selective_forgetting")
+    seeds = record.assign(row=claims.rows_of_table(record)).groupby("row").seed.nunique()
+    at = seeds.index.str.contains("d_I|d_F")
+    assert at.sum() == 15 and set(seeds[at]) == {1}
+    seeds = seeds[~at].drop(["vanilla", "retain-only"])
+    assert len(seeds) == 12 and set(seeds) == {3}
 
 
 @pytest.mark.parametrize("name", ANSWERED)
