@@ -2,10 +2,17 @@
 
 import faults
 import pandas as pd
-import pytest
 
 from vkdlib import claims, curves, paths, runs, tables
 from vkdlib.metrics import LOWER, six_columns
+
+LLAVA, QWEN = "testbed/llava", "testbed/qwen2-vl"
+
+
+def check(*phrases):
+    """They stand in the README, whatever its line breaks."""
+    text = " ".join((paths.root() / "README.md").read_text().split())
+    assert [phrase for phrase in phrases if phrase not in text] == []
 
 
 def test_readme_quotes_the_record():
@@ -44,7 +51,8 @@ def test_the_readme_says_of_table_3_what_was_found():
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_ablation'")
     said = {claim: of.set_index("column") for claim, of in judged.groupby("claim")}
     alone = said["a frozen language model, by itself, keeps other faces better"].loc["Real-world VQA"]
-    assert alone.verdict == "does not hold" and alone.difference == pytest.approx(-16, abs=0.5)
+    assert alone.verdict == "does not hold"
+    check(f"alone costs {-alone.difference:.0f} points of real-world VQA against training")
     back = said["distillation, by itself, keeps other faces better"]
     assert set(back.verdict) == {"holds"} and back.difference["Real-world VQA"] >= 16
     for claim in (
@@ -54,7 +62,8 @@ def test_the_readme_says_of_table_3_what_was_found():
         assert set(said[claim].verdict) == {"inside the noise"}
     distilled = judged[judged.claim.str.contains("forgets? better") & ~judged.other.str.contains("VKD")]
     assert len(distilled) == 3 and set(distilled.verdict) == {"inside the noise"}
-    assert 2.5 < distilled.difference.min() and distilled.difference.max() < 11.5
+    more = distilled.difference
+    check(f"forget VQA is {more.min():.0f} to {more.max():.0f} points higher in the mean")
     assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
     record = runs.read_records("table3_ablation")
     forget = six_columns(record.assign(row=claims.rows_of_table(record)))["Forget VQA"]
@@ -65,8 +74,9 @@ def test_the_readme_says_of_table_3_what_was_found():
     text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
     assert set(text.value) == {100.0}
     printed = tables.published_table_3().astype(float)
-    assert (printed.loc["F+VKD"] - printed.loc["F"])[LOWER] == pytest.approx(15)
-    assert (printed.loc["F"] - printed.loc["B"])["Forget QA"] == pytest.approx(-9.6)
+    more = (printed.loc["F+VKD"] - printed.loc["F"])[LOWER]
+    less = (printed.loc["B"] - printed.loc["F"])["Forget QA"]
+    check(f"F+VKD leaves {more:.0f} points more than F", f"F has {less:.0f} points less of Forget QA than B")
 
 
 def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
@@ -82,7 +92,8 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     masked = judged[judged.claim == "the mask, by itself, keeps other faces better"]
     costly = masked[masked.benchmark == "testbed/clear"]
     assert costly.verdict.tolist() == ["does not hold"] * 4
-    assert (costly.difference.max(), costly.difference.min()) == pytest.approx((-7, -19), abs=0.5)
+    costs = -costly.difference
+    check(f"costs {costs.min():.0f} to {costs.max():.0f} points in all four of CLEAR")
     assert set(masked[masked.benchmark == "testbed/mllmu"].verdict) == {noise}
     both = "both together keep other faces better than distillation alone"
     assert found[both] == {"does not hold": 1, noise: 5}
@@ -93,96 +104,123 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
     assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
     record = runs.read_records("table3_beyond")
-    record = record.assign(row=claims.rows_of_table(record))
+    record, more = record.assign(row=claims.rows_of_table(record)), []
     for _, of in record.groupby(["model", "benchmark"]):
         forget = six_columns(of)[LOWER].groupby("row").value.mean()
-        more = forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"]
-        assert 14.5 <= more.min() and more.max() <= 57
+        more += list(forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"])
+    check(
+        f"rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of the forget people's faces"
+    )
     rates = record.groupby([record.row.str[0], "benchmark"]).lr.unique()
     assert rates["B"].max()[0] <= 1e-5 and rates["F"].min()[0] == 1e-3
     pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
-    assert pruned.mean() == pytest.approx(0.14, abs=0.005)
+    check(f"({pruned.mean() * 100:.0f} % of the vision neurons with LLaVA on CLEAR)")
 
 
 def test_the_readme_says_of_figure_2_what_was_found():
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig2_beta'")
     said = {claim: of.set_index("model").verdict.to_dict() for claim, of in judged.groupby("claim")}
-    llava, qwen, noise = "testbed/llava", "testbed/qwen2-vl", "inside the noise"
+    noise = "inside the noise"
     for claim in (
         "without distillation other faces are lost",
         "the more distillation, the more other faces are kept",
     ):
-        assert said[claim] == {llava: "holds", qwen: noise}
+        assert said[claim] == {LLAVA: "holds", QWEN: noise}
+    assert set(said["distillation at first keeps more strangers' faces"].values()) == {"holds"}
     assert set(said["too much distillation harms strangers' faces"].values()) == {noise}
     helps = "distillation also helps to forget, up to what was chosen"
-    assert said[helps] == {llava: noise, qwen: "does not hold"}
+    assert said[helps] == {LLAVA: noise, QWEN: "does not hold"}
     best = judged[judged.claim == "there is a best β"].set_index("model")
-    assert set(best.verdict) == {"holds"} and best.statistic.to_dict() == {llava: 3, qwen: 1}
+    assert set(best.verdict) == {"holds"}
     text = judged[judged.expected == "flat"]
     assert set(text.verdict) == {"holds"} and not text.differ.any()
-    record = runs.read_records("fig2_beta")
-    lost = {"Retain VQA": {llava: 4, qwen: 1}, "Real-world VQA": {llava: 18, qwen: 10}}
+    record, lost, left = runs.read_records("fig2_beta"), {}, {}
     for model, of in record.groupby("model"):
         columns = six_columns(of)
-        for title, points in lost.items():
+        for title in ("Retain VQA", "Real-world VQA"):
             vanilla = columns[title][columns[title].method == "vanilla"].value.item()
             by = columns[title].groupby("beta").value.mean()
-            assert round(vanilla - by[0]) == points[model] and by[300] > by.max() - 1
-        forget = columns[LOWER].groupby("beta").value.mean()
-        assert forget[300] > 95 and (model == llava or round(forget[3] - forget[0]) == 11)
-    balance = curves.balances(record[record.model == qwen], "beta").mean()
+            lost[model, title] = vanilla - by[0]
+            assert by[300] > by.max() - 1
+        left[model] = columns[LOWER].groupby("beta").value.mean()
+        never = columns[LOWER].query("method == 'retain-only'").value.item()  # Qwen2-VL's comes last
+    llava, qwen = left[LLAVA], left[QWEN]
+    check(
+        f"LLaVA loses other faces, {lost[LLAVA, 'Retain VQA']:.0f} points of retain VQA and "
+        f"{lost[LLAVA, 'Real-world VQA']:.0f} of real-world VQA",
+        f"Qwen2-VL loses {lost[QWEN, 'Real-world VQA']:.0f} points of real-world VQA",
+        f"({qwen[3] - qwen[0]:.0f} points more are left, from {qwen[0]:.0f} % to {qwen[3]:.0f} %; "
+        f"retain-only has {never:.0f} %)",
+        f"at β = 10 {llava[10]:.0f} % and {qwen[10]:.0f} % of forget VQA are left, "
+        f"at 300 {llava[300]:.0f} % and {qwen[300]:.0f} %",
+        f"at {best.statistic[LLAVA]:.0f} with LLaVA, as chosen, and at {best.statistic[QWEN]:.0f} with Qwen2",
+    )
+    balance = curves.balances(record[record.model == QWEN], "beta").mean()
     assert 0 < balance[1] - balance[3] < 0.5
 
 
 def test_the_readme_says_of_figure_3_what_was_found():
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig3_alpha'")
-    found = {claim: of.verdict.unique().tolist() for claim, of in judged.groupby("claim")}
-    noise = "inside the noise"
-    assert found == {
-        "the larger alpha, the more is forgotten": ["holds"],
-        "other faces are best kept at some alpha in between": [noise],
-        "text is insensitive to alpha": ["holds"],
-        "there is a best alpha": [noise],
-        "1.25 is a good alpha": ["holds"],
-    }
+    found = {claim: set(of.verdict) for claim, of in judged.groupby("claim")}
+    fewer = judged[judged.claim == "the larger alpha, the fewer other faces are kept"]
+    fewer = fewer.set_index(["model", "column"])
+    assert fewer.verdict.to_dict() == {
+        (LLAVA, "Retain VQA"): "does not hold", (LLAVA, "Real-world VQA"): "inside the noise",
+        (QWEN, "Retain VQA"): "holds", (QWEN, "Real-world VQA"): "inside the noise",
+    }  # fmt: skip
+    assert found["the larger alpha, the more is forgotten"] == {"holds"}
+    assert found["other faces are best kept at some alpha in between"] == {"inside the noise"}
+    assert found["there is a best alpha"] == {"in some seeds"}
+    assert found["1.25 is a good alpha"] == found["text is insensitive to alpha"] == {"holds"}
     assert not judged[judged.expected == "flat"].differ.any()
-    record, llava, qwen = runs.read_records("fig3_alpha"), "testbed/llava", "testbed/qwen2-vl"
-    left = {llava: (98, 22), qwen: (100, 17)}
-    lost = {"Retain VQA": {llava: 2, qwen: 2}, "Real-world VQA": {llava: 7, qwen: 3}}
+    record, left, short, flat = runs.read_records("fig3_alpha"), {}, [], []
     for model, of in record.groupby("model"):
-        columns = six_columns(of)
-        forget = columns[LOWER].groupby("alpha").value.mean()
-        vanilla = columns[LOWER].query("method == 'vanilla'").value.item()
-        assert (round(forget[0]), round(forget[0.75])) == left[model] and forget[0] == vanilla
-        for title, points in lost.items():
-            by = columns[title].groupby("alpha").value.mean()
-            assert round(by[0] - by[3]) == points[model]
+        forget = six_columns(of)[LOWER]
+        left[model] = forget.groupby("alpha").value.mean()
+        assert left[model][0] == forget.query("method == 'vanilla'").value.item()
         balance = curves.balances(of, "alpha").mean()
-        assert balance.max() - balance[1.25] < 1.15 and balance.idxmax() == 0.75
-        assert balance[0.75] - balance[0.75:2].min() < 2
+        short.append(balance.max() - balance[1.25])
+        flat.append(balance[0.75] - balance[0.75:2].min())
+    lost = -fewer.change
+    assert max(flat) < 2
+    check(
+        f"where {left[LLAVA][0.75]:.0f} % of forget VQA are left with LLaVA (of {left[LLAVA][0]:.0f}) and "
+        f"{left[QWEN][0.75]:.0f} % with Qwen2-VL (of {left[QWEN][0]:.0f})",
+        f"retain VQA falls by {lost[LLAVA, 'Retain VQA']:.1f} points with LLaVA and "
+        f"{lost[QWEN, 'Retain VQA']:.1f} with Qwen2-VL",
+        f"real-world VQA by {lost[LLAVA, 'Real-world VQA']:.0f} and {lost[QWEN, 'Real-world VQA']:.0f}, in",
+        f"no other value has a balance more than {max(short):.1f} points better",
+    )
 
 
 def test_the_readme_says_of_selective_forgetting_what_was_found():
     data, record = paths.figures() / "data", runs.read_records("selective_forgetting")
     judged = pd.read_csv(data / "claims.csv").query("record == 'selective_forgetting'")
     assert len(judged) == 12 and set(judged.verdict) == {"inside the noise"}
-    schemes = ["VKD", "prune=False", "mask=False", "prune=False, mask=False", "order=parallel"]
-    schemes.append("order=mask, prune")
-    columns = six_columns(record.assign(row=claims.rows_of_table(record)))
+    record = record.assign(row=claims.rows_of_table(record))
+    columns = six_columns(record)
     means = pd.DataFrame({title: rows.groupby("row").value.mean() for title, rows in columns.items()})
-    forget = means[LOWER].round()
-    assert (forget[schemes].min(), forget[schemes].max(), forget["retain-only"]) == (11, 21, 16)
-    thresholds = means[means.index.str.contains("d_")]
-    assert len(thresholds) == 15 and sum(thresholds[LOWER].between(12, 22)) == 14
-    assert thresholds["Retain VQA"].max() - thresholds["Retain VQA"].min() < 1
-    kept = means.loc[["target=layers", "VKD"], ["Retain VQA", "Real-world VQA"]].round(1)
-    assert kept.to_numpy().tolist() == [[93.7, 75.2], [98.5, 92.3]]
-    assert forget["fisher=batch"] == 43
-    moved = record.assign(row=claims.rows_of_table(record)).groupby("row").mask_density.mean()
-    assert moved[["fisher=batch", "VKD"]].round(2).tolist() == [0.27, 0.74]
+    forget, world = means[LOWER], means["Real-world VQA"]
+    schemes = ["prune=False", "mask=False", "prune=False, mask=False", "order=parallel", "order=mask, prune"]
+    schemes = forget[["VKD", *schemes]]
+    pairs = means[means.index.str.fullmatch("(d_I=[0-9.]+)?(, )?(d_F=[0-9.]+)?") | (means.index == "VKD")]
+    of_pairs = sorted(pairs[LOWER])
+    assert len(pairs) == 16 and pairs["Retain VQA"].max() - pairs["Retain VQA"].min() < 1
+    blocks = world[["target=layers", "beta=30.0, target=layers", "beta=300.0, target=layers"]]
+    without = runs.read_records("fig2_beta").query("model == @LLAVA and beta == 0")
+    without = six_columns(without)["Real-world VQA"].value.mean()
+    check(
+        f"Forget VQA is {schemes.min():.0f} to {schemes.max():.0f} % in all orders, with either scheme alone "
+        f"and with neither (retain-only has {forget['retain-only']:.0f} %)",
+        f"between {of_pairs[0]:.0f} and {of_pairs[-2]:.0f} % but for one of {of_pairs[-1]:.0f}",
+        f"(real-world VQA is {blocks.max():.0f} %, and {without:.0f} % at β = 0)",
+        f"at both it keeps {world['target=both']:.0f} %, at the projector alone {world['VKD']:.0f} %",
+        f"with which {forget['fisher=batch']:.0f} % of forget VQA are left",
+    )
+    assert blocks.max() < without + 1
     tests = pd.read_csv(data / "selective_forgetting_tests.csv").set_index("other")
-    assert tests.p_holm["target=layers"].min() < 0.05 and tests.loc["fisher=batch", "p"].min() > 0.05
-    for row in ("prune=False, mask=False", "fisher=sample", "mask_scope=update", "qa_image=blank"):
+    assert (tests.p_holm[blocks.index].groupby(level=0).min() < 0.05).all()
+    for row in ("fisher=batch", "fisher=sample", "mask_scope=update", "qa_image=blank"):
         assert tests.loc[row, "p_holm"].min() >= 0.05
 
 
@@ -203,3 +241,9 @@ def test_the_readme_says_of_overhead_what_was_measured():
     assert ratio.to_dict() == {"papermill": 1, "sweep": 1.2, "dask": 1.4}
     (lost,) = table[table.ratio.isna()].itertuples()
     assert (lost.points, lost.executed) == (12, 13)  # the killed one's was begun twice
+    took = table.dropna(subset="ratio").pivot(index="round", columns="how", values="seconds")
+    more = took.sub(took.papermill, axis=0).median()
+    check(
+        f"take papermill's own command {took.papermill.median():.0f} seconds, a sweep {more.sweep:.0f} more "
+        f"({ratio.sweep} times as long) and one on a Dask worker {more.dask:.0f} more ({ratio.dask} times)"
+    )

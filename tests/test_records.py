@@ -139,7 +139,7 @@ def test_selective_forgetting_is_whole():
     at = seeds.index.str.contains("d_I|d_F")
     assert at.sum() == 15 and set(seeds[at]) == {1}
     seeds = seeds[~at].drop(["vanilla", "retain-only"])
-    assert len(seeds) == 12 and set(seeds) == {3}
+    assert len(seeds) == 14 and set(seeds) == {3}
 
 
 @pytest.mark.parametrize("name", ANSWERED)

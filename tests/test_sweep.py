@@ -214,6 +214,27 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
         assert sweep.run_of(point)
 
 
+def test_a_sweep_ends_as_it_began(swept, monkeypatch):
+    """Whatever happens to its file meanwhile; what is no more of today's data has no place in a record."""
+    root, file, _ = swept
+    wanted = yaml.safe_load(file.read_text())
+    wanted["grid"][0]["forget_ratio"] = [5]
+    file.write_text(yaml.safe_dump(wanted))
+    edited = yaml.safe_dump(wanted | {"record": "other", "columns": ["betta"]})
+    monkeypatch.setattr(sweep, "write_report", lambda *_: file.write_text(edited))
+    assert sweep.execute(file) == []
+    assert len(runs.read_records("s")) == len(runs.finished("s")[0].records())
+    assert not (root / "figures" / "data" / "other.csv").exists()
+    (root / "figures" / "data" / "s.csv").unlink()
+    file.write_text(yaml.safe_dump(wanted))
+    monkeypatch.setattr(
+        sweep, "write_report", lambda *_: monkeypatch.setattr(done, "_data", lambda *_: "new")
+    )
+    (point,) = sweep.execute(file)
+    assert "not of today's data" in point.error
+    assert not (root / "figures" / "data" / "s.csv").exists()
+
+
 def test_a_folder_of_data_is_named_from_where_the_notebook_is(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "notebooks").mkdir()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import yaml
+from filelock import FileLock
 
 from vkdlib import paper, paths, runs
 from vkdlib.compare import adjusted, differences, forget_quality, in_balance
@@ -22,7 +23,10 @@ COLUMNS = [
 
 def statements(record: str) -> list[dict]:
     """The claims about a table: claim, source, rows, columns, expected (see paper/claims.yaml)."""
-    return yaml.safe_load((paper.FOLDER / "claims.yaml").read_text())[record]
+    known = yaml.safe_load((paper.FOLDER / "claims.yaml").read_text())
+    if record not in known:
+        raise ValueError(f"no claims are known of {record!r}: say whose are meant, of {', '.join(known)}")
+    return known[record]
 
 
 def rows_of_table(record: pd.DataFrame) -> pd.Series:
@@ -150,11 +154,12 @@ def keep(record: str, judged: pd.DataFrame) -> None:
     """Put judged claims into figures/data/claims.csv, in place of those about the same record."""
     file = paths.figures() / "data" / "claims.csv"
     table = judged.assign(record=record)[["record", *judged.columns]]
-    if file.exists():
-        before = pd.read_csv(file)
-        table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
-    with paths.whole(file) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.5g")
+    with FileLock(paths.runs() / "claims.lock"):  # of another record they may be written now, too
+        if file.exists():
+            before = pd.read_csv(file)
+            table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
+        with paths.whole(file) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.5g")
 
 
 def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:

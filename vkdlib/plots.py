@@ -64,7 +64,7 @@ def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
 
 def forget_retain(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
     """Forget VQA against retain VQA: a dot a method (mean over seeds, mean 95 % interval), a star for
-    retain-only, which unlearning should reach: neither more nor less forgotten.
+    retain-only, which unlearning should reach: neither more nor less forgotten; a ring for vanilla.
 
     Args:
         records: rows in the layout of figures/data of one model, benchmark and forget ratio.
@@ -74,9 +74,10 @@ def forget_retain(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
     x, y = (columns[t].groupby("method", sort=False)[sides].mean() for t in (LOWER, "Retain VQA"))
     for method in x.index:
         (a, *a_ends), (b, *b_ends) = x.loc[method], y.loc[method]
+        around = {"vanilla": 9, "retain-only": 13}.get(method)  # where unlearning begins and should end
         ax.errorbar(
             [a], [b], xerr=[[a - a_ends[0]], [a_ends[1] - a]], yerr=[[b - b_ends[0]], [b_ends[1] - b]],
-            fmt="*" if method == "retain-only" else "o", ms=13 if method == "retain-only" else 5, lw=1,
+            fmt="*" if method == "retain-only" else "o", ms=around or 5, mfc="none" if around else None, lw=1,
             capsize=2, color=COLOURS.get(method), label=method,
         )  # fmt: skip
     ax.axvline(CHANCE, ls="--", lw=0.8, color="grey")
@@ -135,7 +136,7 @@ def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | No
     )  # fmt: skip
     if smallest:
         ax.set_xscale("symlog", linthresh=smallest)
-        ax.set_xlim(long[x].min(), long[x].max())
+        ax.set_xlim(long[x].min() - smallest / 3, long[x].max() * 1.3)
     ax.axhline(CHANCE, ls="--", lw=0.8, color="grey", label="Chance")
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")

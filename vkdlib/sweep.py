@@ -59,10 +59,12 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
         the points that failed.
     """
     file = Path(file)
+    sweep = grid.read(file)  # it may be edited while the points run
     everything, left = look(file, workers)
     alone = FileLock(everything[0].folder / ".lock")  # another sweep of the same points may end now, too
     try:
-        failed = attempt(left, workers, dask, file.stem) if left else []
+        if left:
+            attempt(left, workers, dask, file.stem)
     except BaseException:
         # A module that was just being imported may be in pieces: what stopped it matters, not the report.
         with contextlib.suppress(Exception), alone:
@@ -70,14 +72,13 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
         raise
     with alone:
         write_report(file.stem, everything)
-    if failed:
-        return failed
-    with alone:
-        sweep = grid.read(file)
-        columns = sweep.get("columns", [])
-        found = [(run_of(point), point.parameters) for point in everything]
-        write_records(sweep["record"], [run.records(**swept(run, given, columns)) for run, given in found])
-        write_predictions(sweep["record"], {run.hash: run for run, _ in found}.values())
+    found = [(point, run_of(point)) for point in everything]
+    failed = [point for point, run in found if not run]  # also one whose data or weights changed meanwhile
+    if not failed:
+        name, columns = sweep["record"], sweep.get("columns", [])
+        with alone:
+            write_records(name, [run.records(**swept(run, p.parameters, columns)) for p, run in found])
+            write_predictions(name, {run.hash: run for _, run in found}.values())
     return failed
 
 

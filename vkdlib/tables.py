@@ -178,7 +178,9 @@ def claims(
     measured, p = [], judged.p_holm.map("{:.2g}".format).where(tested, "")
     for row in judged.itertuples():
         if pd.isna(getattr(row, "difference", None)):
-            measured.append(f"{row.test}: {row.statistic:.3g}")
+            change = getattr(row, "change", None)
+            ends = "" if pd.isna(change) else f"{change:+.1f} from first to last; "
+            measured.append(f"{ends}{row.test}: {row.statistic:.3g}")
         else:
             gap = f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
             measured.append(f"{row.ours} - {row.other}: {gap}")
