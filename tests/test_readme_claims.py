@@ -108,7 +108,7 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     for _, of in record.groupby(["model", "benchmark"]):
         forget = six_columns(of)[LOWER].groupby("row").value.mean()
         more += list(forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"])
-    check(f"rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of the forget people's")
+    check(f"rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of the forget")
     rates = record.groupby([record.row.str[0], "benchmark"]).lr.unique()
     assert rates["B"].max()[0] <= 1e-5 and rates["F"].min()[0] == 1e-3
     pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
