@@ -113,7 +113,8 @@ def test_where_more_is_forgotten_than_by_retain_only(monkeypatch):
     assert set(judged.over_forgotten[~forgetting]) == {""}
     shown = tables.claims(judged)
     assert shown.verdict.str.endswith("; over-forgotten: beta = 0, 0.1, 0.3").sum() == forgetting.sum()
-    assert (shown.N[shown.measured.str.startswith("best, every seed")] == "").all() and "100" in set(shown.N)
+    assert set(shown.N[shown.measured.str.startswith("best at, every seed")]) == {""} and "100" in set(shown.N)
+    assert "+40.0 from first to last; slope, sign flips: 40" in set(shown.measured)
 
 
 def test_another_record_is_judged_by_the_claims_of_a_figure(monkeypatch):
