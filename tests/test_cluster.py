@@ -73,6 +73,14 @@ def test_local_dask_workers_share_the_machine(home, monkeypatch):
     assert threads == ["2", "2"]  # Dask alone would give each one
 
 
+def test_a_cluster_without_workers_is_waited_for(capsys):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=":0") as local:
+        assert list(cluster.on_dask([], local.scheduler_address, [])) == []
+    assert "Dask: waiting for workers, http" in capsys.readouterr().out
+
+
 def test_dask_that_is_not_there_is_named(home, monkeypatch):
     import dask
     import distributed  # noqa: F401  (its own settings first: they would end with ours)

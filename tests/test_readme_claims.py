@@ -108,7 +108,9 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     for _, of in record.groupby(["model", "benchmark"]):
         forget = six_columns(of)[LOWER].groupby("row").value.mean()
         more += list(forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"])
-    check(f"rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of the forget")
+    check(
+        f"rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of the forget people's"
+    )
     rates = record.groupby([record.row.str[0], "benchmark"]).lr.unique()
     assert rates["B"].max()[0] <= 1e-5 and rates["F"].min()[0] == 1e-3
     pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
@@ -141,8 +143,8 @@ def test_the_readme_says_of_figure_2_what_was_found():
             lost[model, title] = vanilla - by[0]
             assert by[300] > by.max() - 1
         left[model] = columns[LOWER].groupby("beta").value.mean()
-        never = columns[LOWER].query("method == 'retain-only'").value.item()  # Qwen2-VL's comes last
     llava, qwen = left[LLAVA], left[QWEN]
+    never = six_columns(record[record.model == QWEN])[LOWER].query("method == 'retain-only'").value.item()
     check(
         f"LLaVA loses other faces, {lost[LLAVA, 'Retain VQA']:.0f} points of retain VQA and "
         f"{lost[LLAVA, 'Real-world VQA']:.0f} of real-world VQA",
@@ -151,7 +153,8 @@ def test_the_readme_says_of_figure_2_what_was_found():
         f"retain-only has {never:.0f} %)",
         f"at β = 10 {llava[10]:.0f} % and {qwen[10]:.0f} % of forget VQA are left, "
         f"at 300 {llava[300]:.0f} % and {qwen[300]:.0f} %",
-        f"at {best.statistic[LLAVA]:.0f} with LLaVA, as chosen, and at {best.statistic[QWEN]:.0f} with Qwen2",
+        f"at {best.statistic[LLAVA]:.0f} with LLaVA, as chosen, "
+        f"and at {best.statistic[QWEN]:.0f} with Qwen2-VL, hardly better there than at 3",
     )
     balance = curves.balances(record[record.model == QWEN], "beta").mean()
     assert 0 < balance[1] - balance[3] < 0.5
@@ -186,7 +189,8 @@ def test_the_readme_says_of_figure_3_what_was_found():
         f"{left[QWEN][0.75]:.0f} % with Qwen2-VL (of {left[QWEN][0]:.0f})",
         f"retain VQA falls by {lost[LLAVA, 'Retain VQA']:.1f} points with LLaVA and "
         f"{lost[QWEN, 'Retain VQA']:.1f} with Qwen2-VL",
-        f"real-world VQA by {lost[LLAVA, 'Real-world VQA']:.0f} and {lost[QWEN, 'Real-world VQA']:.0f}, in",
+        f"real-world VQA by {lost[LLAVA, 'Real-world VQA']:.0f} "
+        f"and {lost[QWEN, 'Real-world VQA']:.0f}, inside the noise",
         f"no other value has a balance more than {max(short):.1f} points better",
     )
 

@@ -34,13 +34,8 @@ RECORDS = [
     "selective_forgetting",
 ]
 CURVES = {"fig2_beta": "beta", "fig3_alpha": "alpha"}  # record -> what is swept in it
-ANSWERED = [
-    "table1_main",
-    "table3_ablation",
-    "table3_beyond",
-    "selective_forgetting",
-    *CURVES,
-]  # kept with every answer
+TABLES = ["table1_main", "table3_ablation", "table3_beyond", "selective_forgetting"]
+ANSWERED = [*TABLES, *CURVES]  # kept with every answer
 
 
 @pytest.fixture(params=RECORDS)

@@ -45,6 +45,18 @@ def test_main_table_means_over_seeds_bold_and_noise(table):
     assert table.loc["chance"].tolist() == ["25.0", "25.0"]
 
 
+def test_curves_have_a_row_a_value_with_the_range_of_seeds():
+    weak = records({"VKD": [(20, 90), (30, 91)]}).assign(beta=0.5)
+    strong = records({"VKD": [(60, 98), (61.4, 98)]}).assign(beta=10.0)
+    shown = tables.curves(pd.concat([weak, strong]), "beta")
+    assert shown.index.tolist() == ["0.5", "10"] and shown.index.name == "beta"
+    assert shown["Forget VQA (N=50)"].tolist() == ["25.0 (20-30)", "60.7 (60-61)"]
+    assert shown["Retain VQA (N=50)"].tolist() == ["90.5 (90-91)", "98.0 (98-98)"]
+    words = records({"VKD": [(0.2, 0.5), (0.3, 0.5)]}, "rouge_l", modality="qa", kind="generation")
+    words = pd.concat([words, words[:1].assign(set="world", modality="vqa")]).assign(beta=1.0)
+    assert tables.curves(words, "beta")["Forget QA (N=50)"].tolist() == ["0.250 (0.200-0.300)"]
+
+
 def test_forgetting_more_than_a_model_that_never_knew_is_no_success():
     found = records({"retain-only": [(30, 98)], "GA": [(20, 60)], "NPO": [(26, 70)], "VKD": [(33, 90)]})
     forget = tables.main_table(found, over_forgotten=["GA"])["Forget VQA (N=50)"]

@@ -154,7 +154,8 @@ def keep(record: str, judged: pd.DataFrame) -> None:
     """Put judged claims into figures/data/claims.csv, in place of those about the same record."""
     file = paths.figures() / "data" / "claims.csv"
     table = judged.assign(record=record)[["record", *judged.columns]]
-    with FileLock(paths.runs() / "claims.lock"):  # of another record they may be written now, too
+    # Those of another record may be written now, too. A lock has no place among figures, which are in git.
+    with FileLock(paths.runs() / "claims.lock"):
         if file.exists():
             before = pd.read_csv(file)
             table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")

@@ -43,8 +43,8 @@ def on_dask(left: list[Point], address: str, shares: list[dict[str, str]]) -> It
             client = stack.enter_context(Client(address))
         except (OSError, ValueError) as error:
             raise ConnectionError(f"no Dask scheduler answers at {address}: is it running?") from error
-        workers = len(client.nthreads())
-        print(f"Dask: {workers} workers{'' if workers else ' yet: it waits'}, {client.dashboard_link}")
+        there = f"{len(client.nthreads()) or 'waiting for'} workers"
+        print(f"Dask: {there}, {client.dashboard_link}")
         places, by_key = paths.places(), {str(point.executed): point for point in left}
         submitted = [client.submit(on_worker, p, places, shares, key=key) for key, p in by_key.items()]
         ending = as_completed(submitted)

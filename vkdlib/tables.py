@@ -150,6 +150,24 @@ def over_seeds(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return found.rename(columns={"count": "seeds"}).reset_index()
 
 
+def curves(records: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The six columns of Table 1 at each value of a setting: mean over seeds (lowest-highest).
+
+    Args:
+        records: rows in the layout of figures/data, one model and benchmark.
+        x: column with the setting's value.
+    Returns:
+        one row a value, in the order of the records; N in the titles.
+    """
+    table = {}
+    for title, rows in six_columns(records).items():
+        of = over_seeds(rows, [x])
+        fine, rough = (".1f", ".0f") if (rows.metric == "accuracy").all() else (".3f", ".3f")
+        cells = [f"{m:{fine}} ({a:{rough}}-{b:{rough}})" for m, a, b in zip(of["mean"], of["min"], of["max"])]
+        table[f"{title} (N={rows.n.iloc[0]})"] = pd.Series(cells, of[x].map("{:g}".format))
+    return pd.DataFrame(table)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A GitHub table."""
     columns = [table.index.name or "", *map(str, table.columns)]
