@@ -1,5 +1,6 @@
 """A step cut into parts, or shared among processes, is the same step."""
 
+import os
 import subprocess
 import sys
 
@@ -90,7 +91,8 @@ def alone(whole, tmp_path_factory):
 def from_a_shell(point, home):
     file = home / "point.yaml"
     file.write_text(yaml.safe_dump(point))
-    subprocess.run([sys.executable, *ACCELERATE, str(file)], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, *ACCELERATE, str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def from_a_notebook(point, home):
@@ -117,6 +119,24 @@ def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     a, b = alone.predictions, two.predictions
     assert a.question.tolist() == b.question.tolist()
     assert (a.answer == b.answer).mean() > 0.99  # rounding may turn a coin
+
+
+ENDS = """
+import atexit
+from vkdlib import parallel
+
+atexit.register(lambda: print(parallel.joined()))  # done last
+parallel.start()
+print(parallel.joined())
+"""
+
+
+def test_who_joined_leaves_at_the_end():
+    """Threads of a process that was still joined to others when it ended used to abort it now and then."""
+    joined = {"WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "RANK": "0"}
+    environment = os.environ | joined | {"LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, env=environment)
+    assert ended.stdout.split() == ["True", "False"], ended.stderr
 
 
 def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):

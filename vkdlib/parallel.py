@@ -5,25 +5,36 @@ no wrapper around the model: text questions reach none of the trained weights, w
 for every gradient do not forgive.
 """
 
+import atexit
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 
+def joined() -> bool:
+    """Whether `start` has joined this process to others, and it has not left them."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def processes() -> tuple[int, int]:
     """(number of this process, how many there are): (0, 1) alone."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined() else (0, 1)
 
 
 def start() -> tuple[int, int]:
-    """Join the processes that a launcher started, if one did; returns `processes()`."""
+    """Join the processes that a launcher started, if one did, until this one ends; returns `processes()`."""
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
+    atexit.register(leave)
     return processes()
+
+
+def leave() -> None:
+    """Leave the others. A process that ends without is aborted now and then, by threads that outlive it."""
+    if joined():
+        torch.distributed.destroy_process_group()
 
 
 def mine(items: Iterable) -> list:
