@@ -24,6 +24,7 @@ def processes() -> tuple[int, int]:
 
 def start() -> tuple[int, int]:
     """Join the processes that a launcher started, if one did, until this one ends; returns `processes()`."""
+    import torch.distributed.nn.functional  # imported later, its functions would keep the group for ever
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
@@ -32,7 +33,8 @@ def start() -> tuple[int, int]:
 
 
 def leave() -> None:
-    """Leave the others. A process that ends without is aborted now and then, by threads that outlive it."""
+    """Leave the others. A process that ends without is aborted now and then, by a thread of gloo's that still
+    has a tensor to give back (pytorch/pytorch#190489)."""
     if joined():
         torch.distributed.destroy_process_group()
 
