@@ -138,6 +138,11 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
             assert one["source"].startswith(("3.", "4.", "ours, "))
 
 
+def test_a_whole_model_trained_by_lora_is_row_b():
+    record = pd.DataFrame({"method": "VKD", "trained": ["lora"], "mask": [True], "beta": [0.0]})
+    assert claims.rows_of_table(record).tolist() == ["B+Mask"]
+
+
 def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
     settings = [
         {},
@@ -200,3 +205,20 @@ def test_what_is_written_again_replaces_its_own_rows_only(table, monkeypatch, tm
     assert len(again) == len(first) + 1 and "?" not in set(again.verdict) and "other" in set(again.record)
     for name in ("table1_main_tests", "table1_main_quality"):
         assert len(pd.read_csv(tmp_path / "data" / f"{name}.csv"))
+
+
+def test_claims_about_a_record_of_ones_own(table, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "figures", lambda: tmp_path)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match="no claims are known of 'mine': say whose are meant"):
+        claims.write("mine", "VKD")
+    assert not list((tmp_path / "data").iterdir())
+    claims.write("mine", "VKD", of="table1_main")
+    written = pd.read_csv(tmp_path / "data" / "claims.csv")
+    assert set(written.record) == {"mine"}
+    assert written.claim.tolist() == claims.judge("table1_main").claim.tolist()
+    assert {p.name for p in (tmp_path / "data").iterdir()} == {
+        "claims.csv",
+        "mine_tests.csv",
+        "mine_quality.csv",
+    }

@@ -520,4 +520,14 @@ def test_the_time_left_is_that_of_points_of_the_same_kind(tmp_path, monkeypatch)
         nbformat.write(v4.new_notebook(metadata={"papermill": made}), folder / f"{number}.ipynb")
     (folder / "damaged.ipynb").write_text("{")
     said = done.expected_time(points, 2)
-    assert said.startswith("about 15 minutes with 2 workers") and "; 1 are of kinds" in said
+    assert said.startswith("about 15 minutes with 2 workers") and said.endswith(
+        "; 1 are of kinds that were not run before"
+    )
+    assert done.expected_time(points, 2, 4.0).startswith("about 12 minutes with 2 workers, by what the sweep")
+    large = sweep.Point(NOTEBOOK, {"method": "VKD", "model": "llava-7b"}, tmp_path / "x" / "notebooks")
+    assert done.expected_time([large], 1) == "how long a point takes is not known yet"
+    said = done.expected_time([points[0], large], 1)
+    assert said == (
+        "about 10 minutes with 1 workers, by points that were run before; "
+        "not counting 1, with models that were not run before"
+    )

@@ -49,15 +49,17 @@ def rows_of_table(record: pd.DataFrame) -> pd.Series:
         )
     if "trained" not in record:
         return record.method
-    name = record.trained.map({"all": "B", "visual": "F"})
+    name = record.trained.map({"all": "B", "lora": "B", "visual": "F"})
     name += record["mask"].map({True: "+Mask", False: ""})
     name += (record.beta > 0).map({True: "+VKD", False: ""})
     return record.method.where(record.method != "VKD", name)
 
 
-def judge(record: str) -> pd.DataFrame:
+def judge(record: str, of: str | None = None) -> pd.DataFrame:
     """Test every claim about a table on the predictions of the runs that its record names.
 
+    Args:
+        of: record whose claims are meant, if not its own: "table1_main" for one at paper scale.
     Returns:
         one row a claim, model, benchmark and column: COLUMNS; difference is ours minus the other, in points,
         with its 95 % interval; differ: how many questions are not answered the same; p_holm is over the rows
@@ -68,7 +70,7 @@ def judge(record: str) -> pd.DataFrame:
     """
     found = []
     for known, where, predictions in _tables(record):
-        for one in statements(record):
+        for one in statements(of or record):
             ours, other = one["rows"]
             tested = _tested(predictions(ours), predictions(other), one["columns"], where)
             text = {k: one[k] for k in ("claim", "source", "expected")}
@@ -142,12 +144,14 @@ def quality(record: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def write(record: str, ours: str) -> None:
-    """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and claims.csv (`keep`)."""
+def write(record: str, ours: str, of: str | None = None) -> None:
+    """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and claims.csv (`keep`); `of`
+    as in `judge`."""
+    judged = judge(record, of)
     for name, table in (("tests", against(record, ours)), ("quality", quality(record))):
         with paths.whole(paths.figures() / "data" / f"{record}_{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5g")
-    keep(record, judge(record))
+    keep(record, judged)
 
 
 def keep(record: str, judged: pd.DataFrame) -> None:

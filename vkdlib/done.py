@@ -79,10 +79,11 @@ _files = functools.cache(files_hash)
 
 
 def expected_time(left: list[Point], workers: int, measured: float | None = None) -> str:
-    """How long points will take: as long as the longest of their kind so far, in any experiment.
+    """How long points will take: as long as the longest of their kind so far, in any experiment; else as long
+    as where the sweep was made; else as others with their model, on whatever benchmark, by whatever method.
 
     Args:
-        measured: minutes of one core that a point took when the sweep was run elsewhere; for want of others.
+        measured: minutes of one core that a point took when the sweep was run elsewhere.
     """
     if not left:
         return "nothing to do"
@@ -91,16 +92,22 @@ def expected_time(left: list[Point], workers: int, measured: float | None = None
         seconds, parameters = _took(file)
         if seconds:
             took[_kind(parameters)] = max(seconds, took.get(_kind(parameters), 0.0))
-    if not took and measured:
-        minutes = measured * len(left) / workers
-        return f"about {minutes:.0f} minutes with {workers} workers, by what the sweep took where it was made"
-    if not took:
+    kinds = [_kind(point.parameters) for point in left]
+    new = [kind for kind in kinds if kind not in took]
+    for kind in set(new):
+        like = [seconds for known, seconds in took.items() if known[0] == kind[0]]
+        if measured or like:
+            took[kind] = measured * 60 if measured else sum(like) / len(like)
+    unknown = sum(kind not in took for kind in kinds)
+    if unknown == len(left):
         return "how long a point takes is not known yet"
-    usual = sum(took.values()) / len(took)
-    minutes = sum(took.get(_kind(point.parameters), usual) for point in left) / workers / 60
-    unknown = sum(_kind(point.parameters) not in took for point in left)
-    guessed = f"; {unknown} are of kinds that were not run before" if unknown else ""
-    return f"about {minutes:.0f} minutes with {workers} workers, by points that were run before{guessed}"
+    minutes = sum(took.get(kind, 0.0) for kind in kinds) / workers / 60
+    by = "what the sweep took where it was made" if measured and new else "points that were run before"
+    said = [f"about {minutes:.0f} minutes with {workers} workers, by {by}"]
+    guessed = 0 if measured else len(new) - unknown
+    said += [f"{guessed} are of kinds that were not run before"] if guessed else []
+    said += [f"not counting {unknown}, with models that were not run before"] if unknown else []
+    return "; ".join(said)
 
 
 def _kind(parameters: dict) -> tuple:
