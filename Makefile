@@ -21,8 +21,8 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebook
            notebooks/30_audit.ipynb
 
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
-          selection_methods_clear selection_manu selection_families families table1_main table3_ablation \
-          table3_beyond fig2_beta fig3_alpha selective_forgetting
+          selection_methods_clear selection_methods_qwen2_vl selection_manu selection_families families \
+          table1_main table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting
 UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-clear/retain-only-5 \
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10

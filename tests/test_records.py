@@ -25,6 +25,7 @@ RECORDS = [
     "families",
     "selection_methods",
     "selection_methods_clear",
+    "selection_methods_qwen2_vl",
     "selection_manu",
     "table1_main",
     "table3_ablation",

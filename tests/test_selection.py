@@ -45,7 +45,10 @@ def test_half_a_sweep_chooses_nothing():
         selection.choose(pd.concat([whole[0], whole[1].query("set != 'real'")]))
 
 
-@pytest.mark.parametrize("record, preset", [("", "testbed"), ("_clear", "testbed-clear")])
+@pytest.mark.parametrize(
+    "record, preset",
+    [("", "testbed"), ("_clear", "testbed-clear"), ("_qwen2_vl", "testbed-qwen2-vl")],
+)
 def test_every_method_has_what_the_rule_chose(record, preset):
     trials = runs.read_records(f"selection_methods{record}").query("method != 'vanilla'")
     chosen = selection.choose(trials)
@@ -55,7 +58,9 @@ def test_every_method_has_what_the_rule_chose(record, preset):
         assert presets.preset(preset, part, method)[field] == value, method
 
 
-@pytest.mark.parametrize("record", ["selection_methods", "selection_methods_clear"])
+@pytest.mark.parametrize(
+    "record", ["selection_methods", "selection_methods_clear", "selection_methods_qwen2_vl"]
+)
 def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
     balance = selection.balance(runs.read_records(record).query("method != 'vanilla'"))
     sweep = grid.points(grid.read(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))

@@ -4,8 +4,9 @@ The VKD paper publishes alpha and beta, and neither the thresholds d_I and d_F n
 batch. Those of the testbed were chosen on selection people, who are never reported, by the rules and grids
 in notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep; their
 results are in figures/data. "testbed-clear" has them too, but for beta and epochs: selection_clear.yaml.
-Learning rates of the other methods are in chosen.yaml: selection_methods.yaml. Those at paper scale that
-nobody published are marked "ours": start from them, choose on selection people (`select`), then report.
+Learning rates of the other methods are in chosen.yaml: selection_methods.yaml; "testbed-qwen2-vl" has its
+own, also of VKD. Those at paper scale that nobody published are marked "ours": start from them, choose on
+selection people (`select`), then report.
 """
 
 from dataclasses import fields
@@ -114,6 +115,7 @@ def _paper(base: str, micro_batch: int, source: str, max_pixels: tuple) -> dict:
 
 
 NEAREST = "ours, chosen on selection people; why, and what speaks against it: selection_clear.yaml"
+WITH_LLAVA = "ours, chosen on selection people with LLaVA"
 PRESETS = {
     "testbed": TESTBED,
     "testbed-clear": TESTBED
@@ -121,6 +123,14 @@ PRESETS = {
         "method": TESTBED["method"] | {"beta": (1.0, NEAREST)},
         "training": TESTBED["training"] | {"epochs": (50, NEAREST)},
     },
+    "testbed-qwen2-vl": {
+        part: {
+            field: (value, WITH_LLAVA if source == CHOSEN else source)
+            for field, (value, source) in of.items()
+        }
+        for part, of in TESTBED.items()
+    }
+    | {"model": TESTBED["model"] | {"model": ("testbed/qwen2-vl", "ours")}},
     "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER, (None, SAME_SIZE)),
     "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID, (None, SAME_SIZE)),
     "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER, (672 * 672, AS_LLAVA)),
