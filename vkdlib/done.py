@@ -94,10 +94,11 @@ def expected_time(left: list[Point], workers: int, measured: float | None = None
             took[_kind(parameters)] = max(seconds, took.get(_kind(parameters), 0.0))
     kinds = [_kind(point.parameters) for point in left]
     new = [kind for kind in kinds if kind not in took]
+    guesses = {}
     for kind in set(new):
-        like = [seconds for known, seconds in took.items() if known[0] == kind[0]]
-        if measured or like:
-            took[kind] = measured * 60 if measured else sum(like) / len(like)
+        like = [measured * 60] if measured else [took[known] for known in took if known[0] == kind[0]]
+        guesses |= {kind: sum(like) / len(like)} if like else {}
+    took |= guesses
     unknown = sum(kind not in took for kind in kinds)
     if unknown == len(left):
         return "how long a point takes is not known yet"
