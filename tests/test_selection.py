@@ -80,8 +80,8 @@ def test_the_ablation_trains_the_whole_model_at_a_rate_that_was_chosen_for_that(
     points = [point for sweep in sweeps for point in grid.points(sweep)]
     rows = [point for point in points if point["method"] == "VKD"]
     rates = {(point["preset"], point["trained"]): point.get("lr") for point in rows}
-    for preset in ("testbed", "testbed-clear"):
+    for preset in ("testbed", "testbed-clear", "testbed-qwen2-vl"):
         assert rates[preset, "visual"] is None
         assert rates[preset, "all"] == presets.preset(preset, "training", "GA_Diff")["lr"]
     assert len({(point["model"], point["benchmark"]) for point in rows}) == 4
-    assert len(rates) == 4 and len(rows) == 2 * 2 * 3 * 7
+    assert len(rates) == 6 and len(rows) == 2 * 2 * 3 * 7
