@@ -73,8 +73,10 @@ def test_the_readme_says_of_table_3_what_was_found():
     check(f"forget VQA is {more.min():.0f} to {more.max():.0f} points higher in the mean")
     assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
     record = runs.read_records("table3_ablation")
-    forget = six_columns(record.assign(row=claims.rows_of_table(record)))["Forget VQA"]
-    forget = forget.groupby("row").value.mean()
+    record = record.assign(row=claims.rows_of_table(record))
+    (of_b,), (of_f,) = (record[record.row.str.startswith(letter)].lr.unique() for letter in "BF")
+    assert round(of_f / of_b) == 100  # "a hundred times smaller"
+    forget = six_columns(record)["Forget VQA"].groupby("row").value.mean()
     assert forget[["F", "F+Mask", "F+VKD"]].max() < forget["retain-only"]
     frozen = judged[judged.claim.str.contains("forgets no less")]
     assert len(frozen) == 3 and set(frozen.verdict) == {"holds"}
@@ -106,7 +108,7 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     assert found[both] == {"does not hold": 1, noise: 5}
     assert found["distillation, by itself, forgets better"] == {noise: 3}
     frozen = judged[judged.claim.str.contains("forgets no less")]
-    assert len(frozen) == 9 and set(frozen.verdict) == {"holds"}
+    assert frozen.verdict.value_counts().to_dict() == {"holds": 8, noise: 1}
     moved = judged[judged.column.isin(["Forget QA", "Retain QA", "Real-world QA"]) & (judged.differ > 0)]
     assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
     assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
@@ -118,8 +120,6 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     check(
         f"rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of the forget people's"
     )
-    rates = record.groupby([record.row.str[0], "benchmark"]).lr.unique()
-    assert rates["B"].max()[0] <= 1e-5 and rates["F"].min()[0] == 1e-3
     pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
     check(f"({pruned.mean() * 100:.0f} % of the vision neurons with LLaVA on CLEAR)")
 
