@@ -141,6 +141,17 @@ def test_who_joined_leaves_at_the_end():
     assert ended.stdout.split() == ["True", "True"], ended.stderr
 
 
+def test_nobody_waits_on_a_gpu_for_who_failed(monkeypatch):
+    """To leave a group of NCCL's is collective: a process that ends alone by an error would hang."""
+    left = []
+    monkeypatch.setattr(parallel, "joined", lambda: True)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append(True))
+    for backend, leaves in (("nccl", []), ("gloo", [True])):
+        monkeypatch.setattr(torch.distributed, "get_backend", lambda backend=backend: backend)
+        parallel.leave()
+        assert left == leaves, backend
+
+
 def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):
     monkeypatch.setattr(parallel, "processes", lambda: (0, 4))
     with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):

@@ -33,9 +33,11 @@ def start() -> tuple[int, int]:
 
 
 def leave() -> None:
-    """Leave the others. A process that ends without is aborted now and then, by a thread of gloo's that still
-    has a tensor to give back (pytorch/pytorch#190489)."""
-    if joined():
+    """Leave the others, on CPUs: a process that ends without is aborted now and then, by a thread of gloo's
+    that still has a tensor to give back (pytorch/pytorch#190489). To leave a group of NCCL's is to wait for
+    the others, who would never come where this process alone ends, by an error.
+    """
+    if joined() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()
 
 

@@ -5,8 +5,8 @@ batch. Those of the testbed were chosen on selection people, who are never repor
 in notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep; their
 results are in figures/data. "testbed-clear" has them too, but for beta and epochs: selection_clear.yaml.
 Learning rates of the other methods are in chosen.yaml: selection_methods.yaml; "testbed-qwen2-vl" differs
-from "testbed" in these alone. Those at paper scale that nobody published are marked "ours": start from them,
-choose on selection people (`select`), then report.
+from "testbed" in these and in its model. Those at paper scale that nobody published are marked "ours": start
+from them, choose on selection people (`select`), then report.
 """
 
 from dataclasses import fields
