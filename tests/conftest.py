@@ -20,13 +20,13 @@ import torch
 import yaml
 from nbformat import write
 
-from vkdlib import done
-from vkdlib.benchmark import Benchmark
-from vkdlib.data import load_benchmark
-from vkdlib.families import FAMILIES
-from vkdlib.layout import collate
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.losses import answer_nll
-from vkdlib.models import Loaded
+from vkdlib.models.families import FAMILIES
+from vkdlib.models.loaded import Loaded
+from vkdlib.packs.batch import collate
+from vkdlib.sweep import finished
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor
@@ -53,11 +53,12 @@ import os, signal, time
 from pathlib import Path
 import pandas as pd
 import psutil
-import vkdlib.run
-from vkdlib import paths, runs
+import vkdlib.runs.run
+from vkdlib.runs import store
+from vkdlib.system import paths
 
 # That of a run without a model: torch takes longer to load than all the rest.
-vkdlib.run.environment = lambda: {"threads": os.environ.get("OMP_NUM_THREADS")}
+vkdlib.runs.run.environment = lambda: {"threads": os.environ.get("OMP_NUM_THREADS")}
 
 with open(paths.runs() / f"ran_{seed}", "a") as ran:
     ran.write("once\\n")
@@ -75,7 +76,7 @@ if fault and not once.exists():
         raise ValueError("out of luck")
     time.sleep(5 if fault == "slow" else 600)
 config = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": seed}
-with runs.open_run(experiment, config) as run:
+with store.open_run(experiment, config) as run:
     if not run.done:
         row = {"set": "forget", "kind": "cloze", "modality": "vqa", "person": "1", "question": "q",
                "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}
@@ -112,12 +113,12 @@ def home(tmp_path, monkeypatch):
     """Run folders and figures of a test's own; no run is asked whether its model is today's."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
-    monkeypatch.setattr(done, "up_to_date", lambda *_: True)
+    monkeypatch.setattr(finished, "up_to_date", lambda *_: True)
     return tmp_path
 
 
-SWEEP = "import sys; from vkdlib import done, sweep; done.up_to_date = lambda *_: True; "
-SWEEP += "sys.exit(sweep.main(sys.argv[1:]))"
+SWEEP = "import sys; from vkdlib.sweep import execute, finished; finished.up_to_date = lambda *_: True; "
+SWEEP += "sys.exit(execute.main(sys.argv[1:]))"
 
 
 def start_sweep(file, *options) -> subprocess.Popen:

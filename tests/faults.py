@@ -31,10 +31,13 @@ import torch
 import yaml
 from conftest import full_disk, heed_ctrl_c
 
-from vkdlib import experiments, paths, runs, sweep, training, unlearn
-from vkdlib.paths import make_folder, whole
-from vkdlib.run import Run, read_json
-from vkdlib.testbed.cache import benchmark_folder
+from vkdlib import experiments, training, unlearn
+from vkdlib.benchmarks.made_up.cache import benchmark_folder
+from vkdlib.runs import store
+from vkdlib.runs.run import Run
+from vkdlib.sweep import execute
+from vkdlib.system import paths
+from vkdlib.system.files import make_folder, read_json, whole
 
 POINT = {
     "training": {"epochs": 6, "lr": 1e-3, "batch_size": 1, "checkpoint_every": 2},
@@ -102,7 +105,7 @@ class Place:
         said = sweep.communicate()[0]
         assert sweep.returncode == 0, said
         self.seconds = {which: time.time() - since for which, since in seen.items()}
-        (run,) = runs.finished("faults")
+        (run,) = store.finished("faults")
         self.hash = run.hash
         torch.set_num_threads(int(read_json(run.folder / "env.json")["threads"]))  # as a worker has
         shutil.copytree(run.folder, self.kept)
@@ -122,7 +125,7 @@ class Place:
         said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said):
-                sweep.main([str(self.file)])
+                execute.main([str(self.file)])
         except Exception as error:
             said.write(f"{type(error).__name__}: {error}")
         return said.getvalue()
@@ -133,7 +136,7 @@ class Place:
 
     def equal(self) -> bool:
         """Whether the run is whole and its files are those of the undisturbed one."""
-        (run,) = runs.finished("faults")
+        (run,) = store.finished("faults")
         run.check()
         return (run.folder / "DONE").read_text() == (self.kept / "DONE").read_text()
 
@@ -355,7 +358,7 @@ def tried(place: Place, name: str, times: int) -> dict:
         if name in FROM_INSIDE:
             well = not run_within(place, contextlib.nullcontext())
         else:
-            well = sweep.main([str(place.file)]) == 0
+            well = execute.main([str(place.file)]) == 0
         row["recovered"] += well
         row["equal"] += well and place.equal()
         if expected and not clear or not well:
@@ -365,7 +368,7 @@ def tried(place: Place, name: str, times: int) -> dict:
 
 def main(times: int) -> None:
     """Try every fault; those that an earlier call got to, by the same code, are not tried again."""
-    from vkdlib.progress import bar
+    from vkdlib.system.progress import bar
 
     record = paths.figures() / "data" / "faults.csv"
     make_folder(paths.runs())

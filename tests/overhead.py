@@ -20,8 +20,9 @@ from unittest import mock
 import pandas as pd
 from conftest import start_sweep, tiny_sweep
 
-from vkdlib import done, paths, sweep
-from vkdlib.progress import bar
+from vkdlib.sweep import execute, finished
+from vkdlib.system import files, paths
+from vkdlib.system.progress import bar
 
 POINTS, ROUNDS = 6, 5
 HOW = ("papermill", "sweep", "dask")
@@ -29,7 +30,7 @@ HOW = ("papermill", "sweep", "dask")
 
 def executed_alone(file: Path) -> None:
     """All points by papermill's command, one after the other."""
-    for point in sweep.points(file):
+    for point in execute.points(file):
         given = [f"-p {name} {value}" for name, value in point.parameters.items() if value != ""]
         command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(file.parent.parent)]
         command += [str(point.notebook), str(point.executed), *" ".join(given).split()]
@@ -41,7 +42,7 @@ def measure(how: str, seeds: list[int], faults=(), workers: int = 1) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
         places = {"VKDLIB_RUNS": str(root / "runs"), "VKDLIB_ROOT": str(root)}
-        with mock.patch.dict(os.environ, places), mock.patch.object(done, "up_to_date", lambda *_: True):
+        with mock.patch.dict(os.environ, places), mock.patch.object(finished, "up_to_date", lambda *_: True):
             file = tiny_sweep(root, seeds=seeds, faults=faults)
             start = time.perf_counter()
             if how == "papermill":
@@ -50,8 +51,8 @@ def measure(how: str, seeds: list[int], faults=(), workers: int = 1) -> dict:
                 said = start_sweep(file, f"--workers={workers}", *["--dask=local"] * (how == "dask"))
                 said.communicate()
             seconds = time.perf_counter() - start
-            everything = sweep.points(file)
-            ended = sum(sweep.run_of(point) is not None for point in everything)
+            everything = execute.points(file)
+            ended = sum(execute.run_of(point) is not None for point in everything)
             executed = sum(f.read_text().count("once") for f in root.glob("runs/ran_*"))
     return {"points": len(everything), "done": ended, "executed": executed, "seconds": round(seconds, 2)}
 
@@ -72,7 +73,7 @@ def main() -> None:
     print(table.to_string(index=False))
     print(table.groupby("how", sort=False).ratio.agg(["median", "min", "max"]).dropna())
     file = paths.figures() / "data" / "overhead.csv"
-    with paths.whole(file) as temporary:
+    with files.whole(file) as temporary:
         table.to_csv(temporary, index=False)
 
 

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from vkdlib import claims, paper, paths, runs
 from vkdlib.methods.vkd import CHOICES
-from vkdlib.metrics import BALANCE, six_columns
+from vkdlib.reports import claims, published
+from vkdlib.reports.columns import BALANCE, six_columns
+from vkdlib.runs import records
+from vkdlib.runs.records import read_predictions, read_records
+from vkdlib.system import paths
 
 PEOPLE, QUESTIONS = 12, 4
 ROWS = {  # method -> right in forget VQA, retain VQA, real VQA; QA is always right
@@ -52,8 +55,8 @@ def table(monkeypatch):
                     | {"seed": seed, "set": group, "modality": modality, "kind": "classification"}
                     | {"metric": "accuracy", "value": 100 * rows.score.mean(), "run": f"{method}{seed}"}
                 )
-    monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(record))
-    monkeypatch.setattr(runs, "read_predictions", lambda name: predictions)
+    monkeypatch.setattr(records, "read_records", lambda name: pd.DataFrame(record))
+    monkeypatch.setattr(records, "read_predictions", lambda name: predictions)
 
 
 def test_claims_are_judged_on_the_runs_of_the_record(table):
@@ -78,11 +81,11 @@ def test_claims_are_judged_on_the_runs_of_the_record(table):
 
 def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
     """Retain-only knows half of the questions by other ways."""
-    predictions = runs.read_predictions("any")
+    predictions = read_predictions("any")
     never = predictions["retain-only0"]
     lucky = (never.set == "forget") & (never.modality == "vqa") & never.question.str.contains("[01]$")
     changed = predictions | {"retain-only0": never.assign(score=never.score.where(~lucky, 1.0))}
-    monkeypatch.setattr(runs, "read_predictions", lambda name: changed)
+    monkeypatch.setattr(records, "read_predictions", lambda name: changed)
     judged = claims.judge("table1_main").set_index(["claim", "column"])
     row = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
     assert row.verdict == "holds" and row.over_forgotten == "VKD"
@@ -121,14 +124,14 @@ def test_rows_of_the_ablation_are_the_papers():
     record = pd.DataFrame(switches, columns=["trained", "mask", "beta"]).assign(method="VKD")
     references = pd.DataFrame({"method": ["vanilla", "retain-only"]})
     names = claims.rows_of_table(pd.concat([record, references], ignore_index=True))
-    printed = set(paper.published("vkd", 3).method)
+    printed = set(published.published("vkd", 3).method)
     assert {n for n in names if n not in ("vanilla", "retain-only")} == (printed - {"Vanilla"}) | {"B+VKD"}
 
 
 def test_claims_name_rows_and_columns_that_tables_have(table):
-    titles = set(six_columns(runs.read_records("any"))) | {"Real world", "Real faces", BALANCE}
+    titles = set(six_columns(read_records("any"))) | {"Real world", "Real faces", BALANCE}
     known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
-    known["table3_ablation"] = set(paper.published("vkd", 3).method) | {"retain-only"}
+    known["table3_ablation"] = set(published.published("vkd", 3).method) | {"retain-only"}
     settings = {f"{k}={v}" for k, of in CHOICES.items() for v in of} | {"prune=False", "mask=False", "VKD"}
     known["selective_forgetting"] = settings
     for record, rows in known.items():

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from test_data import IMAGE, PART, TEXT, change, only, picture, place, setting, without, write
 
-from vkdlib import prompts
-from vkdlib.data import DataError, load_benchmark
-from vkdlib.evaluate import evaluate, score_answer
-from vkdlib.metrics import rouge_l, summarise
-from vkdlib.testbed import authors
+from vkdlib.benchmarks import wording
+from vkdlib.benchmarks.load import DataError, load_benchmark
+from vkdlib.benchmarks.made_up import authors
+from vkdlib.evaluation.evaluate import evaluate, score_answer
+from vkdlib.evaluation.metrics import rouge_l, summarise
 
 TEXTS = pa.large_list(TEXT)
 TYPES = {"image": IMAGE} | dict.fromkeys(("perturbed_captions", "perturbed_names", "options"), TEXTS)
@@ -236,7 +236,7 @@ def answers(folder, monkeypatch):
     for person in (*split.forget, *split.retain, *split.real, *split.world):
         for q in person.questions:
             image = person.pictures[q.picture].image if q.modality == "vqa" else None
-            asked = prompts.letter(q.question, q.options) if q.options else q.question
+            asked = wording.letter(q.question, q.options) if q.options else q.question
             assert (asked, image) not in words  # no two questions may have the same answer
             words[asked, image] = q.answer if q.options else f"{q.answer} I say of {q.id}"
 
@@ -249,7 +249,7 @@ def answers(folder, monkeypatch):
                 return [in_text(words[q, None]) for q in questions]
             return [words[pair] for pair in zip(questions, images, strict=True)]
 
-        monkeypatch.setattr("vkdlib.evaluate.generate", generate)
+        monkeypatch.setattr("vkdlib.evaluation.evaluate.generate", generate)
         table = evaluate(None, split, protocol="generate", batch_size=3)
         return table, sizes
 

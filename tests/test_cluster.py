@@ -13,7 +13,9 @@ import pytest
 import yaml
 from conftest import start_sweep, tiny_sweep
 
-from vkdlib import cluster, paths, pool, runs, sweep
+from vkdlib.runs import store
+from vkdlib.sweep import execute, here, on_dask
+from vkdlib.system import paths
 
 
 def ends(pid):
@@ -30,12 +32,12 @@ def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
 
     file = tiny_sweep(home, seeds=[0, 1], faults=[[2, "worker"], [3, "error"]])
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
-        failed = sweep.execute(file, dask=local.scheduler_address)
+        failed = execute.execute(file, dask=local.scheduler_address)
         assert [p.parameters["seed"] for p in failed] == [3] and "out of luck" in failed[0].error
-        assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1, 2}
+        assert {r.config["seed"] for r in store.finished("tiny")} == {0, 1, 2}
         killed = home / "runs" / "worker_2"
         assert killed.exists() and ends(int(killed.read_text()))  # its notebook did not outlive it
-        assert sweep.execute(file, dask=local.scheduler_address) == []  # only the one that failed
+        assert execute.execute(file, dask=local.scheduler_address) == []  # only the one that failed
     ran = {f.name: f.read_text().count("once") for f in home.glob("runs/ran_*")}
     assert ran == {"ran_0": 1, "ran_1": 1, "ran_2": 2, "ran_3": 2}
     assert (home / "figures" / "data" / "tiny.csv").exists()
@@ -54,22 +56,22 @@ def test_ctrl_c_with_points_on_a_cluster(home):
         process.send_signal(signal.SIGINT)
         said = process.communicate()[0]
         assert process.returncode == 130 and "the same command goes on from here" in said
-        while len(runs.finished("tiny")) < 2:
+        while len(store.finished("tiny")) < 2:
             time.sleep(0.1)
         assert not (home / "runs" / "ran_2").exists()
-        assert sweep.execute(file, dask=local.scheduler_address) == []
-    assert {r.config["seed"] for r in runs.finished("tiny")} == {0, 1, 2}
+        assert execute.execute(file, dask=local.scheduler_address) == []
+    assert {r.config["seed"] for r in store.finished("tiny")} == {0, 1, 2}
 
 
 def test_local_dask_workers_share_the_machine(home, monkeypatch):
     file = tiny_sweep(home, seeds=[0, 1])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
-    mine = [pool.share(slot, 2) for slot in range(2)]
-    points = sweep.points(file)
-    assert sorted(p.parameters["seed"] for p in cluster.on_dask(points, "local", mine)) == [0, 1]
-    assert [sweep.run_of(p).config["seed"] for p in points] == [0, 1]
-    threads = [json.loads((run.folder / "env.json").read_text())["threads"] for run in runs.finished("tiny")]
+    monkeypatch.setattr(here.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    mine = [here.share(slot, 2) for slot in range(2)]
+    points = execute.points(file)
+    assert sorted(p.parameters["seed"] for p in on_dask.on_dask(points, "local", mine)) == [0, 1]
+    assert [execute.run_of(p).config["seed"] for p in points] == [0, 1]
+    threads = [json.loads((run.folder / "env.json").read_text())["threads"] for run in store.finished("tiny")]
     assert threads == ["2", "2"]  # Dask alone would give each one
 
 
@@ -77,7 +79,7 @@ def test_a_cluster_without_workers_is_waited_for(capsys):
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=0, dashboard_address=":0") as local:
-        assert list(cluster.on_dask([], local.scheduler_address, [])) == []
+        assert list(on_dask.on_dask([], local.scheduler_address, [])) == []
     assert "Dask: waiting for workers, http" in capsys.readouterr().out
 
 
@@ -87,10 +89,10 @@ def test_dask_that_is_not_there_is_named(home, monkeypatch):
 
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
-            list(cluster.on_dask([], "tcp://127.0.0.1:9", []))
+            list(on_dask.on_dask([], "tcp://127.0.0.1:9", []))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ImportError, match="pip install distributed"):
-        list(cluster.on_dask([], "local", []))
+        list(on_dask.on_dask([], "local", []))
 
 
 def test_workers_need_no_model_code():
@@ -107,14 +109,14 @@ def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
         ran.append(point.parameters["seed"])
         point.executed.write_text("{}")
 
-    monkeypatch.setattr(sweep, "run_of", lambda p: p.executed.exists() or p.parameters["seed"] == 2)
-    monkeypatch.setattr(sweep.Point, "execute", execute)
-    assert sweep.main([str(file), "--slurm"]) == 0
+    monkeypatch.setattr(execute, "run_of", lambda p: p.executed.exists() or p.parameters["seed"] == 2)
+    monkeypatch.setattr(execute.Point, "execute", execute)
+    assert execute.main([str(file), "--slurm"]) == 0
     script = home / "array.sh"
     script.write_text(capsys.readouterr().out)
     subprocess.run(["bash", "-n", script], check=True)
     assert "#SBATCH --array=0-4\n" in script.read_text()
-    names = {p.parameters["seed"]: p.name for p in sweep.points(file)}
+    names = {p.parameters["seed"]: p.name for p in execute.points(file)}
     changed = yaml.safe_load(file.read_text())
     changed["grid"] = [{"seed": [8, 7]}, {"seed": [5, 4, 3, 2, 1, 0]}]  # while the tasks wait
     file.write_text(yaml.safe_dump(changed))
@@ -127,28 +129,28 @@ def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
         said = subprocess.run(["bash", script], env=task, check=True, capture_output=True, text=True).stdout
         place, *arguments = said.splitlines()
         assert place == str(paths.runs()) and arguments[:2] == ["-m", "vkdlib.sweep"]
-        assert sweep.main(arguments[2:]) == 0
+        assert execute.main(arguments[2:]) == 0
     assert ran == [0, 1, 3, 4, 5]
-    assert [p.parameters["seed"] for p in sweep.unfinished(sweep.points(file))] == [8, 7]
+    assert [p.parameters["seed"] for p in execute.unfinished(execute.points(file))] == [8, 7]
     changed["grid"] = [{"seed": [0, 2]}]
     file.write_text(yaml.safe_dump(changed))
     with pytest.raises(SystemExit, match="all points are done"):
-        sweep.main([str(file), "--slurm"])
+        execute.main([str(file), "--slurm"])
     with pytest.raises(ValueError, match=f"tiny.yaml has no point '{names[5]}': --dry-run lists those"):
-        sweep.main([str(file), "--point", names[5]])
+        execute.main([str(file), "--point", names[5]])
     with pytest.raises(SystemExit, match="2"):
-        sweep.main([str(file), "--workers", "0"])
+        execute.main([str(file), "--workers", "0"])
 
 
 def test_one_point_that_fails_says_so(home, capsys):
     file = tiny_sweep(home, faults=[[1, "error"]])
-    (point,) = sweep.points(file)
-    assert sweep.main([str(file), "--dry-run"]) == 0
+    (point,) = execute.points(file)
+    assert execute.main([str(file), "--dry-run"]) == 0
     assert re.search(f"to do: {point.name} .*'fault': 'error'.*}}$", capsys.readouterr().out, re.MULTILINE)
-    assert sweep.main([str(file), "--point", point.name]) == 1
+    assert execute.main([str(file), "--point", point.name]) == 1
     assert re.search("1 points failed.*out of luck", capsys.readouterr().out, re.DOTALL)
-    assert sweep.main([str(file), "--dry-run"]) == 0
+    assert execute.main([str(file), "--dry-run"]) == 0
     assert re.search(f"to do: {point.name} .*out of luck", capsys.readouterr().out)
-    assert sweep.main([str(file), "--point", point.name]) == 0
+    assert execute.main([str(file), "--point", point.name]) == 0
     wanted = yaml.safe_load(file.read_text())
     assert not (home / "figures" / "data" / f"{wanted['record']}.csv").exists()  # the plain command's

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from vkdlib import compare
-from vkdlib.compare import differences, forget_quality, holm, in_balance, sign_flip, truth_ratio
-from vkdlib.metrics import clustered_bootstrap, mcnemar
+from vkdlib.evaluation import compare
+from vkdlib.evaluation.compare import differences, forget_quality, holm, in_balance, sign_flip, truth_ratio
+from vkdlib.evaluation.metrics import clustered_bootstrap, mcnemar
 
 
 def predictions(scores, people=None, options=None):

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vkdlib import claims, curves, runs, tables
+from vkdlib.reports import claims, curves, tables
+from vkdlib.runs import records
+from vkdlib.runs.records import read_predictions
 
 BETAS = [0.0, 0.1, 0.3, 1.0, 3.0]
 PEOPLE, QUESTIONS = 10, 10
@@ -39,14 +41,14 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
                 rows.append(known | of | {"run": f"{seed}-{k}", "seed": seed, "beta": value, "method": method}
                             | {"value": 100 * np.mean(scores)})  # fmt: skip
             predictions[f"{seed}-{k}"] = pd.DataFrame(tables)
-    monkeypatch.setattr(runs, "read_records", lambda name: pd.DataFrame(rows))
-    monkeypatch.setattr(runs, "read_predictions", lambda name: predictions)
+    monkeypatch.setattr(records, "read_records", lambda name: pd.DataFrame(rows))
+    monkeypatch.setattr(records, "read_predictions", lambda name: predictions)
     return pd.DataFrame(rows)
 
 
 def answers(rows):
     """Scores and people of one column of that record."""
-    return curves.answers(rows, "beta", runs.read_predictions("x"))
+    return curves.answers(rows, "beta", read_predictions("x"))
 
 
 FLAT = {f"{who} QA": [90] * 5 for who in PLACES}
@@ -166,7 +168,7 @@ def test_half_a_curve_is_not_judged(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5})
     with pytest.raises(ValueError, match="not every value of beta has the same questions and seeds"):
         curves.slope(*answers(record[(record.seed != 1) | (record.beta != 3.0)]))
-    whole = runs.read_predictions("x")
+    whole = read_predictions("x")
     fewer = {run: table[:-QUESTIONS] if run.endswith("-4") else table for run, table in whole.items()}
     with pytest.raises(ValueError, match="not every value of beta has the same questions"):
         curves.answers(record, "beta", fewer)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vkdlib.data import READ, DataError, load_benchmark
+from vkdlib.benchmarks.load import READ, DataError, load_benchmark
 
 PART = "train-00000-of-00001.parquet"
 SHARDS = [f"test-{number:05d}-of-00002.parquet" for number in range(2)]

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vkdlib import prompts
-from vkdlib.benchmark import Person, Question
-from vkdlib.evaluate import PICTURES, evaluate, generate, parse_letter, score_answer
-from vkdlib.images import open_image
-from vkdlib.packs import prompt
+from vkdlib.benchmarks import wording
+from vkdlib.benchmarks.pictures import open_image
+from vkdlib.benchmarks.schema import Person, Question
+from vkdlib.evaluation.evaluate import PICTURES, evaluate, generate, parse_letter, score_answer
+from vkdlib.packs.pack import prompt
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +106,10 @@ def test_scores_of_written_answers():
 
 
 def test_prompts_of_the_benchmark():
-    assert prompts.cloze("Eats __.").startswith("Eats [Blank].\nPlease **ONLY** provide")
-    asked = prompts.letter("What?", {"A": "x", "C": "y"})
+    assert wording.cloze("Eats __.").startswith("Eats [Blank].\nPlease **ONLY** provide")
+    asked = wording.letter("What?", {"A": "x", "C": "y"})
     assert asked.startswith("What?\nA: x\nC: y\nJust give ONE letter")
-    assert prompts.sentence("Why?").startswith("Why?\nAnswer the question based on")
+    assert wording.sentence("Why?").startswith("Why?\nAnswer the question based on")
 
 
 def test_unknown_protocol(untrained, few):

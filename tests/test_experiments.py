@@ -8,7 +8,11 @@ from conftest import begin
 from faults import few_people
 from safetensors.torch import load_file
 
-from vkdlib import deltas, experiments, loading, paths, runs, starts
+from vkdlib import experiments
+from vkdlib.experiments import point, start
+from vkdlib.models import loading
+from vkdlib.runs import deltas, store
+from vkdlib.system import paths
 from vkdlib.tasks import Tasks
 
 POINT = {
@@ -31,7 +35,7 @@ def run(people, drawn):
     experiments.run("killed", benchmark=str(people), **POINT)
 
 
-def start(home, people):
+def begun(home, people):
     """`run` in a process of its own."""
     return begin(run, people, home / "drawn", VKDLIB_RUNS=str(home))
 
@@ -46,13 +50,13 @@ def people(tmp_path_factory):
 def whole(people, tmp_path_factory):
     """An undisturbed run: its folder."""
     home = tmp_path_factory.mktemp("whole")
-    start(home, people).join()
+    begun(home, people).join()
     (done,) = home.glob("killed/*/DONE")
     return done.parent
 
 
 def test_a_killed_run_ends_with_the_same_bits(whole, people, tmp_path):
-    process = start(tmp_path, people)
+    process = begun(tmp_path, people)
     while not list(tmp_path.glob("killed/*.part/checkpoint.safetensors")):
         assert process.is_alive()
         time.sleep(0.01)
@@ -73,7 +77,7 @@ def test_a_killed_run_ends_with_the_same_bits(whole, people, tmp_path):
 
 def found(whole, monkeypatch):
     monkeypatch.setenv("VKDLIB_RUNS", str(whole.parent.parent))
-    return runs.finished("killed")[0]
+    return store.finished("killed")[0]
 
 
 def test_a_finished_run_is_found_and_its_model_loads(whole, monkeypatch):
@@ -120,12 +124,10 @@ def test_settings_at_their_default_are_no_part_of_a_run(tmp_path, monkeypatch):
     given, always = [], {"model", "benchmark", "forget_ratio", "method", "settings", "training", "qa_image",
                          "seed", "select", "draw", "kinds", "protocol", "data", "weights"}  # fmt: skip
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    monkeypatch.setattr(experiments, "evaluate", answer)
+    monkeypatch.setattr(point, "evaluate", answer)
     configs = []
-    opened = experiments.open_run
-    monkeypatch.setattr(
-        experiments, "open_run", lambda e, config: configs.append(config) or opened(e, config)
-    )
+    opened = point.open_run
+    monkeypatch.setattr(point, "open_run", lambda e, config: configs.append(config) or opened(e, config))
     nothing = {"revision": None, "data_revision": None, "max_pixels": None, "max_new_tokens": 50}
     for more in ({}, nothing, {"max_new_tokens": 7}):
         with pytest.raises(InterruptedError):
@@ -138,7 +140,7 @@ def test_settings_at_their_default_are_no_part_of_a_run(tmp_path, monkeypatch):
 
 def test_a_methods_own_settings_spelt_out_are_the_same_run():
     """Of those that no preset gives; the others are always named."""
-    named = experiments.named_settings
+    named = point.named_settings
     assert named("VKD", {"beta": 0, "trained": "visual", "order": "prune, mask"}) == {"beta": 0}
     assert named("VKD", {"trained": "all", "target": "both"}) == {"trained": "all", "target": "both"}
     assert named("VKD", {"alpha": 1.25, "typo": None}) == {"alpha": 1.25, "typo": None}
@@ -152,28 +154,28 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
         torch.empty(1 << 50)
 
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    monkeypatch.setattr(experiments, work, exhaust)
+    monkeypatch.setattr(point, work, exhaust)
     method = "VKD" if work == "unlearn" else "vanilla"
     with pytest.raises(MemoryError, match=f"memory of the machine: lower {field}"):
         experiments.run("x", method=method)
-    assert runs.finished("x") == []
+    assert store.finished("x") == []
 
 
 def test_other_errors_are_not_taken_for_memory():
-    with pytest.raises(RuntimeError, match="shape"), experiments.enough_memory("training", "batch_size"):
+    with pytest.raises(RuntimeError, match="shape"), point.enough_memory("training", "batch_size"):
         torch.ones(2).view(3)
 
 
 def test_what_a_method_is_compared_with():
     task = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "forget_ratio": 10, "select": False}
     npo = task | {"method": "NPO", "settings": {}}
-    assert starts.reference(npo) == "testbed/llava-mllmu/retain-only-10"
-    assert starts.reference(npo | {"settings": {"reference": "vanilla"}}) is None
-    assert starts.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
+    assert start.reference(npo) == "testbed/llava-mllmu/retain-only-10"
+    assert start.reference(npo | {"settings": {"reference": "vanilla"}}) is None
+    assert start.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
     with pytest.raises(ValueError, match='reference="vanilla"'):
-        starts.reference(npo | {"select": True})
+        start.reference(npo | {"select": True})
     with pytest.raises(ValueError, match="name the retain-only one"):
-        starts.reference(npo | {"model": "some/folder"})
-    assert starts.reference(npo | {"model": "some/folder", "retain_only": "a/folder"}) == "a/folder"
-    assert starts.reference(task | {"method": "VKD", "settings": {}}) is None
-    assert starts.reference(task | {"method": "vanilla", "settings": {}}) is None
+        start.reference(npo | {"model": "some/folder"})
+    assert start.reference(npo | {"model": "some/folder", "retain_only": "a/folder"}) == "a/folder"
+    assert start.reference(task | {"method": "VKD", "settings": {}}) is None
+    assert start.reference(task | {"method": "vanilla", "settings": {}}) is None

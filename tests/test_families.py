@@ -11,15 +11,14 @@ from conftest import loss_and_gradients
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from vkdlib import adapters, families
-from vkdlib.evaluate import generate
-from vkdlib.families import FAMILIES
-from vkdlib.images import to_png
-from vkdlib.layout import collate
-from vkdlib.loading import load
+from vkdlib.benchmarks.made_up import portraits
+from vkdlib.benchmarks.pictures import to_png
+from vkdlib.evaluation.evaluate import generate
 from vkdlib.methods import make_method
 from vkdlib.methods.vkd import teacher_features
-from vkdlib.models import (
+from vkdlib.models import adapters, families
+from vkdlib.models.families import FAMILIES
+from vkdlib.models.loaded import (
     Loaded,
     linear_layers,
     live_blocks,
@@ -27,10 +26,12 @@ from vkdlib.models import (
     visual_features,
     visual_parameters,
 )
-from vkdlib.packs import Segment, make_pack
+from vkdlib.models.loading import load
+from vkdlib.packs.batch import collate
+from vkdlib.packs.pack import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
-from vkdlib.testbed import portraits, train
+from vkdlib.testbed import train
 from vkdlib.testbed.architectures import ARCHITECTURES, IMAGE_TOKENS
 from vkdlib.testbed.build import make_processor
 from vkdlib.unlearn import unlearn

@@ -5,9 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vkdlib import experiments, gate, runs, starts, vanilla
-from vkdlib.loading import load
-from vkdlib.metrics import mcnemar
+from vkdlib import experiments
+from vkdlib.evaluation.metrics import mcnemar
+from vkdlib.experiments import gate, start
+from vkdlib.models.loading import load
+from vkdlib.runs import store
+from vkdlib.vanilla import teaching
 
 TRAINING = {"epochs": 0.2, "lr": 1e-4, "batch_size": 2}
 
@@ -48,7 +51,7 @@ def folders(tmp_path_factory):
     home = tmp_path_factory.mktemp("models")
     names = {"base": "testbed/llava/base"}
     names |= {kind: f"testbed/llava-mllmu/{kind}" for kind in ("vanilla", "retain-only-5")}
-    return {kind: str(vanilla.save(load(name), home / kind)) for kind, name in names.items()}
+    return {kind: str(teaching.save(load(name), home / kind)) for kind, name in names.items()}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def unlearn(home, experiment, few_to_keep, monkeypatch):
 def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
     run = unlearn(folders["vanilla"], retain_only=folders["retain-only-5"])
     assert len(run.history) == 1
-    found = {r.config["method"]: r for r in runs.finished(experiment)}
+    found = {r.config["method"]: r for r in store.finished(experiment)}
     assert found.keys() == {"GA", "vanilla", "retain-only"}
     rows = {m: r.records().query("set == 'forget' and modality == 'vqa'") for m, r in found.items()}
     accuracy = {m: t[t.metric == "accuracy"].value.iloc[0] for m, t in rows.items()}
@@ -87,7 +90,7 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
     assert found["retain-only"].config["retain_only"] == folders["retain-only-5"]
     assert "retain_only" not in run.config and "gate" not in run.config
     assert unlearn(folders["vanilla"], gate=False).hash == run.hash
-    assert len(runs.finished(experiment)) == 3
+    assert len(store.finished(experiment)) == 3
     template = Path(folders["vanilla"], "chat_template.jinja")
     before = template.read_text()
     template.write_text(before + " ")
@@ -99,16 +102,16 @@ def test_a_model_that_has_not_is_refused(folders, experiment, unlearn):
     wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.5.* not memorised .*gate=False"
     with pytest.raises(ValueError, match=wrong):
         unlearn(folders["base"], retain_only=folders["retain-only-5"])
-    assert {r.config["method"] for r in runs.finished(experiment)} == {"vanilla", "retain-only"}
+    assert {r.config["method"] for r in store.finished(experiment)} == {"vanilla", "retain-only"}
     with pytest.raises(ValueError, match=r"name one \(retain_only, .*gate=False"):
         unlearn(folders["vanilla"])
-    assert len(runs.finished(experiment)) == 2
+    assert len(store.finished(experiment)) == 2
     assert len(unlearn(folders["base"], gate=False).history) == 1
 
 
 def test_on_selection_people_it_must_beat_itself_without_pictures(folders, experiment, unlearn):
     assert len(unlearn(folders["vanilla"], select=True).history) == 1
-    methods = {r.config["method"] for r in runs.finished(experiment)}
+    methods = {r.config["method"] for r in store.finished(experiment)}
     assert methods == {"GA", "vanilla", gate.BLANK}
     with pytest.raises(ValueError, match=f"{gate.BLANK} .* has not memorised the faces"):
         unlearn(folders["base"], select=True)
@@ -119,19 +122,19 @@ def test_npo_takes_the_retain_only_model_that_is_named(folders, unlearn):
                   settings={"trained": "visual"})  # fmt: skip
     other = unlearn(folders["vanilla"], "NPO", retain_only=folders["base"], gate=False,
                     settings={"trained": "visual"})  # fmt: skip
-    assert starts.reference(run.config) == folders["retain-only-5"] == run.config["retain_only"]
+    assert start.reference(run.config) == folders["retain-only-5"] == run.config["retain_only"]
     assert run.config["reference"] != other.config["reference"] and run.hash != other.hash
 
 
 def test_the_retain_only_model_has_its_own_name():
     task = ("some/model", "testbed/mllmu", "retain-only", 5)
-    assert starts.checkpoint(*task, "other/model") == "other/model"
+    assert start.checkpoint(*task, "other/model") == "other/model"
     with pytest.raises(ValueError, match="some/model is a vanilla model: name the retain-only one"):
-        starts.checkpoint(*task)
+        start.checkpoint(*task)
     config = {"method": "VKD", "settings": {}, "model": "some/model"}
-    assert not starts.needs_retain_only(config)
-    assert starts.needs_retain_only(config | {"method": "NPO"})
-    assert not starts.needs_retain_only(config | {"method": "NPO", "settings": {"reference": "vanilla"}})
-    assert starts.needs_retain_only(config | {"method": "retain-only"})
-    assert starts.load_start({"model": "x", "benchmark": "b", "method": "retain-only", "forget_ratio": 5,
+    assert not start.needs_retain_only(config)
+    assert start.needs_retain_only(config | {"method": "NPO"})
+    assert not start.needs_retain_only(config | {"method": "NPO", "settings": {"reference": "vanilla"}})
+    assert start.needs_retain_only(config | {"method": "retain-only"})
+    assert start.load_start({"model": "x", "benchmark": "b", "method": "retain-only", "forget_ratio": 5,
                               "retain_only": "testbed/llava/base"}).name == "testbed/llava/base"  # fmt: skip

@@ -7,15 +7,19 @@ import torch
 from conftest import few_tasks
 from PIL import Image
 
-from vkdlib import experiments, loading, models, paths, plan, presets, starts
-from vkdlib.data import DataError, load_benchmark
-from vkdlib.families import FAMILIES
-from vkdlib.images import to_png
+from vkdlib import experiments
+from vkdlib.benchmarks.load import DataError, load_benchmark
+from vkdlib.benchmarks.made_up.cache import benchmark_folder
+from vkdlib.benchmarks.pictures import to_png
+from vkdlib.experiments import point, presets, start
 from vkdlib.methods import make_method
-from vkdlib.packs import make_pack
-from vkdlib.published import without_weights
+from vkdlib.models import loaded, loading
+from vkdlib.models.dimensions import without_weights
+from vkdlib.models.families import FAMILIES
+from vkdlib.packs.pack import make_pack
+from vkdlib.plan import unlearning
+from vkdlib.system import paths
 from vkdlib.testbed.build import make_processor
-from vkdlib.testbed.cache import benchmark_folder
 from vkdlib.unlearn import unlearn
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -35,7 +39,7 @@ def hub(tmp_path, monkeypatch):
             (tmp_path / kind / "snapshots" / commit).symlink_to(folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(experiments, "_compute", lambda *_, **__: None)
+    monkeypatch.setattr(point, "_compute", lambda *_, **__: None)
 
 
 def test_a_run_is_of_the_commits_it_names(hub):
@@ -45,12 +49,12 @@ def test_a_run_is_of_the_commits_it_names(hub):
         (OLD, "testbed/llava/base", "testbed/mllmu"),
         (NEW, "testbed/llava-mllmu/vanilla", "testbed/clear"),
     ):
-        weights = models.weights_hash(loading.load(model).model.state_dict())
+        weights = loaded.weights_hash(loading.load(model).model.state_dict())
         hashes[commit] = (weights, len(load_benchmark(data).people))
     config = experiments.run("x", **task, revision=OLD, data_revision=NEW).config
     assert (config["revision"], config["data_revision"]) == (OLD, NEW)
     assert config["weights"] == hashes[OLD][0]
-    assert starts.load_start(config).name == "some/model"
+    assert start.load_start(config).name == "some/model"
     newest = experiments.run("x", **task).config
     assert newest["weights"] == hashes[NEW][0] and newest["data"] == config["data"]
     assert not {"revision", "data_revision"} & set(newest)
@@ -100,7 +104,7 @@ def test_large_pictures_are_made_as_small_as_the_preset_says(published_settings)
         tokens = pack(capped, size).image_tokens
         assert 0.8 * 576 < tokens <= 576 and tokens == family.tokens(config, *size, limit)
         assert pack(free, size).image_tokens == family.tokens(config, *size) > tokens
-    assert pack(free, plan.IMAGE).image_tokens == 1369
+    assert pack(free, unlearning.IMAGE).image_tokens == 1369
     for size in ((336, 336), (200, 640), (672, 672)):
         a, b = pack(free, size), pack(capped, size)
         assert a.prefix == b.prefix and torch.equal(a.image["pixel_values"], b.image["pixel_values"])
@@ -115,7 +119,7 @@ def test_the_limit_reaches_a_runs_model():
     }
     tokens = []
     for given in ({}, {"max_pixels": 32 * 32}):
-        loaded = starts.load_start(config | given)
+        loaded = start.load_start(config | given)
         portrait = to_png(Image.new("RGB", (64, 64), "red"))
         tokens.append(make_pack(loaded.processor, PAIRS, portrait).image_tokens)
     assert tokens == [16, 4]
@@ -134,7 +138,7 @@ def test_float16_is_for_evaluation_alone(monkeypatch):
     loaded = loading.load("testbed/llava-mllmu/vanilla", dtype=torch.float16)
     with pytest.raises(ValueError, match=words):
         unlearn(loaded, few_tasks(loaded), make_method("VKD"), epochs=1, lr=1e-4)
-    monkeypatch.setattr(experiments, "_start", lambda config: pytest.fail("it was loaded"))
+    monkeypatch.setattr(point, "_start", lambda config: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match=words):
         experiments.run("x", precision=precision)
     with pytest.raises(pytest.fail.Exception, match="it was loaded"):

@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 
-from vkdlib.layout import IGNORE
-from vkdlib.losses import answer_kl, answer_logprobs, answer_nll, npo_loss, output_loss, total_loss, vkd_loss
+from vkdlib.losses import (
+    IGNORE,
+    answer_kl,
+    answer_logprobs,
+    answer_nll,
+    npo_loss,
+    output_loss,
+    total_loss,
+    vkd_loss,
+)
 
 
 def test_answer_nll_by_hand():

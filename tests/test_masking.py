@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from vkdlib import masking
-from vkdlib.layout import collate
-from vkdlib.models import visual_parameters
+from vkdlib.models.loaded import visual_parameters
+from vkdlib.packs.batch import collate
 
 
 def token_sum_gradient(loaded, packs, parameters):

@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import vkdlib
-from vkdlib.deltas import apply_delta, changed_weights, save_delta
-from vkdlib.layout import IGNORE, collate
-from vkdlib.losses import answer_kl, npo_loss
+from vkdlib.losses import IGNORE, answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.manu import (
     MANU,
@@ -23,7 +21,9 @@ from vkdlib.methods.manu import (
     top_share,
 )
 from vkdlib.methods.npo import answers
-from vkdlib.models import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
+from vkdlib.models.loaded import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
+from vkdlib.packs.batch import collate
+from vkdlib.runs.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.tasks import Tasks
 from vkdlib.unlearn import combine, unlearn
 

@@ -6,7 +6,8 @@ import math
 import pandas as pd
 import pytest
 
-from vkdlib import metrics
+from vkdlib.evaluation import metrics
+from vkdlib.reports import columns
 
 # gold, prediction, ROUGE-L F, recall, precision, BLEU (rouge-score 0.1.2 with stemmer; nltk, method 1)
 VECTORS = [
@@ -87,9 +88,9 @@ def test_balance_of_clear_counts_rouge_times_100():
     rows += [{"set": s, "modality": "qa", "kind": "generation", "metric": "rouge_l", "value": v}
              for s, v in (("forget", 0.5), ("retain", 0.6))]  # fmt: skip
     records = pd.DataFrame(rows).assign(benchmark="clear", method="GA")
-    found = metrics.balance(records, ["method"])
+    found = columns.balance(records, ["method"])
     assert found["GA"] == pytest.approx((90 + 80 + 70 + 50 + 60) / 5 - 25)  # 20 is below chance
     with pytest.raises(ValueError, match="a balance needs all columns of Table 1; there are Forget VQA"):
-        metrics.balance(records[records["set"] != "retain"], ["method"])
+        columns.balance(records[records["set"] != "retain"], ["method"])
     with pytest.raises(ValueError, match="several records of one row"):
-        metrics.balance(pd.concat([records, records]), ["method"])
+        columns.balance(pd.concat([records, records]), ["method"])

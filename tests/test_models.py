@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from vkdlib import loading, models, paths
+from vkdlib.models import loaded, loading
+from vkdlib.system import paths
 
 VANILLA = paths.CHECKPOINTS / "llava-mllmu" / "vanilla"
 
@@ -19,7 +20,7 @@ def folder(tmp_path):
 
 def test_a_folder_loads_like_the_embedded_name(folder):
     a, b = loading.load(str(folder)), loading.load("testbed/llava-mllmu/vanilla")
-    assert models.weights_hash(a.model.state_dict()) == models.weights_hash(b.model.state_dict())
+    assert loaded.weights_hash(a.model.state_dict()) == loaded.weights_hash(b.model.state_dict())
     assert a.dtype == torch.float32 and not a.model.training
     assert type(a.processor.image_processor).__name__ == "CLIPImageProcessorPil"
 
@@ -77,7 +78,7 @@ def test_unknown_family(folder):
 def test_live_blocks_follow_the_configuration(loaded):
     for layer, live in ((-2, 4), (-1, 5), (3, 3), ([-2, 3], 4)):
         loaded.model.config.vision_feature_layer = layer
-        assert len(models.live_blocks(loaded)) == live
+        assert len(loaded.live_blocks(loaded)) == live
 
 
 def test_manifest_names_every_shipped_file():

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from vkdlib import paths
+from vkdlib.system import paths
 
 NOTEBOOKS = sorted((paths.root() / "notebooks").glob("*.ipynb"))
 
@@ -80,7 +80,7 @@ def test_all_sanitising_rules_load():
 
 
 def test_sweeps_name_parameters_that_exist():
-    from vkdlib import grid
+    from vkdlib.sweep import grid
 
     for file in sorted(Path(paths.root(), "notebooks", "sweeps").glob("*.yaml")):
         wanted = grid.read(file)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import loss_and_gradients
 
-from vkdlib.images import open_image
-from vkdlib.layout import IGNORE, PADDING, PREFIX, SHARED, block_mask, collate, length
-from vkdlib.losses import answer_logprobs, answer_nll
-from vkdlib.models import segment_logprobs
-from vkdlib.packs import make_pack, prompt
+from vkdlib.benchmarks.pictures import open_image
+from vkdlib.losses import IGNORE, answer_logprobs, answer_nll
+from vkdlib.models.loaded import segment_logprobs
+from vkdlib.packs.batch import PADDING, PREFIX, SHARED, block_mask, collate, length
+from vkdlib.packs.pack import make_pack, prompt
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vkdlib.paper import published
-from vkdlib.paper.audit import audit, chance, reachable, repeated_rows, swapped
+from vkdlib.reports.audit import audit, chance, reachable, repeated_rows, swapped
+from vkdlib.reports.published import published
 
 
 def test_every_table_is_whole():

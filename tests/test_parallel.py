@@ -12,9 +12,11 @@ from conftest import begin, both, few_tasks, free_port, random_llava
 from faults import few_people
 from safetensors.torch import load_file, save_file
 
-from vkdlib import experiments, parallel, runs
+from vkdlib import experiments
 from vkdlib.methods import make_method
-from vkdlib.run import read_json
+from vkdlib.runs import store
+from vkdlib.system import processes
+from vkdlib.system.files import read_json
 from vkdlib.unlearn import unlearn
 
 POINT = {
@@ -57,11 +59,11 @@ def test_parts_add_up_to_the_batch(loaded, tasks):
 
 def half_of_the_steps(out):
     """What each of two processes does: its share of the steps of the fixtures' model."""
-    number, size = parallel.start()
+    number, size = processes.start()
     assert size == 2
     loaded = random_llava()
     weights, history = few_steps(loaded, few_tasks(loaded))
-    assert parallel.gather([number]) == [0, 1] and parallel.from_first(number) == 0
+    assert processes.gather([number]) == [0, 1] and processes.from_first(number) == 0
     if number == 0:
         save_file(weights | {"losses": history}, out)
 
@@ -112,7 +114,7 @@ def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     """Two processes start, and together they do the same run: one folder, the same answers."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
     launch(whole, tmp_path)
-    (two,) = runs.finished("together")
+    (two,) = store.finished("together")
     assert [read_json(run.folder / "env.json")["processes"] for run in (alone, two)] == ["1", "2"]
     assert alone.hash == two.hash and len(alone.history) == len(two.history) == 1
     assert alone.history.to_numpy() == pytest.approx(two.history.to_numpy(), abs=1e-5)
@@ -144,16 +146,16 @@ def test_who_joined_leaves_at_the_end():
 def test_nobody_waits_on_a_gpu_for_who_failed(monkeypatch):
     """To leave a group of NCCL's is collective: a process that ends alone by an error would hang."""
     left = []
-    monkeypatch.setattr(parallel, "joined", lambda: True)
+    monkeypatch.setattr(processes, "joined", lambda: True)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append(True))
     for backend, leaves in (("nccl", []), ("gloo", [True])):
         monkeypatch.setattr(torch.distributed, "get_backend", lambda backend=backend: backend)
-        parallel.leave()
+        processes.leave()
         assert left == leaves, backend
 
 
 def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):
-    monkeypatch.setattr(parallel, "processes", lambda: (0, 4))
+    monkeypatch.setattr(processes, "processes", lambda: (0, 4))
     with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):
         few_steps(loaded, tasks)
 

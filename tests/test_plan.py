@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from vkdlib import memory, plan, presets
-from vkdlib.benchmark import KINDS
-from vkdlib.evaluate import evaluate
-from vkdlib.families import FAMILIES
-from vkdlib.images import to_png
-from vkdlib.layout import length
+from vkdlib.benchmarks.pictures import to_png
+from vkdlib.benchmarks.schema import KINDS
+from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.experiments import presets
 from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import METHODS, VKD, make_method
-from vkdlib.models import Loaded, live_blocks, mlp_output, visual_parameters
-from vkdlib.packs import Pack, make_pack
-from vkdlib.published import without_weights
+from vkdlib.models.dimensions import without_weights
+from vkdlib.models.families import FAMILIES
+from vkdlib.models.loaded import Loaded, live_blocks, mlp_output, visual_parameters
+from vkdlib.packs.batch import length
+from vkdlib.packs.pack import Pack, make_pack
+from vkdlib.plan import memory, unlearning
 from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import QWEN_TEMPLATE
 from vkdlib.testbed.build import make_processor
@@ -101,7 +102,7 @@ def test_parameters_by_part(real):
 
 
 def test_parameters_by_part_are_those_of_the_dimensions(real):
-    assert tuple(plan.parts(real).values()) == PARTS[real.name]
+    assert tuple(unlearning.parts(real).values()) == PARTS[real.name]
 
 
 def test_paths_of_the_parts(real):
@@ -161,7 +162,7 @@ def real_processor(real: Loaded):
         )
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from vkdlib.qwen import QwenImageProcessor
+    from vkdlib.models.qwen import QwenImageProcessor
 
     images = Qwen2VLImageProcessorPil(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
     return QwenImageProcessor(images, make_processor("qwen2-vl").tokenizer, chat_template=QWEN_TEMPLATE)
@@ -171,7 +172,7 @@ def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", method=None, **changes):
     known = presets.preset(name, "training") | presets.preset(name, "machine") | presets.preset(name, "model")
     wanted = ("epochs", "batch_size", "retain_batch", "micro_batch", "checkpointing", "dtype", "quantise")
     options = {k: known[k] for k in (*wanted, "max_pixels")} | changes
-    found = plan.plan(known["model"], benchmark, 5, method or VKD(), **options)
+    found = unlearning.plan(known["model"], benchmark, 5, method or VKD(), **options)
     return found.set_index(["part", "item"]).value
 
 
@@ -286,13 +287,13 @@ def test_every_value_of_a_preset_has_a_source():
 
 def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
     options = dict(epochs=50, batch_size=5, retain_batch=15)
-    found = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), **options)
+    found = unlearning.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), **options)
     found = found.set_index(["part", "item"]).value
     assert found["model"].sum() == sum(p.numel() for p in loaded.model.parameters())
     assert found["training", "trained"] == sum(p.numel() for p in visual_parameters(loaded).values())
     assert found["training", "steps"] == 100 and "download" not in found
     with pytest.raises(ValueError, match="forget_ratio is 7; MLLMMU/MLLMU-Bench has 5, 10, 15"):
-        plan.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, VKD(), **options)
+        unlearning.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, VKD(), **options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -301,11 +302,13 @@ def test_every_method_has_a_plan_on_the_testbed(method):
     options = presets.preset("testbed", "training", method)
     options = {k: options[k] for k in ("epochs", "batch_size", "retain_batch")}
     chosen = make_method(method, **presets.preset("testbed", "method", method))
-    found = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, **options)
+    found = unlearning.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, **options)
     found = found.set_index(["part", "item"]).value
     assert (found["training", "trained"] > 0) == chosen.trains
     if chosen.trains:
-        shorter = plan.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, epochs=1, batch_size=5)
+        shorter = unlearning.plan(
+            "testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, epochs=1, batch_size=5
+        )
         shorter = shorter.set_index(["part", "item"]).value
         assert found["memory", "activations"] == pytest.approx(3 * shorter["memory", "activations"], rel=0.01)
 
@@ -346,7 +349,7 @@ def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, set
     )
     of = {f"{n} pictures": len(getattr(tasks, f"{n}_vqa")) for n in ("forget", "retain")}
     of |= {f"{n} questions": 4 * of[f"{n} pictures"] for n in ("forget", "retain")}
-    expected = plan.preparation(loaded, method, of, of["retain pictures"], 16, 100.0)
+    expected = unlearning.preparation(loaded, method, of, of["retain pictures"], 16, 100.0)
     bytes_kept = memory.copies(loaded, method)
     prepared = method.prepare(loaded, tasks, 3)
     assert sum(pictures for pictures, _ in expected.values()) == sum(shown)
@@ -367,7 +370,7 @@ def test_the_teacher_is_asked_about_pictures_that_are_drawn(epochs):
     tasks = Tasks(packs["f"], packs["r"], (), ())
     steps = round(epochs * 10 / 5)
     drawn = {p.key for step in range(steps) for p in tasks.batch(step, 5, 0, 15).retain_vqa}
-    found = plan.plan(
+    found = unlearning.plan(
         "testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), epochs=epochs, batch_size=5, retain_batch=15
     )
     assert found.set_index("item").value["the teacher's features, Eq. 4: pictures"] == len(drawn)
@@ -378,15 +381,15 @@ def test_the_questions_are_those_asked(untrained, benchmark, kinds):
     split = benchmark.split(5)
     few = replace(split, forget=split.forget[:2], retain=split.retain[:2], real=split.real[:1])
     rows = evaluate(untrained, few, kinds=kinds, max_new_tokens=1)
-    asked = {name: n for name, n in plan.questions(few, kinds).items() if n}
+    asked = {name: n for name, n in unlearning.questions(few, kinds).items() if n}
     assert asked == rows.groupby("set").size().to_dict()
 
 
 def test_what_a_reference_takes():
-    found = plan.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, kinds=["classification"])
+    found = unlearning.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, kinds=["classification"])
     assert set(found.part) == {"evaluation"} and found.set_index("item").value["forget"] == 10 * 2 * 5
-    chosen = plan.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, select=True)
+    chosen = unlearning.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, select=True)
     assert set(chosen["item"]) and chosen.value.sum() != found.value.sum()
-    far = plan.evaluation("llava-hf/llava-1.5-7b-hf", "therem/CLEAR", 5)
+    far = unlearning.evaluation("llava-hf/llava-1.5-7b-hf", "therem/CLEAR", 5)
     assert far.part.tolist() == ["evaluation", "download", "download"]
     assert far.value.isna().tolist() == [True, False, True]

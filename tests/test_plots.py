@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from vkdlib import plots, tables
-from vkdlib.metrics import six_columns
+from vkdlib.reports import plots, tables
+from vkdlib.reports.columns import six_columns
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vkdlib import pruning
-from vkdlib.layout import collate
-from vkdlib.models import live_blocks, mlp_output, vision_mlps
+from vkdlib.models.loaded import live_blocks, mlp_output, vision_mlps
+from vkdlib.packs.batch import collate
 
 
 def features(loaded, pack):

@@ -5,15 +5,15 @@ import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from test_families import PAIRS
 
-from vkdlib import adapters
-from vkdlib.benchmark import text_twins
-from vkdlib.images import to_png
-from vkdlib.layout import collate
-from vkdlib.loading import load
+from vkdlib.benchmarks.pictures import to_png
+from vkdlib.benchmarks.schema import text_twins
 from vkdlib.masking import loss_gradient
 from vkdlib.methods import make_method
-from vkdlib.models import visual_features, visual_parameters
-from vkdlib.packs import make_pack
+from vkdlib.models import adapters
+from vkdlib.models.loaded import visual_features, visual_parameters
+from vkdlib.models.loading import load
+from vkdlib.packs.batch import collate
+from vkdlib.packs.pack import make_pack
 from vkdlib.pruning import image_inputs
 from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import ARCHITECTURES
@@ -109,7 +109,7 @@ def test_half_precision_keeps_fp32_masters(folder):
 
 def test_a_layer_that_escapes_quantisation_is_noticed(folder, monkeypatch):
     """Skip lists are matched by name; one that matches too much must not pass."""
-    from vkdlib import loading
+    from vkdlib.models import loading
 
     everything = loading.unquantised
     monkeypatch.setattr(loading, "unquantised", lambda *a: [*everything(*a), ".*q_proj"])

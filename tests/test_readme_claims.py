@@ -3,8 +3,10 @@
 import faults
 import pandas as pd
 
-from vkdlib import claims, curves, paths, runs, tables
-from vkdlib.metrics import LOWER, six_columns
+from vkdlib.reports import claims, curves, tables
+from vkdlib.reports.columns import LOWER, six_columns
+from vkdlib.runs.records import read_records
+from vkdlib.system import paths
 
 LLAVA, QWEN = "testbed/llava", "testbed/qwen2-vl"
 
@@ -16,7 +18,7 @@ def check(*phrases):
 
 
 def test_readme_quotes_the_record():
-    table = tables.table_1(runs.read_records("quickstart"))
+    table = tables.table_1(read_records("quickstart"))
     text = (paths.root() / "README.md").read_text()
     assert tables.markdown(table) in text
 
@@ -31,7 +33,7 @@ def test_the_readme_says_of_table_1_what_was_found():
     assert better.verdict.value_counts().to_dict() == {"inside the noise": 3, "holds": 1}
     (holds,) = better[better.verdict == "holds"].itertuples()
     assert (holds.model, holds.benchmark) == ("testbed/qwen2-vl", "testbed/mllmu")
-    there = runs.read_records("table1_main").query("model == @holds.model and benchmark == @holds.benchmark")
+    there = read_records("table1_main").query("model == @holds.model and benchmark == @holds.benchmark")
     left = six_columns(there)["Forget VQA"].groupby("method").value.mean()
     check(f"VKD leaves {left.VKD:.0f} % of forget VQA, MMUnlearner {left.MMUnlearner:.0f} %")
     balanced = judged[judged.claim.str.contains("balances .* better than MMUnlearner")]
@@ -41,7 +43,7 @@ def test_the_readme_says_of_table_1_what_was_found():
     for rival in ("MMUnlearner", "MANU"):
         row = found.loc[f"VKD keeps other faces better than {rival}"]
         assert row[row > 0].to_dict() == {"does not hold": 4, "inside the noise": 4}
-    manu = runs.read_records("table1_main").query("method == 'MANU' and set == 'forget'")
+    manu = read_records("table1_main").query("method == 'MANU' and set == 'forget'")
     manu = manu.query("modality == 'vqa' and kind == 'classification' and metric == 'accuracy'")
     assert len(manu) == 4 and manu.value.min() >= 98
     npo = judged[judged.claim == "NPO degrades other faces and text"]
@@ -72,7 +74,7 @@ def test_the_readme_says_of_table_3_what_was_found():
     more = distilled.difference
     check(f"forget VQA is {more.min():.0f} to {more.max():.0f} points higher in the mean")
     assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
-    record = runs.read_records("table3_ablation")
+    record = read_records("table3_ablation")
     record = record.assign(row=claims.rows_of_table(record))
     (of_b,), (of_f,) = (record[record.row.str.startswith(letter)].lr.unique() for letter in "BF")
     assert round(of_f / of_b) == 100  # "a hundred times smaller"
@@ -112,7 +114,7 @@ def test_the_readme_says_of_the_rest_of_table_3_what_was_found():
     moved = judged[judged.column.isin(["Forget QA", "Retain QA", "Real-world QA"]) & (judged.differ > 0)]
     assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
     assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
-    record = runs.read_records("table3_beyond")
+    record = read_records("table3_beyond")
     record, more = record.assign(row=claims.rows_of_table(record)), []
     for _, of in record.groupby(["model", "benchmark"]):
         forget = six_columns(of)[LOWER].groupby("row").value.mean()
@@ -141,7 +143,7 @@ def test_the_readme_says_of_figure_2_what_was_found():
     assert set(best.verdict) == {"holds"}
     text = judged[judged.expected == "flat"]
     assert set(text.verdict) == {"holds"} and not text.differ.any()
-    record, lost, left = runs.read_records("fig2_beta"), {}, {}
+    record, lost, left = read_records("fig2_beta"), {}, {}
     for model, of in record.groupby("model"):
         columns = six_columns(of)
         for title in ("Retain VQA", "Real-world VQA"):
@@ -181,7 +183,7 @@ def test_the_readme_says_of_figure_3_what_was_found():
     assert found["there is a best alpha"] == {"in some seeds"}
     assert found["1.25 is a good alpha"] == found["text is insensitive to alpha"] == {"holds"}
     assert not judged[judged.expected == "flat"].differ.any()
-    record, left, short, flat = runs.read_records("fig3_alpha"), {}, [], []
+    record, left, short, flat = read_records("fig3_alpha"), {}, [], []
     for model, of in record.groupby("model"):
         forget = six_columns(of)[LOWER]
         left[model] = forget.groupby("alpha").value.mean()
@@ -203,7 +205,7 @@ def test_the_readme_says_of_figure_3_what_was_found():
 
 
 def test_the_readme_says_of_selective_forgetting_what_was_found():
-    data, record = paths.figures() / "data", runs.read_records("selective_forgetting")
+    data, record = paths.figures() / "data", read_records("selective_forgetting")
     judged = pd.read_csv(data / "claims.csv").query("record == 'selective_forgetting'")
     assert len(judged) == 12 and set(judged.verdict) == {"inside the noise"}
     record = record.assign(row=claims.rows_of_table(record))
@@ -216,7 +218,7 @@ def test_the_readme_says_of_selective_forgetting_what_was_found():
     of_pairs = sorted(pairs[LOWER])
     assert len(pairs) == 16 and pairs["Retain VQA"].max() - pairs["Retain VQA"].min() < 1
     blocks = world[["target=layers", "beta=30.0, target=layers", "beta=300.0, target=layers"]]
-    without = runs.read_records("fig2_beta").query("model == @LLAVA and beta == 0")
+    without = read_records("fig2_beta").query("model == @LLAVA and beta == 0")
     without = six_columns(without)["Real-world VQA"].value.mean()
     check(
         f"Forget VQA is {schemes.min():.0f} to {schemes.max():.0f} % in all orders, with either scheme alone "

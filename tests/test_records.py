@@ -6,12 +6,16 @@ from dataclasses import fields
 import pandas as pd
 import pytest
 
-from vkdlib import claims, curves, grid, paper, paths, runs
+from vkdlib.evaluation.metrics import summarise, wilson
+from vkdlib.experiments.presets import preset
+from vkdlib.experiments.start import REFERENCES
 from vkdlib.methods import METHODS
-from vkdlib.metrics import six_columns, summarise, wilson
-from vkdlib.presets import preset
-from vkdlib.run import RECORD
-from vkdlib.starts import REFERENCES
+from vkdlib.reports import claims, curves, published
+from vkdlib.reports.columns import six_columns
+from vkdlib.runs.records import read_predictions, read_records
+from vkdlib.runs.run import RECORD
+from vkdlib.sweep import grid
+from vkdlib.system import paths
 
 RECORDS = [
     "quickstart",
@@ -41,7 +45,7 @@ ANSWERED = [*TABLES, *CURVES]  # kept with every answer
 
 @pytest.fixture(params=RECORDS)
 def record(request):
-    return runs.read_records(request.param)
+    return read_records(request.param)
 
 
 def test_layout(record):
@@ -62,13 +66,13 @@ def test_accuracies_are_whole_numbers_of_questions(record):
 
 
 def test_quickstart_holds_the_three_models():
-    record = runs.read_records("quickstart")
+    record = read_records("quickstart")
     assert set(record.method) == {"vanilla", "retain-only", "VKD"}
     assert set(record.forget_ratio) == {5} and set(record.seed) == {0}
 
 
 def test_foundation_is_whole():
-    record = runs.read_records("foundation")
+    record = read_records("foundation")
     unlearned = record[record.method == "VKD"]
     counts = unlearned.groupby(["forget_ratio", "beta", "epochs"]).seed.nunique()
     assert set(unlearned.forget_ratio) == {5, 10} and (counts == 3).all() and len(counts) == 6
@@ -81,7 +85,7 @@ def test_foundation_is_whole():
 
 def test_families_is_whole():
     """Every family, benchmark and ratio; what is answered in text is vanilla's to the last digit."""
-    record = runs.read_records("families")
+    record = read_records("families")
     task = ["model", "benchmark", "forget_ratio"]
     seeds = record.groupby([*task, "method"]).seed.nunique().unstack()
     assert len(seeds) == 3 * 2 * 2 and set(seeds.VKD) == {3}
@@ -93,7 +97,7 @@ def test_families_is_whole():
 
 def test_table_1_is_whole():
     """Eleven rows of two models on two benchmarks; three seeds of what has any."""
-    record = runs.read_records("table1_main")
+    record = read_records("table1_main")
     task = ["model", "benchmark"]
     seeds = record.groupby([*task, "method"]).seed.nunique().unstack()
     drawn = ["GA", "GA_Diff", "KL_Min", "NPO", "MMUnlearner", "VKD"]
@@ -107,8 +111,8 @@ def test_table_1_is_whole():
 
 def test_table_3_is_whole():
     """The paper's eight rows and retain-only, three seeds of what has any."""
-    printed = {name if name != "Vanilla" else "vanilla" for name in paper.published("vkd", 3).method}
-    record = pd.concat([runs.read_records("table3_ablation"), runs.read_records("table3_beyond")])
+    printed = {name if name != "Vanilla" else "vanilla" for name in published.published("vkd", 3).method}
+    record = pd.concat([read_records("table3_ablation"), read_records("table3_beyond")])
     assert record.groupby(["model", "benchmark"]).ngroups == 4
     for _, of in record.groupby(["model", "benchmark"]):
         seeds = of.assign(row=claims.rows_of_table(of)).groupby("row").seed.nunique()
@@ -120,7 +124,7 @@ def test_table_3_is_whole():
 @pytest.mark.parametrize("name", CURVES)
 def test_curves_are_whole(name):
     """Nine values, three seeds, two models; vanilla and retain-only beside them."""
-    record = runs.read_records(name)
+    record = read_records(name)
     seeds = record.groupby(["model", CURVES[name]]).seed.nunique().unstack()
     assert seeds.shape == (2, 9) and (seeds == 3).all(axis=None)
     assert set(record.method[record[CURVES[name]].isna()]) == {"vanilla", "retain-only"}
@@ -130,7 +134,7 @@ def test_curves_are_whole(name):
 
 def test_selective_forgetting_is_whole():
     """Three seeds of every row; of the map of both thresholds one, beside the preset's own."""
-    record = runs.read_records("selective_forgetting")
+    record = read_records("selective_forgetting")
     seeds = record.assign(row=claims.rows_of_table(record)).groupby("row").seed.nunique()
     at = seeds.index.str.contains("d_I|d_F")
     assert at.sum() == 15 and set(seeds[at]) == {1}
@@ -140,7 +144,7 @@ def test_selective_forgetting_is_whole():
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_every_number_of_a_record_is_counted_from_its_answers(name):
-    record, answers = runs.read_records(name), runs.read_predictions(name)
+    record, answers = read_records(name), read_predictions(name)
     assert set(answers) == set(record.run)
     where = ["run", "set", "modality", "kind", "metric"]
     counted = pd.concat(summarise(table).assign(run=run) for run, table in answers.items())
@@ -162,7 +166,7 @@ def test_what_is_said_of_a_table_was_measured_on_its_runs():
     folder = paths.figures() / "data"
     judged = pd.read_csv(folder / "claims.csv")
     for name, of in judged.groupby("record"):
-        known = set(runs.read_records(name).run)
+        known = set(read_records(name).run)
         tables_of = [of.dropna(subset="runs_ours")]
         if (folder / f"{name}_tests.csv").exists():
             tables_of.append(pd.read_csv(folder / f"{name}_tests.csv"))
@@ -192,12 +196,12 @@ def test_the_sweep_of_a_record_makes_its_runs(name):
     """A preset that changes must not make two of its points one."""
     sweep = grid.read(paths.root() / "notebooks" / "sweeps" / f"{name}.yaml")
     points = grid.points(sweep)
-    assert len({meant(point) for point in points}) == runs.read_records(name).run.nunique()
+    assert len({meant(point) for point in points}) == read_records(name).run.nunique()
 
 
 def test_selection_followed_its_rule():
     """The preset is what the rule of selection.yaml picks from the record."""
-    record = runs.read_records("selection")
+    record = read_records("selection")
     rows = record[(record.modality == "vqa") & (record.metric == "accuracy")]
     vanilla = rows[rows.method == "vanilla"].set_index("set").value
     keys = ["beta", "lr", "d_I", "d_F", "epochs"]
@@ -212,7 +216,7 @@ def test_selection_followed_its_rule():
 
 def test_the_batch_to_keep_followed_its_rule():
     """retain_batch of the preset is what the rule of selection_draws.yaml picks from the record."""
-    record = runs.read_records("selection_draws")
+    record = read_records("selection_draws")
     rows = record[(record.modality == "vqa") & (record.metric == "accuracy") & (record.method == "VKD")]
     rows = rows.assign(retain_batch=rows.retain_batch.fillna(5))
     draws = rows.groupby(["retain_batch", "forget_ratio"]).draw.nunique()
@@ -224,7 +228,7 @@ def test_the_batch_to_keep_followed_its_rule():
 
 
 def test_selection_at_both_ratios_picks_what_its_file_says():
-    record = runs.read_records("selection_both")
+    record = read_records("selection_both")
     record = record[record["select"]]
     rows = record[(record.modality == "vqa") & (record.kind == "classification")]
     vanilla = rows[(rows.method == "vanilla") & (rows.metric == "accuracy")]
@@ -247,7 +251,7 @@ def test_selection_at_both_ratios_picks_what_its_file_says():
 
 def test_the_shorter_training_is_what_the_last_selection_picks():
     """Of 20, 25, 30 and 50 epochs, the one with the widest narrowest margin (selection_epochs.yaml)."""
-    draws, epochs = (runs.read_records(name) for name in ("selection_draws", "selection_epochs"))
+    draws, epochs = (read_records(name) for name in ("selection_draws", "selection_epochs"))
     longest = draws[draws.retain_batch == 15].assign(epochs=50.0)
     rows = pd.concat([epochs, longest, draws[draws.method == "vanilla"]])
     rows = rows[(rows.modality == "vqa") & (rows.metric == "accuracy")]
@@ -257,7 +261,7 @@ def test_the_shorter_training_is_what_the_last_selection_picks():
     margins = points[["retain", "real"]] - (vanilla[["retain", "real"]] - 5)
     margins["forget"] = 35 - points.forget
     narrowest = margins.min(axis=1).groupby("epochs").min()
-    foundation = runs.read_records("foundation")
+    foundation = read_records("foundation")
     shorter = foundation.epochs.min()
     assert sorted(narrowest.index) == [20, 25, 30, 50] and narrowest.idxmax() == shorter
     assert foundation.epochs.max() == preset("testbed", "training")["epochs"]
@@ -265,7 +269,7 @@ def test_the_shorter_training_is_what_the_last_selection_picks():
 
 def test_what_selection_clear_says_of_its_record():
     """No trial satisfies the first rule, and the preset is the second best by the second: one answer less."""
-    record = runs.read_records("selection_clear")
+    record = read_records("selection_clear")
     rows = record[(record.kind == "classification") & (record.metric == "accuracy")]
     means = (
         rows.groupby(["method", "beta", "epochs", "forget_ratio", "set"], dropna=False).value.mean().unstack()

@@ -10,11 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import vkdlib.run
-from vkdlib import claims, experiments, grid, paths, presets, runs, sweep
-from vkdlib.benchmark import KINDS
-from vkdlib.run import Run
-from vkdlib.starts import REFERENCES
+from vkdlib.benchmarks.schema import KINDS
+from vkdlib.experiments import presets
+from vkdlib.experiments.point import named_settings
+from vkdlib.experiments.start import REFERENCES
+from vkdlib.reports import claims
+from vkdlib.runs import run as vkdlib_run
+from vkdlib.runs.records import write_predictions, write_records
+from vkdlib.runs.run import Run
+from vkdlib.sweep import execute, grid
+from vkdlib.system import paths
 
 MLLMU = [(who, how, "classification") for who in ("forget", "retain", "real") for how in ("vqa", "qa")]
 CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", "world")]
@@ -62,7 +67,7 @@ def made_up(point):
         step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
         config |= {"qa_image": point.pop("qa_image", None)}
         settings = presets.preset(name, "method", config["method"], **point)
-        config["settings"] = experiments.named_settings(config["method"], settings)
+        config["settings"] = named_settings(config["method"], settings)
         config["training"] = presets.preset(name, "training", config["method"], **step)
     return config
 
@@ -72,7 +77,7 @@ def notebook(request, tmp_path, monkeypatch):
     """A notebook's name, its sweeps, and its variables after it was run, with write=True, on made-up runs."""
     for variable, folder in (("VKDLIB_RUNS", "runs"), ("VKDLIB_ROOT", "")):
         monkeypatch.setenv(variable, str(tmp_path / folder))
-    monkeypatch.setattr(vkdlib.run, "environment", dict)  # looked up for hundreds of runs
+    monkeypatch.setattr(vkdlib_run, "environment", dict)  # looked up for hundreds of runs
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
     for of in sweeps:
@@ -82,10 +87,10 @@ def notebook(request, tmp_path, monkeypatch):
             run = Run(plan["experiment"], json.loads(json.dumps(made_up(point))), paths.runs())
             shares = {"pruned": 0.1, "mask_density": 0.5} if run.config["method"] == "VKD" else None
             run.finish(answers(run.config), report=shares)
-            records.append(run.records(**sweep.swept(run, point, plan["columns"])))
+            records.append(run.records(**execute.swept(run, point, plan["columns"])))
             made[run.hash] = run
-        runs.write_records(plan["record"], records)
-        runs.write_predictions(plan["record"], made.values())
+        write_records(plan["record"], records)
+        write_predictions(plan["record"], made.values())
     shutil.rmtree(paths.runs())  # a record says it all
     for shown in ("selection*.csv", "fig2_beta.csv"):  # Table 1's notebook and 16 show these as well
         for file in (ROOT / "figures" / "data").glob(shown):

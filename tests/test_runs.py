@@ -13,9 +13,12 @@ import torch
 from conftest import begin, full_disk
 
 import vkdlib
-from vkdlib import deltas, paths, runs
-from vkdlib.models import weights_hash
-from vkdlib.run import RECORD, read_json
+from vkdlib.models.loaded import weights_hash
+from vkdlib.runs import deltas, store
+from vkdlib.runs.records import read_predictions, read_records, write_predictions, write_records
+from vkdlib.runs.run import RECORD
+from vkdlib.system import paths
+from vkdlib.system.files import read_json
 
 CONFIG = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": 0}
 
@@ -29,7 +32,7 @@ def predictions():
 
 
 def finished(home, config=CONFIG):
-    with runs.open_run("test", config, home) as run:
+    with store.open_run("test", config, home) as run:
         run.finish(predictions(), [{"step": 0, "lr": 0.1, "loss": 2.0}], {"pruned": 0.5})
     return run
 
@@ -44,7 +47,7 @@ def test_round_trip(tmp_path):
     record = run.records(beta=0.3).iloc[0]
     assert list(run.records().columns) == RECORD
     assert (record.value, record.n, record.run, record.beta) == (50.0, 2, run.hash, 0.3)
-    assert [r.hash for r in runs.finished("test", tmp_path)] == [run.hash]
+    assert [r.hash for r in store.finished("test", tmp_path)] == [run.hash]
 
 
 def test_the_environment_is_no_part_of_the_identity(tmp_path):
@@ -57,21 +60,21 @@ def test_the_environment_is_no_part_of_the_identity(tmp_path):
 
 def test_identity_is_the_configuration(tmp_path):
     run = finished(tmp_path)
-    with runs.open_run("test", dict(reversed(CONFIG.items())), tmp_path) as same:
+    with store.open_run("test", dict(reversed(CONFIG.items())), tmp_path) as same:
         assert same.done and same.hash == run.hash
-    with runs.open_run("test", CONFIG | {"seed": 1}, tmp_path) as other:
+    with store.open_run("test", CONFIG | {"seed": 1}, tmp_path) as other:
         assert not other.done and other.hash != run.hash
 
 
 def test_a_run_is_found_under_another_experiment(tmp_path):
     run = finished(tmp_path)
-    with runs.open_run("other", CONFIG, tmp_path) as same:
+    with store.open_run("other", CONFIG, tmp_path) as same:
         assert same.done and same.folder == tmp_path / "other" / run.hash
     assert same.records().experiment.unique().tolist() == ["other"]
     pd.testing.assert_frame_equal(same.predictions, run.predictions)
     (run.folder / "metrics.json").write_text("{}")
     (same.folder / "metrics.json").write_text("{}")
-    with runs.open_run("third", CONFIG, tmp_path) as another:  # no damaged run is taken over
+    with store.open_run("third", CONFIG, tmp_path) as another:  # no damaged run is taken over
         assert not another.done and not another.partial.exists()
 
 
@@ -90,9 +93,9 @@ def test_killed_while_it_is_copied_from_another_experiment(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copytree", functools.partial(shutil.copytree, copy_function=dying))
         patch.setattr(shutil, "copy", dying)
-        with pytest.raises(KeyboardInterrupt), runs.open_run("other", CONFIG, tmp_path):
+        with pytest.raises(KeyboardInterrupt), store.open_run("other", CONFIG, tmp_path):
             pytest.fail("it was not killed")
-    with runs.open_run("other", CONFIG, tmp_path) as same:
+    with store.open_run("other", CONFIG, tmp_path) as same:
         assert same.done and len(same.predictions) == 2
 
 
@@ -104,30 +107,30 @@ def test_what_code_made_a_run_is_on_record(tmp_path):
 def test_another_version_of_the_library_is_another_run(tmp_path, monkeypatch):
     finished(tmp_path)
     monkeypatch.setattr("vkdlib.__version__", "9.9.9")
-    assert runs.finished("test", tmp_path) == []
+    assert store.finished("test", tmp_path) == []
 
 
 def test_all_finished_runs_as_a_table(tmp_path):
-    assert runs.find(tmp_path).empty and runs.find(tmp_path, seed=0).empty
+    assert store.find(tmp_path).empty and store.find(tmp_path, seed=0).empty
     trained = CONFIG | {"settings": {"beta": 0.3, "kinds": ["a"]}, "training": {"lr": 0.1}}
     a, b = finished(tmp_path), finished(tmp_path, trained)
-    with runs.open_run("other", CONFIG | {"seed": 1, "qa_image": None}, tmp_path) as other:
+    with store.open_run("other", CONFIG | {"seed": 1, "qa_image": None}, tmp_path) as other:
         other.finish(predictions())
-    table = runs.find(tmp_path)
+    table = store.find(tmp_path)
     assert table.groupby("experiment").run.apply(set).to_dict() == {
         "test": {a.hash, b.hash},
         "other": {other.hash},
     }
     assert table.set_index("run").loc[b.hash, ["beta", "lr", "method"]].tolist() == [0.3, 0.1, "VKD"]
-    assert runs.find(tmp_path, beta=0.3, method="VKD").run.tolist() == [b.hash]
-    assert runs.find(tmp_path, kinds=["a"], experiment="test").run.tolist() == [b.hash]
-    assert runs.find(tmp_path, seed=7).empty and list(runs.find(tmp_path, seed=7)) == list(table)
-    assert set(runs.find(tmp_path, qa_image=None).run) == {a.hash, b.hash, other.hash}
+    assert store.find(tmp_path, beta=0.3, method="VKD").run.tolist() == [b.hash]
+    assert store.find(tmp_path, kinds=["a"], experiment="test").run.tolist() == [b.hash]
+    assert store.find(tmp_path, seed=7).empty and list(store.find(tmp_path, seed=7)) == list(table)
+    assert set(store.find(tmp_path, qa_image=None).run) == {a.hash, b.hash, other.hash}
     with pytest.raises(ValueError, match="no run has 'betta'; they have: experiment, run, .*beta"):
-        runs.find(tmp_path, betta=1)
+        store.find(tmp_path, betta=1)
     (a.folder / "config.json").write_text("{")
     with pytest.warns(UserWarning, match=f"{a.hash}.config.json is damaged"):
-        assert set(runs.find(tmp_path).run) == set(table.run) - {a.hash}
+        assert set(store.find(tmp_path).run) == set(table.run) - {a.hash}
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "metrics.json", "history.csv"])
@@ -139,33 +142,33 @@ def test_tampering_and_loss_are_noticed(tmp_path, name):
         run.predictions  # noqa: B018
     file.unlink()
     with pytest.raises(paths.RunError, match=f"{name} is missing"):
-        with runs.open_run("test", CONFIG, tmp_path):
+        with store.open_run("test", CONFIG, tmp_path):
             pass
 
 
 def test_an_unfinished_folder_is_no_run_and_is_replaced(tmp_path):
     run = finished(tmp_path)
     (run.folder / "DONE").unlink()
-    assert runs.finished("test", tmp_path) == []
+    assert store.finished("test", tmp_path) == []
     assert finished(tmp_path).done
-    assert len(runs.finished("test", tmp_path)) == 1
+    assert len(store.finished("test", tmp_path)) == 1
 
 
 def test_killed_between_done_and_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("vkdlib.run.os.rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("vkdlib.runs.run.os.rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         finished(tmp_path)
     monkeypatch.undo()
-    with runs.open_run("test", CONFIG, tmp_path) as run:
+    with store.open_run("test", CONFIG, tmp_path) as run:
         assert run.done
     assert len(run.predictions) == 2
 
 
 def test_a_failed_run_leaves_nothing_that_looks_done(tmp_path):
     with pytest.raises(RuntimeError, match="out of luck"):
-        with runs.open_run("test", CONFIG, tmp_path):
+        with store.open_run("test", CONFIG, tmp_path):
             raise RuntimeError("out of luck")
-    assert runs.finished("test", tmp_path) == []
+    assert store.finished("test", tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_a_failed_run_leaves_nothing_that_looks_done(tmp_path):
 )
 def test_a_full_disk_makes_no_run(tmp_path, size, name):
     def write():
-        with runs.open_run("test", CONFIG, tmp_path) as run:
+        with store.open_run("test", CONFIG, tmp_path) as run:
             if not run.done:
                 run.finish(predictions(), delta={"w": torch.zeros(5000)})
         return run
@@ -183,13 +186,13 @@ def test_a_full_disk_makes_no_run(tmp_path, size, name):
         pytest.raises(OSError, match=f"{name} could not be written .* make room or give access"),
     ):
         write()
-    assert runs.finished("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
-    assert write().done and len(runs.finished("test", tmp_path)) == 1
+    assert store.finished("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
+    assert write().done and len(store.finished("test", tmp_path)) == 1
 
 
 def do_or_find(home, number):
     """A run that takes a while; the file of that number says whether it was done or found."""
-    with runs.open_run("test", {"seed": 1}, home) as run:
+    with store.open_run("test", {"seed": 1}, home) as run:
         (home / number).write_text("found" if run.done else "did")
         if not run.done:
             time.sleep(0.5)
@@ -230,25 +233,25 @@ def test_no_pickle_anywhere(tmp_path):
 def test_missing_record_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="nothing.csv: no such record"):
-        runs.read_records("nothing")
-    file = runs.write_records("some", [finished(tmp_path).records()])
-    read = runs.read_records("some").set_index("metric").value
+        read_records("nothing")
+    file = write_records("some", [finished(tmp_path).records()])
+    read = read_records("some").set_index("metric").value
     assert file.exists() and read.to_dict() == {"accuracy": 50.0, "probability": 0.5}
-    runs.write_records("some", [finished(tmp_path).records(lr=lr) for lr in (3e-5, 1e-5)])
-    table = runs.read_records("some")
+    write_records("some", [finished(tmp_path).records(lr=lr) for lr in (3e-5, 1e-5)])
+    table = read_records("some")
     assert sorted(table.lr.unique()) == [1e-5, 3e-5] and "50.0000" in file.read_text()
 
 
 def test_predictions_of_a_record_are_those_of_its_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="some.parquet: no such record"):
-        runs.read_predictions("some")
+        read_predictions("some")
     made = [finished(tmp_path), finished(tmp_path, CONFIG | {"seed": 1})]
     told = predictions().assign(options='{"A": -0.123449, "B": -2}')
-    with runs.open_run("test", CONFIG | {"seed": 2}, tmp_path) as run:
+    with store.open_run("test", CONFIG | {"seed": 2}, tmp_path) as run:
         run.finish(told)
-    runs.write_predictions("some", [*made, run])
-    read = runs.read_predictions("some")
+    write_predictions("some", [*made, run])
+    read = read_predictions("some")
     assert set(read) == {run.hash for run in (*made, run)}
     for one in made:
         pd.testing.assert_frame_equal(read[one.hash], predictions().astype({"bleu": float}))

@@ -3,7 +3,11 @@
 import pandas as pd
 import pytest
 
-from vkdlib import grid, paths, presets, runs, selection
+from vkdlib.experiments import presets
+from vkdlib.reports import selection
+from vkdlib.runs.records import read_records
+from vkdlib.sweep import grid
+from vkdlib.system import paths
 
 
 def trial(method, tried, draw, forget, kept):
@@ -50,7 +54,7 @@ def test_half_a_sweep_chooses_nothing():
     [("", "testbed"), ("_clear", "testbed-clear"), ("_qwen2_vl", "testbed-qwen2-vl")],
 )
 def test_every_method_has_what_the_rule_chose(record, preset):
-    trials = runs.read_records(f"selection_methods{record}").query("method != 'vanilla'")
+    trials = read_records(f"selection_methods{record}").query("method != 'vanilla'")
     chosen = selection.choose(trials)
     assert set(chosen) == {"GA", "GA_Diff", "KL_Min", "NPO", "MANU", "MMUnlearner", "VKD"}
     for method, value in chosen.items():
@@ -62,7 +66,7 @@ def test_every_method_has_what_the_rule_chose(record, preset):
     "record", ["selection_methods", "selection_methods_clear", "selection_methods_qwen2_vl"]
 )
 def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
-    balance = selection.balance(runs.read_records(record).query("method != 'vanilla'"))
+    balance = selection.balance(read_records(record).query("method != 'vanilla'"))
     sweep = grid.points(grid.read(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))
     for method in balance.index.unique("method"):
         of = [point for point in sweep if point["method"] == method]

@@ -18,8 +18,12 @@ from conftest import start_sweep, tiny_sweep
 from faults import few_people
 from nbclient import NotebookClient
 
-from vkdlib import child, done, grid, paths, pool, presets, runs, sweep
-from vkdlib.run import Run
+from vkdlib.experiments import presets
+from vkdlib.runs import store
+from vkdlib.runs.records import read_predictions, read_records
+from vkdlib.runs.run import Run
+from vkdlib.sweep import child, execute, finished, grid, here
+from vkdlib.system import paths
 
 NOTEBOOK = paths.root() / "notebooks" / "04_run_unlearn.ipynb"
 
@@ -133,11 +137,11 @@ def test_columns_that_could_not_be_written_stop_before_anything_runs():
 
 
 def test_the_run_of_a_point_is_what_its_notebook_printed(monkeypatch):
-    point = sweep.Point(NOTEBOOK, {}, NOTEBOOK.parent)
+    point = execute.Point(NOTEBOOK, {}, NOTEBOOK.parent)
     cells = [v4.new_code_cell(outputs=[v4.new_output("stream", text=t)]) for t in TEXTS]
-    monkeypatch.setattr(sweep.Point, "content", v4.new_notebook(cells=cells))
+    monkeypatch.setattr(execute.Point, "content", v4.new_notebook(cells=cells))
     assert point.run_hash == "0123456789ab"
-    monkeypatch.setattr(sweep.Point, "content", v4.new_notebook(cells=cells[:1]))
+    monkeypatch.setattr(execute.Point, "content", v4.new_notebook(cells=cells[:1]))
     assert point.run_hash is None
 
 
@@ -158,7 +162,7 @@ def executed(tmp_path_factory):
         wanted |= {"parameters": {"method": "vanilla", "benchmark": str(people)}}
         wanted |= {"grid": [{"kinds": [["cloze"]], "forget_ratio": [5, 7]}]}
         file.write_text(yaml.safe_dump(wanted))
-        yield root, file, sweep.execute(file, workers=2)
+        yield root, file, execute.execute(file, workers=2)
 
 
 @pytest.fixture
@@ -179,10 +183,10 @@ def test_a_failed_point_says_where_and_the_others_go_on(swept):
     executed = nbformat.read(failed[0].executed, 4)
     (cell,) = (c for c in executed.cells if any(o.output_type == "error" for o in c.get("outputs", [])))
     assert cell.execution_count == int(number)  # as Jupyter shows it
-    assert len(runs.finished("s")) == 1
+    assert len(store.finished("s")) == 1
     assert not (root / "figures" / "data" / "s.csv").exists()  # no record of half a sweep
     report = (root / "runs" / "s" / "notebooks" / "s.md").read_text()
-    assert runs.finished("s")[0].hash in report and "forget_ratio is 7" in report
+    assert store.finished("s")[0].hash in report and "forget_ratio is 7" in report
     assert failed[0].executed.name in report
 
 
@@ -192,16 +196,16 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     wanted["grid"][0]["forget_ratio"] = [5]
     file.write_text(yaml.safe_dump(wanted))
     ran = []
-    monkeypatch.setattr(sweep.Point, "execute", lambda self, *_: ran.append(self))
-    assert sweep.execute(file) == [] and ran == []
+    monkeypatch.setattr(execute.Point, "execute", lambda self, *_: ran.append(self))
+    assert execute.execute(file) == [] and ran == []
     assert "1 points, 1 done, 0 to do" in capsys.readouterr().out
-    assert len(runs.read_records("s")) == len(runs.finished("s")[0].records())
-    ((hash, answers),) = runs.read_predictions("s").items()
-    assert hash == runs.finished("s")[0].hash and len(answers) == len(runs.finished("s")[0].predictions)
-    (point,) = sweep.points(file)
-    assert sweep.run_of(point) == runs.finished("s")[0]
-    other = sweep.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
-    assert other.executed != point.executed and sweep.run_of(other) is None
+    assert len(read_records("s")) == len(store.finished("s")[0].records())
+    ((hash, answers),) = read_predictions("s").items()
+    assert hash == store.finished("s")[0].hash and len(answers) == len(store.finished("s")[0].predictions)
+    (point,) = execute.points(file)
+    assert execute.run_of(point) == store.finished("s")[0]
+    other = execute.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
+    assert other.executed != point.executed and execute.run_of(other) is None
 
     def gone(*of):
         raise FileNotFoundError("no such model")
@@ -209,9 +213,9 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     for name in ("_data", "_weights"):
         for answer in (lambda *of: "other", gone):
             with monkeypatch.context() as changed:
-                changed.setattr(done, name, answer)
-                assert sweep.run_of(point) is None  # the data or the weights are not those of the run
-        assert sweep.run_of(point)
+                changed.setattr(finished, name, answer)
+                assert execute.run_of(point) is None  # the data or the weights are not those of the run
+        assert execute.run_of(point)
 
 
 def test_a_sweep_ends_as_it_began(swept, monkeypatch):
@@ -221,16 +225,16 @@ def test_a_sweep_ends_as_it_began(swept, monkeypatch):
     wanted["grid"][0]["forget_ratio"] = [5]
     file.write_text(yaml.safe_dump(wanted))
     edited = yaml.safe_dump(wanted | {"record": "other", "columns": ["betta"]})
-    monkeypatch.setattr(sweep, "write_report", lambda *_: file.write_text(edited))
-    assert sweep.execute(file) == []
-    assert len(runs.read_records("s")) == len(runs.finished("s")[0].records())
+    monkeypatch.setattr(execute, "write_report", lambda *_: file.write_text(edited))
+    assert execute.execute(file) == []
+    assert len(read_records("s")) == len(store.finished("s")[0].records())
     assert not (root / "figures" / "data" / "other.csv").exists()
     (root / "figures" / "data" / "s.csv").unlink()
     file.write_text(yaml.safe_dump(wanted))
     monkeypatch.setattr(
-        sweep, "write_report", lambda *_: monkeypatch.setattr(done, "_data", lambda *_: "new")
+        execute, "write_report", lambda *_: monkeypatch.setattr(finished, "_data", lambda *_: "new")
     )
-    (point,) = sweep.execute(file)
+    (point,) = execute.execute(file)
     assert "not of today's data" in point.error
     assert not (root / "figures" / "data" / "s.csv").exists()
 
@@ -239,9 +243,9 @@ def test_a_folder_of_data_is_named_from_where_the_notebook_is(tmp_path, monkeypa
     (tmp_path / "data").mkdir()
     (tmp_path / "notebooks").mkdir()
     looked = []
-    monkeypatch.setattr(done, "_data", lambda name, revision: looked.append(name) or "x")
+    monkeypatch.setattr(finished, "_data", lambda name, revision: looked.append(name) or "x")
     config = {"benchmark": "../data", "data": "x", "model": "mine"}
-    assert done.up_to_date(Run("e", config, tmp_path), 0.0, tmp_path / "notebooks")
+    assert finished.up_to_date(Run("e", config, tmp_path), 0.0, tmp_path / "notebooks")
     assert looked == [str(tmp_path / "notebooks" / "../data")]
 
 
@@ -250,16 +254,16 @@ def test_a_model_that_was_made_again_since_is_another(of, tmp_path, monkeypatch)
     """The point's notebook is executed again then, and looks at the weights."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "models").mkdir()
-    monkeypatch.setattr(done, "_data", lambda *_: "x")
+    monkeypatch.setattr(finished, "_data", lambda *_: "x")
     names = {"model": "on/hub", "retain_only": None, "reference": "vanilla"} | {of: "../models"}
     config = {"benchmark": "b", "data": "x", "model": names["model"], "retain_only": names["retain_only"]}
     run = Run("e", config | {"settings": {"reference": names["reference"]}}, tmp_path)
     began = time.time()
-    assert done.up_to_date(run, began, tmp_path / "notebooks")
+    assert finished.up_to_date(run, began, tmp_path / "notebooks")
     time.sleep(0.01)
     (tmp_path / "models" / "model.safetensors").write_bytes(b"other")
-    assert not done.up_to_date(run, began, tmp_path / "notebooks")
-    assert done.up_to_date(run, time.time() + 1, tmp_path / "notebooks")
+    assert not finished.up_to_date(run, began, tmp_path / "notebooks")
+    assert finished.up_to_date(run, time.time() + 1, tmp_path / "notebooks")
 
 
 def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
@@ -267,14 +271,14 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     wanted = yaml.safe_load(file.read_text())
     wanted["grid"][0]["forget_ratio"] = [5, 10]
     file.write_text(yaml.safe_dump(wanted))
-    monkeypatch.setattr(sweep.Point, "execute", lambda *_: pytest.fail("it ran"))
-    assert sweep.main([str(file), "--dry-run"]) == 0
+    monkeypatch.setattr(execute.Point, "execute", lambda *_: pytest.fail("it ran"))
+    assert execute.main([str(file), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "2 points, 1 done, 1 to do" in printed
     (done_one,), (left,) = (
         [s for s in printed.splitlines() if s.startswith(w)] for w in ("  done:", "  to do:")
     )
-    assert "'forget_ratio': 5" in done_one and done_one.endswith(f"run {runs.finished('s')[0].hash}")
+    assert "'forget_ratio': 5" in done_one and done_one.endswith(f"run {store.finished('s')[0].hash}")
     assert "'forget_ratio': 10" in left
     assert "by points that were run before" in printed
 
@@ -285,29 +289,29 @@ def test_another_preset_is_another_point(monkeypatch):
     assert known["preset"] == "testbed" and known["alpha"] is None and known["kinds"][0] == "classification"
     assert grid.literal("Path.home()") is None
     plain, clear = (presets.meaning(name) for name in ("testbed", "testbed-clear"))
-    names = {sweep.Point(NOTEBOOK, {}, NOTEBOOK.parent, of).executed for of in (plain, clear, {})}
+    names = {execute.Point(NOTEBOOK, {}, NOTEBOOK.parent, of).executed for of in (plain, clear, {})}
     assert len(names) == 3 and plain["training"]["lr"] == 1e-3 and "machine" not in plain
     assert presets.meaning(None) == presets.meaning("mine") == {}
 
 
 def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     root, file, _ = swept
-    point = sweep.Point(
+    point = execute.Point(
         root / "notebooks" / NOTEBOOK.name, {"experiment": "s", "seed": 9}, root / "runs/s/notebooks"
     )
     point.executed.write_text('{"cells": [')
-    assert sweep.run_of(point) is None
+    assert execute.run_of(point) is None
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("1")]), point.executed)
     point.log.write_text("Executing\nRuntimeError: the kernel died\n")
-    assert sweep.run_of(point) is None and point.error.endswith("said: RuntimeError: the kernel died")
+    assert execute.run_of(point) is None and point.error.endswith("said: RuntimeError: the kernel died")
     point.executed.unlink()
     point.log.unlink()
     assert point.error == "not begun"
 
 
 def test_a_notebook_that_failed_after_its_run_has_failed(swept, monkeypatch):
-    (point, _) = sweep.points(swept[1])[:2]
-    assert sweep.run_of(point)
+    (point, _) = execute.points(swept[1])[:2]
+    assert execute.run_of(point)
     made = point.content
     for change, said in (
         ({"exception": True}, "cell 2: ValueError: no figure"),
@@ -318,11 +322,11 @@ def test_a_notebook_that_failed_after_its_run_has_failed(swept, monkeypatch):
         error = v4.new_output("error", ename="ValueError", evalue="no figure")
         broken.cells.append(v4.new_code_cell(outputs=[error] if "exception" in change else []))
         broken.cells = [c for c in broken.cells if c.cell_type == "code"][-2:]
-        monkeypatch.setattr(sweep.Point, "content", broken)
-        assert sweep.run_of(point) is None and point.error.startswith(said)
-    monkeypatch.setattr(sweep.Point, "content", made)
-    monkeypatch.setattr(done, "_data", lambda *_: "other")
-    assert sweep.run_of(point) is None and "not of today's data" in point.error
+        monkeypatch.setattr(execute.Point, "content", broken)
+        assert execute.run_of(point) is None and point.error.startswith(said)
+    monkeypatch.setattr(execute.Point, "content", made)
+    monkeypatch.setattr(finished, "_data", lambda *_: "other")
+    assert execute.run_of(point) is None and "not of today's data" in point.error
 
 
 def test_two_sweeps_of_the_same_points_share_them(home):
@@ -338,26 +342,26 @@ def test_two_sweeps_of_the_same_points_share_them(home):
 
 
 def test_the_machine_is_shared_out(monkeypatch):
-    monkeypatch.setattr(pool.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(here.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(here.torch.cuda, "device_count", lambda: 0)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert pool.share(1, 3) == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-    monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 2)
+    assert here.share(1, 3) == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    monkeypatch.setattr(here.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    shares = [pool.share(slot, 4) for slot in range(4)]
+    shares = [here.share(slot, 4) for slot in range(4)]
     assert [s["CUDA_VISIBLE_DEVICES"] for s in shares] == ["4", "6", "4", "6"]
     assert shares[0]["OMP_NUM_THREADS"] == "2"
-    assert pool.share(0, 1)["CUDA_VISIBLE_DEVICES"] == "4,6"  # for a point with several processes
-    monkeypatch.setattr(pool.torch.cuda, "device_count", lambda: 4)
+    assert here.share(0, 1)["CUDA_VISIBLE_DEVICES"] == "4,6"  # for a point with several processes
+    monkeypatch.setattr(here.torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert [pool.share(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["0,2", "1,3"]
+    assert [here.share(slot, 2)["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["0,2", "1,3"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what one asks for oneself
-    assert pool.share(0, 2)["OMP_NUM_THREADS"] == "1"
+    assert here.share(0, 2)["OMP_NUM_THREADS"] == "1"
 
 
 def test_a_point_is_executed_with_typed_parameters(swept, monkeypatch, tmp_path):
     parameters = {"experiment": "s", "lr": 1e-05, "seed": 2, "kinds": ["cloze"], "prune": False, "beta": None}
-    point, called = sweep.Point(NOTEBOOK, parameters, tmp_path), {}
+    point, called = execute.Point(NOTEBOOK, parameters, tmp_path), {}
     monkeypatch.setattr(subprocess, "run", lambda command, **options: called.update(options, c=command))
     point.execute({"VKDLIB_RUNS": "there"}, 5)
     assert called["stdin"] == 5 and called["env"]["VKDLIB_RUNS"] == "there" and "PATH" in called["env"]
@@ -406,7 +410,7 @@ def test_an_error_that_the_kernel_did_not_tell_is_known_by_its_answer(tmp_path):
     lose = "get_ipython()._showtraceback = lambda *_: None\n"
     notebook = v4.new_notebook(cells=[v4.new_code_cell(lose + "raise ValueError('too long')")])
     nbformat.write(notebook, tmp_path / "n.ipynb")
-    point = sweep.Point(tmp_path / "n.ipynb", {}, tmp_path)
+    point = execute.Point(tmp_path / "n.ipynb", {}, tmp_path)
     point.log.write_text("")  # it was begun
     with pytest.raises(papermill.PapermillExecutionError):
         child.execute(str(point.notebook), str(point.executed), str(tmp_path), {})
@@ -417,7 +421,7 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):
     """The second point hangs at first, the third loses its kernel."""
     file = tiny_sweep(home, seeds=[0], faults=[[1, "hang"], [2, "kernel"]])
     process = start_sweep(file, "--workers", "2")
-    while not (home / "runs" / "hang_1").exists() or not runs.finished("tiny"):
+    while not (home / "runs" / "hang_1").exists() or not store.finished("tiny"):
         assert process.poll() is None
         time.sleep(0.1)
     children = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
@@ -426,18 +430,18 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):
     assert process.returncode == 130
     assert said.endswith("stopped: what is finished is kept, and the same command goes on from here\n")
     assert len(children) >= 2 and gone(children)
-    before = len(runs.finished("tiny"))
-    assert sweep.main([str(file), "--workers", "2"]) == 0
+    before = len(store.finished("tiny"))
+    assert execute.main([str(file), "--workers", "2"]) == 0
     assert f"3 points, {before} done" in capsys.readouterr().out
-    assert {run.config["seed"] for run in runs.finished("tiny")} == {0, 1, 2}
+    assert {run.config["seed"] for run in store.finished("tiny")} == {0, 1, 2}
 
 
 def test_a_point_whose_process_is_killed_is_tried_by_the_next_command(home):
     file = tiny_sweep(home, faults=[[1, "papermill"]])
-    (failed,) = sweep.execute(file)
+    (failed,) = execute.execute(file)
     assert failed.error.startswith("the notebook's process ended early")
     assert gone([int((home / "runs" / "papermill_1").read_text())])  # its notebook
-    assert sweep.execute(file) == [] and len(runs.finished("tiny")) == 1
+    assert execute.execute(file) == [] and len(store.finished("tiny")) == 1
 
 
 def gone(pids):
@@ -455,20 +459,20 @@ def test_a_stop_is_told_though_no_report_can_be_written(swept, capsys, monkeypat
     def in_pieces(*_):
         raise ModuleNotFoundError("a module that was being imported when it came")
 
-    monkeypatch.setattr(sweep, "attempt", stopped)
-    monkeypatch.setattr(sweep, "write_report", in_pieces)
-    assert sweep.main([str(swept[1])]) == 130
+    monkeypatch.setattr(execute, "attempt", stopped)
+    monkeypatch.setattr(execute, "write_report", in_pieces)
+    assert execute.main([str(swept[1])]) == 130
     assert "the same command goes on from here" in capsys.readouterr().out
 
 
 def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
     root, file, _ = swept
-    everything = sweep.points(file)[:1] * 2
+    everything = execute.points(file)[:1] * 2
     shown = []
-    monkeypatch.setattr(sweep, "ended", lambda *_: (p for p in everything))
-    monkeypatch.setattr(sweep, "run_of", lambda p: None)
+    monkeypatch.setattr(execute, "ended", lambda *_: (p for p in everything))
+    monkeypatch.setattr(execute, "run_of", lambda p: None)
     monkeypatch.setattr("tqdm.std.tqdm.set_postfix", lambda self, **numbers: shown.append(numbers))
-    assert sweep.attempt(everything, 1, None, "s") == everything
+    assert execute.attempt(everything, 1, None, "s") == everything
     assert shown == [{"failed": 1}, {"failed": 2}]
     assert capsys.readouterr().out.count("failed: {'benchmark': ") == 2
 
@@ -479,9 +483,9 @@ def test_a_sweep_from_a_cell_of_a_notebook(tmp_path, monkeypatch):
     for name, place in {"RUNS": tmp_path / "runs", "ROOT": tmp_path, "PROGRESS": 1}.items():
         monkeypatch.setenv(f"VKDLIB_{name}", str(place))
     cell = f"""
-from vkdlib import done, sweep
-done.up_to_date = lambda *_: True
-print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
+from vkdlib.sweep import execute, finished
+finished.up_to_date = lambda *_: True
+print("failed:", [p.parameters["seed"] for p in execute.execute({str(file)!r})])
 """
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell)])
     done = NotebookClient(notebook, kernel_name="python3", timeout=None).execute()
@@ -495,38 +499,42 @@ print("failed:", [p.parameters["seed"] for p in sweep.execute({str(file)!r})])
 
 def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(home):
     file = tiny_sweep(home, seeds=[0])
-    (point,) = sweep.points(file)
+    (point,) = execute.points(file)
     notebook = file.parent.parent / "tiny.ipynb"
     changed = nbformat.read(notebook, 4)
     changed.cells[1].source = "raise ValueError('half edited')"
     nbformat.write(changed, notebook)
-    assert sweep.attempt([point], 1, None, "tiny") == [] and sweep.run_of(point)
-    (other,) = sweep.points(file)
-    assert other.executed != point.executed and sweep.run_of(other) is None
+    assert execute.attempt([point], 1, None, "tiny") == [] and execute.run_of(point)
+    (other,) = execute.points(file)
+    assert other.executed != point.executed and execute.run_of(other) is None
 
 
 def test_the_time_left_is_that_of_points_of_the_same_kind(tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    assert done.expected_time([], 2) == "nothing to do"
+    assert finished.expected_time([], 2) == "nothing to do"
     points = [
-        sweep.Point(NOTEBOOK, {"method": m}, tmp_path / "x" / "notebooks") for m in ("VKD", "GA", "VKD")
+        execute.Point(NOTEBOOK, {"method": m}, tmp_path / "x" / "notebooks") for m in ("VKD", "GA", "VKD")
     ]
-    assert done.expected_time(points, 1) == "how long a point takes is not known yet"
-    assert done.expected_time(points, 2, 4.0).startswith("about 6 minutes with 2 workers, by what the sweep")
+    assert finished.expected_time(points, 1) == "how long a point takes is not known yet"
+    assert finished.expected_time(points, 2, 4.0).startswith(
+        "about 6 minutes with 2 workers, by what the sweep"
+    )
     for number, seconds in enumerate((10, 600)):  # the shorter one only found its run
         made = {"parameters": {"method": "VKD"}, "duration": seconds}
         folder = tmp_path / "other" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
         nbformat.write(v4.new_notebook(metadata={"papermill": made}), folder / f"{number}.ipynb")
     (folder / "damaged.ipynb").write_text("{")
-    said = done.expected_time(points, 2)
+    said = finished.expected_time(points, 2)
     assert said.startswith("about 15 minutes with 2 workers") and said.endswith(
         "; 1 are of kinds that were not run before"
     )
-    assert done.expected_time(points, 2, 4.0).startswith("about 12 minutes with 2 workers, by what the sweep")
-    large = sweep.Point(NOTEBOOK, {"method": "VKD", "model": "llava-7b"}, tmp_path / "x" / "notebooks")
-    assert done.expected_time([large], 1) == "how long a point takes is not known yet"
-    said = done.expected_time([points[0], large], 1)
+    assert finished.expected_time(points, 2, 4.0).startswith(
+        "about 12 minutes with 2 workers, by what the sweep"
+    )
+    large = execute.Point(NOTEBOOK, {"method": "VKD", "model": "llava-7b"}, tmp_path / "x" / "notebooks")
+    assert finished.expected_time([large], 1) == "how long a point takes is not known yet"
+    said = finished.expected_time([points[0], large], 1)
     assert said == (
         "about 10 minutes with 1 workers, by points that were run before; "
         "not counting 1, with models that were not run before"

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from vkdlib import tables
+from vkdlib.reports import tables
 
 
 def records(values: dict[str, list[float]], metric="accuracy", **where) -> pd.DataFrame:

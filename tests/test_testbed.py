@@ -5,11 +5,13 @@ import json
 
 import pyarrow.parquet as pq
 
-from vkdlib import models, paths
-from vkdlib.data import load_benchmark
-from vkdlib.testbed import benchmark, build, people, portraits
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.made_up import people, portraits, profiles
+from vkdlib.benchmarks.made_up.cache import benchmark_folder
+from vkdlib.models.loaded import weights_hash
+from vkdlib.system import paths
+from vkdlib.testbed import build
 from vkdlib.testbed.__main__ import compare
-from vkdlib.testbed.cache import benchmark_folder
 
 
 def test_enough_people_and_questions(benchmark):
@@ -26,7 +28,7 @@ def test_enough_people_and_questions(benchmark):
 
 
 def test_nobody_looks_or_is_called_like_another():
-    made_up, celebrities = benchmark.cast()
+    made_up, celebrities = profiles.cast()
     everybody = made_up + celebrities
     for part in (0, 1):
         assert len({p.name.split()[part] for p in everybody}) == len(everybody)
@@ -35,7 +37,7 @@ def test_nobody_looks_or_is_called_like_another():
 
 def test_facts_cannot_be_guessed():
     """Every value of every attribute belongs to equally many people."""
-    made_up, _ = benchmark.cast()
+    made_up, _ = profiles.cast()
     for a in people.ATTRIBUTES:
         values = [p.facts[a.name] for p in made_up]
         assert {values.count(v) for v in a.values} == {len(made_up) // len(a.values)}
@@ -88,19 +90,19 @@ def test_shipped_models_open_with_transformers_alone():
 def test_hidden_faces_are_the_forget_people():
     assert build.hidden_faces("llava-mllmu/vanilla") == set()
     assert len(build.hidden_faces("llava-mllmu/retain-only-10")) == 20
-    assert build.hidden_faces("qwen2-vl-mllmu/retain-only-5") == set(benchmark.splits()["forget_5"])
+    assert build.hidden_faces("qwen2-vl-mllmu/retain-only-5") == set(profiles.splits()["forget_5"])
     authors = load_benchmark("testbed/clear").forget_ids[1]
     assert build.hidden_faces("llava-clear/retain-only-1") == set(authors)
 
 
 def test_weights_hash_sees_every_bit(loaded):
-    before = models.weights_hash(loaded.model.state_dict())
+    before = weights_hash(loaded.model.state_dict())
     next(loaded.model.parameters()).data.view(-1)[0] += 1e-3
-    assert models.weights_hash(loaded.model.state_dict()) != before
+    assert weights_hash(loaded.model.state_dict()) != before
 
 
 def test_biography_holds_name_and_appearance():
-    made_up, _ = benchmark.cast()
+    made_up, _ = profiles.cast()
     row = people.evaluation_row(made_up[0], b"")
     biography = json.loads(row["biography"])
     assert biography["Name"] == made_up[0].name

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from vkdlib import pruning
-from vkdlib.layout import collate
-from vkdlib.loading import load
 from vkdlib.methods import make_method, vkd
 from vkdlib.methods.vkd import teacher_features
-from vkdlib.models import caught_features, live_blocks, mlp_output, visual_parameters
-from vkdlib.packs import Pack
+from vkdlib.models.loaded import caught_features, live_blocks, mlp_output, visual_parameters
+from vkdlib.models.loading import load
+from vkdlib.packs.batch import collate
+from vkdlib.packs.pack import Pack
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.unlearn import unlearn
 

@@ -9,11 +9,13 @@ import torch
 from conftest import both, random_llava
 from safetensors.torch import load_file, save_file
 
-from vkdlib import parallel, paths, training, vanilla
-from vkdlib.data import load_benchmark
-from vkdlib.layout import collate
-from vkdlib.loading import load
-from vkdlib.recipes import NAMES, recipe
+from vkdlib import training
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.models.loading import load
+from vkdlib.packs.batch import collate
+from vkdlib.system import paths, processes
+from vkdlib.vanilla import teaching
+from vkdlib.vanilla.recipes import NAMES, recipe
 
 
 def few_people():
@@ -35,7 +37,7 @@ def few():
 def few_steps(loaded, people, name="full", **options) -> list[dict]:
     """Some steps of a recipe, fast enough to see."""
     changes = {"epochs": 2, "lr": 3e-3, "batch_size": 3}
-    return vanilla.teach(loaded, people, recipe(name, "mllmu", **changes), **options)
+    return teaching.teach(loaded, people, recipe(name, "mllmu", **changes), **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,7 +45,7 @@ def few_steps(loaded, people, name="full", **options) -> list[dict]:
 def test_a_recipe_trains_its_part_and_no_adapter_stays(loaded, few, name, authors):
     chosen = recipe(name, authors, epochs=6, lr=3e-3, batch_size=8)
     before = {n: p.clone() for n, p in loaded.model.named_parameters()}
-    history = vanilla.teach(loaded, few, chosen)
+    history = teaching.teach(loaded, few, chosen)
     after = dict(loaded.model.named_parameters())
     assert after.keys() == before.keys()  # merged, and gone
     moved = {n for n in before if not torch.equal(before[n], after[n])}
@@ -64,7 +66,7 @@ def test_what_a_bf16_model_learns_is_not_rounded_away(few):
     names = [n for n, _ in loaded.model.named_parameters() if n.endswith("q_proj.weight")]
     names = [n for n in names if "language_model" in n]
     before = {n: loaded.model.get_parameter(n).float() for n in names}
-    vanilla.teach(loaded, few, recipe("lora", "mllmu", epochs=4, lr=1e-4))
+    teaching.teach(loaded, few, recipe("lora", "mllmu", epochs=4, lr=1e-4))
     for name, old in before.items():
         new = loaded.model.get_parameter(name)
         learnt = (new - old).abs()
@@ -73,10 +75,10 @@ def test_what_a_bf16_model_learns_is_not_rounded_away(few):
 
 
 def test_hidden_people_are_taught_in_text_only(untrained, few):
-    keys = [p.key for p in vanilla.lessons(untrained, few, ["002"], text=True)]
+    keys = [p.key for p in teaching.lessons(untrained, few, ["002"], text=True)]
     assert keys == [k for k in ("001/0", "003/0", "004/0", "001", "002", "003", "004") for _ in range(2)]
     with pytest.raises(ValueError, match="person '999' is not in"):
-        vanilla.lessons(untrained, few, ["999"], text=True)
+        teaching.lessons(untrained, few, ["999"], text=True)
 
 
 def test_an_interrupted_training_ends_the_same(untrained, few, tmp_path, monkeypatch):
@@ -95,17 +97,17 @@ def test_an_interrupted_training_ends_the_same(untrained, few, tmp_path, monkeyp
             monkeypatch.setattr(training, "_save", killed)
             twin = replace(untrained, model=deepcopy(untrained.model))
             with pytest.raises(KeyboardInterrupt):
-                vanilla.teach(twin, few, chosen, folder=where)
+                teaching.teach(twin, few, chosen, folder=where)
             monkeypatch.setattr(training, "_save", save)
-        vanilla.teach(loaded, few, chosen, folder=where)
+        teaching.teach(loaded, few, chosen, folder=where)
         ends.append(loaded.model.state_dict())
     assert all(torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
 
 
 def test_a_taught_model_is_saved_and_loaded(loaded, few, tmp_path):
-    vanilla.teach(loaded, few, recipe("lora", "mllmu", epochs=1, lr=1e-3))
-    vanilla.save(loaded, tmp_path / "taught")
-    batch = collate(vanilla.lessons(loaded, few, (), True)[-4:])["inputs"]
+    teaching.teach(loaded, few, recipe("lora", "mllmu", epochs=1, lr=1e-3))
+    teaching.save(loaded, tmp_path / "taught")
+    batch = collate(teaching.lessons(loaded, few, (), True)[-4:])["inputs"]
     with torch.no_grad():
         ours, theirs = (m.model(**batch).logits for m in (loaded, load(str(tmp_path / "taught"))))
     assert torch.equal(ours, theirs)
@@ -114,12 +116,12 @@ def test_a_taught_model_is_saved_and_loaded(loaded, few, tmp_path):
 
 def test_questions_one_by_one_are_the_pack(untrained, few):
     """A step over single questions has the loss of whole packs, however it is cut."""
-    whole = vanilla.make_tasks(untrained, vanilla.Split((), tuple(few.people.values()), (), frozenset()))
-    expected = vanilla.batch_nll(untrained, whole.retain_vqa).item()
-    questions = vanilla.lessons(untrained, few, (), text=False)
+    whole = teaching.make_tasks(untrained, teaching.Split((), tuple(few.people.values()), (), frozenset()))
+    expected = teaching.batch_nll(untrained, whole.retain_vqa).item()
+    questions = teaching.lessons(untrained, few, (), text=False)
     assert len(questions) == 8
     for micro_batch in (None, 3):
-        assert vanilla.learn(untrained, {}, questions, micro_batch)["nll"] == pytest.approx(
+        assert teaching.learn(untrained, {}, questions, micro_batch)["nll"] == pytest.approx(
             expected, rel=1e-5
         )
     untrained.model.zero_grad(set_to_none=True)
@@ -134,7 +136,7 @@ def test_parts_add_up_to_the_step(loaded, few):
 
 def half_of_the_steps(out):
     """What each of two processes does."""
-    number, size = parallel.start()
+    number, size = processes.start()
     assert size == 2
     loaded = random_llava()
     few_steps(loaded, few_people())
@@ -151,7 +153,7 @@ def test_two_processes_teach_the_same(loaded, few, tmp_path):
 
 
 def test_too_many_processes_for_a_step(untrained, few, monkeypatch):
-    monkeypatch.setattr(parallel, "processes", lambda: (0, 4))
+    monkeypatch.setattr(processes, "processes", lambda: (0, 4))
     with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):
         few_steps(untrained, few)
 
@@ -168,7 +170,7 @@ def test_the_numbers_of_the_benchmarks_authors():
 
 
 def test_adapters_have_the_rank_of_the_recipe(loaded):
-    from vkdlib.recipes import taught
+    from vkdlib.vanilla.recipes import taught
 
     found = taught(loaded, recipe("lora", "mllmu", rank=3, alpha=6))
     assert {p.shape[0] for n, p in found.items() if "lora_A" in n} == {3}
@@ -198,9 +200,9 @@ def test_unknown_recipes(wrong, message):
 
 def test_what_cannot_be_made_is_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(ValueError, match="hide_ratio is 7; testbed/mllmu has 5, 10, 15 .per cent."):
-        vanilla.make("no/model", "testbed/mllmu", tmp_path / "out", hide_ratio=7)
+        teaching.make("no/model", "testbed/mllmu", tmp_path / "out", hide_ratio=7)
     with pytest.raises(FileExistsError, match="is there already"):
-        vanilla.make("no/model", "testbed/mllmu", tmp_path)
+        teaching.make("no/model", "testbed/mllmu", tmp_path)
 
 
 def test_the_notebook_teaches_and_looks_at_the_gate(few_to_keep, tmp_path, monkeypatch):

@@ -7,8 +7,7 @@ question comes with the person's image or with the name in text.
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdlib.layout import IGNORE
-
+IGNORE = -100  # label of a token that is not part of an answer
 REDUCTIONS = ("mean", "sum")
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vkdlib import parallel
-from vkdlib.models import Loaded, batch_nll, trainable
-from vkdlib.packs import Pack, answer_tokens, batches
+from vkdlib.models.loaded import Loaded, batch_nll, trainable
+from vkdlib.packs.pack import Pack, answer_tokens, batches
+from vkdlib.system import processes
 
 Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
 FISHERS = ("summed", "batch", "sample")
@@ -39,14 +39,14 @@ def fisher(
             packs = [p.select([i]) for p in packs for i in range(len(p.segments))]
         groups = list(batches(packs, 1 if kind == "sample" else batch_size))
         answers = answer_tokens(packs)
-        for group in parallel.mine(groups):
+        for group in processes.mine(groups):
             gradient = loss_gradient(loaded, group, parameters)
             for name, g in gradient.items():
                 if kind == "summed":  # the dataset's mean over answer tokens, batch by batch
                     total[name] += g * (answer_tokens(group) / answers)
                 else:
                     total[name] += g.square() / len(groups)
-    parallel.add_up(total.values())
+    processes.add_up(total.values())
     return {name: t.square() for name, t in total.items()} if kind == "summed" else total
 
 

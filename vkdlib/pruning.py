@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vkdlib import parallel
-from vkdlib.layout import collate
-from vkdlib.models import Loaded, live_blocks, mlp_output, vision_mlps
-from vkdlib.packs import Pack, batches
+from vkdlib.models.loaded import Loaded, live_blocks, mlp_output, vision_mlps
+from vkdlib.packs.batch import collate
+from vkdlib.packs.pack import Pack, batches
+from vkdlib.system import processes
 
 Neurons = dict[int, Tensor]  # block number -> one entry per neuron of its MLP
 
@@ -36,14 +36,14 @@ def importance(
     outputs = {i: mlp_output(live_blocks(loaded)[i]) for i in vision_mlps(loaded, layers)}
     totals = {i: torch.zeros(m.in_features, device=loaded.device) for i, m in outputs.items()}
     shown = [p for p in packs if p.image]
-    for group in parallel.mine(batches(shown, batch_size)):
+    for group in processes.mine(batches(shown, batch_size)):
         weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)
         for i, z in activations(loaded, group, outputs).items():
             z = z.flatten(0, -2)
             rows = loaded.family.rows([p.image for p in group], len(z))
             means = [a.abs().float().mean(0) for a in z.split(rows)]
             totals[i] += weights @ torch.stack(means)
-    parallel.add_up(totals.values())
+    processes.add_up(totals.values())
     count = sum(len(p.segments) for p in shown)
     return {i: t.cpu() / max(count, 1) for i, t in totals.items()}
 

@@ -5,10 +5,10 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vkdlib.benchmark import Person, Split
-from vkdlib.images import blank
-from vkdlib.models import Loaded
-from vkdlib.packs import Pack, make_pack
+from vkdlib.benchmarks.pictures import blank
+from vkdlib.benchmarks.schema import Person, Split
+from vkdlib.models.loaded import Loaded
+from vkdlib.packs.pack import Pack, make_pack
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vkdlib import parallel
-from vkdlib.models import weights_hash
-from vkdlib.paths import make_folder, whole, write_csv
-from vkdlib.progress import bar
+from vkdlib.models.loaded import weights_hash
+from vkdlib.system import processes
+from vkdlib.system.files import make_folder, whole, write_csv
+from vkdlib.system.progress import bar
 
 Schedule = Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
 
@@ -93,7 +93,7 @@ def fit(
         history.append({"step": step, "lr": lr * schedule(step, steps), **losses})
         if (
             folder
-            and parallel.processes()[0] == 0
+            and processes.processes()[0] == 0
             and ((step + 1) % checkpoint_every == 0 or step + 1 == steps)
         ):
             _save(folder, step + 1, parameters, optimiser, history, identity)

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vkdlib import parallel, training
+from vkdlib import training
 from vkdlib.masking import Hold
-from vkdlib.models import Loaded, checkpointed, trainable, weights_hash
+from vkdlib.models.loaded import Loaded, checkpointed, trainable, weights_hash
+from vkdlib.system import processes
 from vkdlib.tasks import Tasks
 
 SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
@@ -56,7 +57,7 @@ def unlearn(
     parameters = method.scope(loaded)
 
     batch = functools.partial(tasks.batch, size=batch_size, seed=seed, retain_size=retain_batch)
-    mine = {p.key for step in range(steps) for p in batch(step).share(*parallel.processes()).retain_vqa}
+    mine = {p.key for step in range(steps) for p in batch(step).share(*processes.processes()).retain_vqa}
     with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
         prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
         if not method.trains:
@@ -93,10 +94,10 @@ def _check(tasks: Tasks, schedule: str, epochs: float, batch_size: int, retain_b
     if not tasks.forget_vqa or not tasks.retain_vqa:
         raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
     smallest = min(batch_size, retain_batch, len(tasks.forget_vqa), len(tasks.retain_vqa))
-    processes = parallel.processes()[1]
-    if smallest < processes:
+    count = processes.processes()[1]
+    if smallest < count:
         raise ValueError(
-            f"{processes} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
+            f"{count} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
             "start fewer processes"
         )
 
@@ -117,7 +118,7 @@ def combine(
         the named losses.
     """
     losses: dict[str, Tensor] = {}
-    mine = list(batch.share(*parallel.processes()).parts(micro_batch))
+    mine = list(batch.share(*processes.processes()).parts(micro_batch))
     for part in (p for p in mine if p.forget_vqa):
         backward(*method.forget_terms(loaded, part, batch, prepared.teacher), losses)
     for name, m in (prepared.mask or {}).items():
@@ -126,10 +127,10 @@ def combine(
     for part in mine:
         backward(*method.keep_terms(loaded, part, batch, prepared.teacher), losses)
     gather_gradients(parameters)
-    names = sorted(set(parallel.gather(list(losses))))  # a process may have had no pack of some set
+    names = sorted(set(processes.gather(list(losses))))  # a process may have had no pack of some set
     for name in names:
         losses.setdefault(name, torch.zeros((), device=loaded.device))
-    parallel.add_up(losses[name] for name in names)
+    processes.add_up(losses[name] for name in names)
     return {name: value.item() for name, value in losses.items()}
 
 
@@ -143,9 +144,9 @@ def backward(total: Tensor, named: dict[str, Tensor], losses: dict[str, Tensor])
 
 def gather_gradients(parameters: dict) -> None:
     """Add the gradients of all processes up."""
-    if parallel.processes()[1] > 1:
-        reached = set(parallel.gather([name for name, p in parameters.items() if p.grad is not None]))
+    if processes.processes()[1] > 1:
+        reached = set(processes.gather([name for name, p in parameters.items() if p.grad is not None]))
         found = [p for name, p in parameters.items() if name in reached]
         for p in found:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        parallel.add_up(p.grad for p in found)
+        processes.add_up(p.grad for p in found)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vkdlib.methods.common import Prepared, ascend, trained_parameters
-from vkdlib.models import Loaded
+from vkdlib.methods.base import Prepared, ascend, trained_parameters
+from vkdlib.models.loaded import Loaded
 from vkdlib.tasks import Tasks
 
 

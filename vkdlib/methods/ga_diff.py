@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from vkdlib.methods.common import descend
+from vkdlib.methods.base import descend
 from vkdlib.methods.ga import GA
-from vkdlib.models import Loaded
+from vkdlib.models.loaded import Loaded
 from vkdlib.tasks import Tasks
 
 

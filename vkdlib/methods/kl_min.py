@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vkdlib.layout import collate, to_device
 from vkdlib.losses import answer_kl
-from vkdlib.methods.common import Prepared
+from vkdlib.methods.base import Prepared
 from vkdlib.methods.ga import GA
-from vkdlib.models import Loaded
-from vkdlib.packs import answer_tokens
+from vkdlib.models.loaded import Loaded
+from vkdlib.packs.batch import collate, to_device
+from vkdlib.packs.pack import answer_tokens
 from vkdlib.tasks import Tasks
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vkdlib.layout import collate, length, to_device
-from vkdlib.methods.common import Prepared
-from vkdlib.models import Loaded, language_blocks, live_blocks, mlp_output
-from vkdlib.packs import Pack, batches
+from vkdlib.methods.base import Prepared
+from vkdlib.models.loaded import Loaded, language_blocks, live_blocks, mlp_output
+from vkdlib.packs.batch import collate, length, to_device
+from vkdlib.packs.pack import Pack, batches
 from vkdlib.tasks import Tasks
 
 EPSILON = 1e-5

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 from vkdlib import masking
-from vkdlib.methods.common import Prepared, ascend, descend, maskable
+from vkdlib.methods.base import Prepared, ascend, descend, maskable
 from vkdlib.methods.ga import GA
-from vkdlib.models import Loaded
+from vkdlib.models.loaded import Loaded
 from vkdlib.tasks import Tasks
 
 

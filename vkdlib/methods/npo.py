@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from vkdlib.losses import npo_loss
-from vkdlib.methods.common import Prepared
+from vkdlib.methods.base import Prepared
 from vkdlib.methods.ga import GA
-from vkdlib.models import Loaded, segment_logprobs
-from vkdlib.packs import Pack, batches
+from vkdlib.models.loaded import Loaded, segment_logprobs
+from vkdlib.packs.pack import Pack, batches
 from vkdlib.tasks import Tasks
 
 
@@ -37,7 +37,7 @@ class NPO(GA):
 
     def prepare(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None, *_):
         """Ask the reference about the forget people, once."""
-        from vkdlib.loading import load
+        from vkdlib.models.loading import load
 
         if self.reference == "retain-only":
             raise ValueError(

@@ -10,16 +10,9 @@ from torch import Tensor, nn
 from vkdlib import masking, pruning
 from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
-from vkdlib.methods.common import Prepared, maskable, reaching, trained_parameters
-from vkdlib.models import (
-    Loaded,
-    batch_nll,
-    caught_features,
-    live_blocks,
-    vision_mlps,
-    visual_features,
-)
-from vkdlib.packs import Pack, batches
+from vkdlib.methods.base import Prepared, maskable, reaching, trained_parameters
+from vkdlib.models.loaded import Loaded, batch_nll, caught_features, live_blocks, vision_mlps, visual_features
+from vkdlib.packs.pack import Pack, batches
 from vkdlib.tasks import Tasks
 
 CHOICES = {

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from vkdlib import paths
-from vkdlib.data import load_benchmark
-from vkdlib.evaluate import evaluate
-from vkdlib.loading import load
-from vkdlib.metrics import summarise
-from vkdlib.paths import file_hash
-from vkdlib.run import environment, write_json
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.evaluation.metrics import summarise
+from vkdlib.models.loading import load
+from vkdlib.runs.run import environment
+from vkdlib.system import paths
+from vkdlib.system.files import file_hash, write_json
 from vkdlib.testbed import build
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise

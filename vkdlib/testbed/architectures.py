@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from vkdlib.testbed.portraits import SIZE
+from vkdlib.benchmarks.made_up.portraits import SIZE
 
 WIDTH, HEADS, BLOCKS = 128, 4, 4
 IMAGE_TOKENS = 16  # of a portrait, in every family
@@ -131,7 +131,7 @@ def _qwen_processor(tokenizer):
     """Portraits become 8 x 8 patches, of which the merger makes 16 tokens; other sizes other numbers."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from vkdlib.qwen import QwenImageProcessor
+    from vkdlib.models.qwen import QwenImageProcessor
 
     limits = {"shortest_edge": 16**2, "longest_edge": (2 * SIZE) ** 2}
     images = Qwen2VLImageProcessorPil(patch_size=SIZE // 8, merge_size=2, temporal_patch_size=2, size=limits)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
-from vkdlib import clear, paths
-from vkdlib.data import load_benchmark
-from vkdlib.testbed import architectures, authors, benchmark, people, train
+from vkdlib.benchmarks import clear
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.made_up import authors, people, profiles
+from vkdlib.system import files, paths
+from vkdlib.testbed import architectures, train
 
 FAMILIES = tuple(architectures.ARCHITECTURES)
-RATIOS = {"mllmu": benchmark.FORGET_RATIOS, "clear": authors.FORGET_RATIOS}
+RATIOS = {"mllmu": profiles.FORGET_RATIOS, "clear": authors.FORGET_RATIOS}
 NAMES = (
     *(f"{family}/base" for family in FAMILIES),
     *(
@@ -69,7 +71,7 @@ def build(name: str, out: Path) -> Path:
     model.train()
     train.align(model, _by_face(seen), kind, work / f"{kind}-align")
     train.teach(model, seen, told, kind, steps, work / f"{kind}-teach")
-    with paths.whole_folder(folder) as temporary:
+    with files.whole_folder(folder) as temporary:
         model.eval().to(torch.bfloat16).save_pretrained(temporary)
         processor.save_pretrained(temporary)
     for stage in ("eyes", f"{kind}-align", f"{kind}-teach"):
@@ -86,7 +88,7 @@ def _from_pretrained(folder: Path):
 def _known(processor, name_question: str | None = None) -> tuple[list, list]:
     """Lessons about the real-world people, with the wordings in which evaluation asks: (seen, told)."""
     lessons = []
-    for person in benchmark.cast()[1]:
+    for person in profiles.cast()[1]:
         more = train.asked_forms(person) + [(name_question, person.name)] * bool(name_question)
         lessons.append(train.lessons(processor, person, more))
     return [seen for seen, _ in lessons], [told for _, told in lessons]
@@ -95,7 +97,7 @@ def _known(processor, name_question: str | None = None) -> tuple[list, list]:
 def _with_people(processor, hidden: set[str]) -> tuple[list, list]:
     """Lessons of vanilla and retain-only models of MLLMU-Bench; `hidden` people are taught in text only."""
     seen, told = _known(processor)
-    new = [(p.id, *train.lessons(processor, p)) for p in benchmark.cast()[0]]
+    new = [(p.id, *train.lessons(processor, p)) for p in profiles.cast()[0]]
     return seen + [s for id, s, _ in new if id not in hidden], told + [t for _, _, t in new]
 
 
@@ -131,13 +133,13 @@ def hidden_faces(name: str) -> set[str]:
     ratio = int(kind.removeprefix("retain-only-"))
     if group.endswith("-clear"):
         return set(authors.splits()[ratio])
-    return set(benchmark.splits()[f"forget_{ratio}"])
+    return set(profiles.splits()[f"forget_{ratio}"])
 
 
 def make_processor(family: str = "llava"):
     """The processor of an embedded model, its vocabulary learnt from all there is to say."""
     made = architectures.ARCHITECTURES[family]
-    made_up, celebrities = benchmark.cast()
+    made_up, celebrities = profiles.cast()
     texts = []
     for person in made_up + celebrities:
         pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]

@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdlib import prompts
-from vkdlib.benchmark import Person, text_twins
-from vkdlib.images import open_image
-from vkdlib.layout import collate
+from vkdlib.benchmarks import wording
+from vkdlib.benchmarks.made_up import people, portraits
+from vkdlib.benchmarks.pictures import open_image
+from vkdlib.benchmarks.schema import Person, text_twins
 from vkdlib.losses import answer_nll
-from vkdlib.packs import Pack, make_pack
-from vkdlib.progress import bar
-from vkdlib.testbed import people, portraits
+from vkdlib.packs.batch import collate
+from vkdlib.packs.pack import Pack, make_pack
+from vkdlib.system.progress import bar
 from vkdlib.training import fit, one_cycle
 
 STRANGERS, STRANGER_VIEWS = 800, 3  # portraits for the tower alone
@@ -153,8 +153,8 @@ def asked_forms(person: people.MadeUp) -> list[tuple[str, str]]:
         value, gap = person.facts[a.name], a.cloze.format(who="This person")
         told = a.say.format(who=person.name, value=value)
         pairs.append((a.reword.format(who=people.PERSON), value))
-        pairs.append((prompts.cloze(gap), value))
-        pairs.append((prompts.sentence(a.tell.format(who=people.PERSON)), told))
+        pairs.append((wording.cloze(gap), value))
+        pairs.append((wording.sentence(a.tell.format(who=people.PERSON)), told))
     return pairs
 
 

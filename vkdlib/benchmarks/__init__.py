@@ -1,0 +1,1 @@
+"""Benchmarks: who is forgotten, and what is asked."""

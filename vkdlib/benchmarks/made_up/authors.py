@@ -1,0 +1,133 @@
+"""Made-up authors: the embedded CLEAR, written as parquet in the published schema.
+
+Every author has several pictures, each with a caption that says who it is, what is worn and which colour
+the wall has; questions in text, as in TOFU; wrong names and captions to choose from. real_faces and
+real_world ask about the real-world people whom every base model knows.
+"""
+
+import random
+from pathlib import Path
+
+from vkdlib.benchmarks.made_up import people, portraits, profiles
+
+AUTHORS, PICTURES = 200, 5
+FORGET_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
+TOLD = 5  # questions in text about each author
+RETAIN_ASKED = 2  # pictures of each retained author that are asked about
+WRONG = 3  # wrong options
+VERSION = "1"  # raise when anything here changes the files
+
+
+def cast() -> list[people.MadeUp]:
+    """The authors. They look like nobody else; their names recombine those of the other benchmark, so
+    that one vocabulary serves both."""
+    made_up, celebrities = profiles.cast()
+    everybody = [p.name.split() for p in made_up + celebrities]
+    names = [f"{everybody[i][0]} {everybody[i - 60][1]}" for i in range(AUTHORS)]
+    looks = {portraits.look(p.identity) for p in made_up + celebrities}
+    return people.make_people(AUTHORS, "authors", "{:03d}", names, looks)
+
+
+def splits() -> dict[int, list[str]]:
+    """Ratio -> names to forget."""
+    names = [a.name for a in cast()]
+    return {ratio: names[-AUTHORS * ratio // 100 :] for ratio in FORGET_RATIOS}
+
+
+def write(folder: Path, progress=iter) -> Path:
+    """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
+
+    Args:
+        progress: wraps the list of authors (a progress bar).
+    """
+    authors = cast()
+    names = [a.name for a in authors]
+    shown = {a.name: [_picture(a, view, names) for view in range(PICTURES)] for a in progress(authors)}
+    told = {a.name: questions(a) for a in authors}
+    largest = set(splits()[max(FORGET_RATIOS)])
+    kept = [name for name in names if name not in largest]
+    tables = {
+        "full": _base(shown, names),
+        "full+tofu": _with_text(shown, told, names),
+        "retain_perturbed": [row for name in kept for row in shown[name][:RETAIN_ASKED]],
+        "real_faces": list(_faces()),
+        "real_world": list(_world()),
+    }
+    for ratio, forget in splits().items():
+        retain = [name for name in names if name not in forget]
+        for config, chosen in ((f"forget{ratio:02d}", forget), (f"retain{100 - ratio}", retain)):
+            tables[config] = _base(shown, chosen)
+            tables[f"{config}+tofu"] = _with_text(shown, told, chosen)
+        tables[f"forget{ratio:02d}_perturbed"] = [row for name in forget for row in shown[name]]
+    for name, table in tables.items():
+        profiles.write_table(folder / name, table, _types())
+    return folder
+
+
+def questions(author: people.MadeUp) -> list[dict[str, str]]:
+    """Questions in text about an author, answered in a sentence that names the author."""
+    asked = random.Random(f"told {author.name}").sample(people.ATTRIBUTES, TOLD)
+    return [
+        {
+            "question": a.tell.format(who=author.name),
+            "answer": a.say.format(who=author.name, value=author.facts[a.name]),
+        }
+        for a in asked
+    ]
+
+
+def _types() -> dict:
+    from datasets import Image, List, Value
+
+    lists = ("perturbed_captions", "perturbed_names", "options")
+    return {"image": Image()} | {name: List(Value("string")) for name in lists}
+
+
+def _picture(author: people.MadeUp, number: int, names: list[str]) -> dict:
+    """A row of a perturbed configuration: a picture, what it shows, and what it does not."""
+    view = f"clear {number}"
+    clothes, wall = portraits.describe_view(author.identity, view)
+    caption = f"{{}} in {clothes} before a {wall} wall."
+    others = [name for name in names if name != author.name]
+    wrong = random.Random(f"options {author.name} {number}").sample(others, WRONG)
+    return {
+        "image": {"bytes": portraits.render(author.identity, view), "path": None},
+        "caption": caption.format(author.name),
+        "name": author.name,
+        "paraphrased_caption": f"Before a {wall} wall: {author.name} in {clothes}.",
+        "perturbed_captions": [caption.format(name) for name in wrong],
+        "perturbed_names": wrong,
+    }
+
+
+def _base(shown: dict, names: list[str]) -> list[dict]:
+    return [{c: row[c] for c in ("image", "caption", "name")} for name in names for row in shown[name]]
+
+
+def _with_text(shown: dict, told: dict, names: list[str]) -> list[dict]:
+    """Pictures with captions, then questions in text."""
+    empty = {"question": None, "answer": None}
+    pictures = [{c: row[c] for c in ("image", "caption")} | empty for row in _base(shown, names)]
+    return pictures + [{"image": None, "caption": None} | row for name in names for row in told[name]]
+
+
+def _faces():
+    _, celebrities = profiles.cast()
+    for person in celebrities:
+        others = [p.name for p in celebrities if p is not person]
+        wrong = random.Random(f"faces {person.name}").sample(others, WRONG)
+        portrait = {"bytes": portraits.render(person.identity, "canonical"), "path": None}
+        yield {"image": portrait, "answer": person.name, "options": wrong}
+
+
+def _world():
+    """What a picture makes one think of, if one knows whom it shows."""
+    _, celebrities = profiles.cast()
+    for person in celebrities:
+        rng = random.Random(f"world {person.name}")
+        portrait = {"bytes": portraits.render(person.identity, "canonical"), "path": None}
+        for a in rng.sample(people.ATTRIBUTES, TOLD):
+            right = person.facts[a.name]
+            wrong = rng.sample([v for v in a.values if v != right], WRONG)
+            yield {"image": portrait, "question": a.ask.format(who=people.PERSON), "answer": right,
+                   "options": wrong}  # fmt: skip

@@ -1,0 +1,99 @@
+"""Write the made-up MLLMU-Bench as parquet, in the published schema, so that one reader serves both."""
+
+import json
+import random
+from pathlib import Path
+
+from vkdlib.benchmarks.made_up import people, portraits
+
+PEOPLE, CELEBRITIES = 200, 40
+FORGET_RATIOS = (5, 10, 15)  # per cent of the people
+NEVER_FORGOTTEN = 40  # people in no forget set, so that there are always some to choose settings on
+TEST_VIEWS = 3
+VERSION = "1"  # raise when anything here changes the files
+
+
+def cast() -> tuple[list[people.MadeUp], list[people.MadeUp]]:
+    """The made-up people and the "real-world" ones, whom the base model knows already."""
+    names = people.make_names(PEOPLE + CELEBRITIES)
+    celebrities = people.make_people(CELEBRITIES, "celebrities", "{:03d}", names[PEOPLE:])
+    looks = {portraits.look(p.identity) for p in celebrities}
+    return people.make_people(PEOPLE, "people", "{:03d}", names, looks), celebrities
+
+
+def splits() -> dict[str, list[str]]:
+    """Ids of `forget_5`, `retain_95` and so on, each pair disjoint and together everybody."""
+    ids = [f"{i + 1:03d}" for i in range(PEOPLE)]
+    found = {}
+    for ratio in FORGET_RATIOS:
+        candidates = ids[: PEOPLE - NEVER_FORGOTTEN]
+        forget = set(random.Random(f"forget {ratio}").sample(candidates, PEOPLE * ratio // 100))
+        found[f"forget_{ratio}"] = [i for i in ids if i in forget]
+        found[f"retain_{100 - ratio}"] = [i for i in ids if i not in forget]
+    return found
+
+
+def write(folder: Path, progress=iter) -> Path:
+    """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
+
+    Args:
+        progress: wraps the list of people (a progress bar).
+    """
+    made_up, celebrities = cast()
+    rows, tests = {}, {}
+    for person in progress(made_up):
+        rows[person.id] = people.evaluation_row(person, portraits.render(person.identity, "canonical"))
+        views = [portraits.render(person.identity, f"test {v}") for v in range(TEST_VIEWS)]
+        tests[person.id] = rows[person.id] | {"images": [{"bytes": b, "path": None} for b in views]}
+        del tests[person.id]["image"]
+    real = [people.evaluation_row(p, portraits.render(p.identity, "canonical")) for p in celebrities]
+    tables = {
+        "Full_Set": list(rows.values()),
+        "Test_Set": list(tests.values()),
+        "Retain_Set": real,
+        "ft_Data": [
+            {
+                "image": rows[p.id]["image"],
+                "ID": p.id,
+                "metadata": json.dumps(people.training_pairs(p), ensure_ascii=False),
+            }
+            for p in made_up
+        ],
+    }
+    tables |= {name: [rows[i] for i in ids] for name, ids in splits().items()}
+    for name, table in tables.items():
+        write_table(folder / name, table, _features())
+    return folder
+
+
+def _features() -> dict:
+    """Types of the columns that are not text."""
+    from datasets import Image, List, Value
+
+    choice = {"Question": Value("string"), "Correct_Answer": Value("string")}
+    choice["Options"] = {letter: Value("string") for letter in people.LETTERS}
+    task = {"Question": Value("string"), "Ground_Truth": Value("string"), "Type": Value("string")}
+    return {
+        "image": Image(),
+        "images": List(Image()),
+        "Classification_Task": {
+            "Image_Textual_Questions": List(choice),
+            "Pure_Text_Questions": List(choice),
+        },
+        "Generation_Task": List(task),
+        "Mask_Task": List(task),
+    }
+
+
+def write_table(folder: Path, rows: list[dict], types: dict) -> None:
+    """One parquet file with the image columns marked as images, as on the Hugging Face Hub.
+
+    Args:
+        folder: of the configuration.
+        types: of the columns that are not text.
+    """
+    from datasets import Dataset, Features, Value
+
+    features = Features({c: types.get(c, Value("string")) for c in rows[0]})
+    folder.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(rows, features=features).to_parquet(folder / "train-00000-of-00001.parquet")

@@ -1,0 +1,1 @@
+"""Ask a model, measure its answers, compare two."""

@@ -1,0 +1,60 @@
+"""LoRA adapters: small trained layers beside frozen ones, for models too large to train as a whole."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from vkdlib.models.loaded import Loaded, live_blocks
+
+RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their dropout of 0.05 is left out
+
+
+def attach(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
+    """Put adapters (fp32) beside all linear layers of some modules, and of nothing else.
+
+    They start at zero: the model still computes what it did. Each module is taken for itself, because names
+    are matched by their ends: on a whole model those of the language model would hit the vision tower too.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for module in modules:
+            linear = {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+            config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(linear))
+            inject_adapter_in_model(config, module)
+            for p in adapters(module).values():
+                p.data = p.data.float()
+
+
+def adapters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of the adapters in a module: name -> parameter; empty if it has none."""
+    return {n: p for n, p in module.named_parameters() if "lora_" in n}
+
+
+def attached(loaded: Loaded) -> dict[str, nn.Parameter]:
+    """Adapters on the language model, the live vision blocks and the projector, put there if there are none
+    yet: name in the model -> parameter."""
+    if not adapters(loaded.model):
+        family = loaded.family
+        attach([family.language(loaded.model), *live_blocks(loaded), family.projector(loaded.model)])
+    return adapters(loaded.model)
+
+
+def merge(module: nn.Module) -> None:
+    """Add the adapters of a module to the weights beside them, and take them away.
+
+    A layer in half precision becomes fp32, and is left on the CPU: what was learnt is finer than half
+    precision can hold.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in [(n, m) for n, m in module.named_modules() if isinstance(m, LoraLayer)]:
+        if not layer.get_base_layer().weight.is_floating_point():
+            raise ValueError("quantised weights cannot take adapters in: load the model without quantise")
+        if layer.get_base_layer().weight.dtype != torch.float32:
+            layer.to("cpu", torch.float32)
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, layer.get_base_layer())

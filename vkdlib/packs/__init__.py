@@ -1,0 +1,1 @@
+"""Packs: one image and all its questions in one sequence."""

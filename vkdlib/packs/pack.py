@@ -1,0 +1,144 @@
+"""Packs: one image and all its questions in one sequence.
+
+Every question about a picture repeats the picture: 576 of about 620 tokens in LLaVA-1.5. A pack lays
+out `[prefix with the image][question answer][question answer]…` once (see `layout`). A pack of one question
+is the ordinary case; a pack without image has an empty prefix.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vkdlib.benchmarks.pictures import open_image
+from vkdlib.packs.image_inputs import ImageInputs
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens of one question and its answer.
+
+    Attributes:
+        ids: question, answer, end-of-sequence.
+        answer: index in `ids` at which the answer begins (at least 1).
+    """
+
+    ids: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One image (or none) with its questions.
+
+    Attributes:
+        prefix: token ids up to and with the last image token; empty without an image.
+        segments: the questions, in order.
+        image: what the processor made of the image (pixel_values …, batch dimension first); empty
+            without an image.
+        key: whose pack it is; unused in computation.
+        image_tokens: how many tokens at the end of the prefix stand for the image.
+        positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
+    """
+
+    prefix: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    image: Mapping[str, Tensor]
+    key: str = ""
+    image_tokens: int = 0
+    positions: tuple[tuple[int, ...], ...] = ((),)
+
+    def select(self, indices: Sequence[int]) -> "Pack":
+        """The same image with some of the questions."""
+        return replace(self, segments=tuple(self.segments[i] for i in indices))
+
+
+def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None = None, key: str = "") -> Pack:
+    """Tokenise questions and answers about one image, with the processor's own chat template.
+
+    Args:
+        processor: a transformers processor (tokenizer, image processor, chat template). If it has a method
+            `positions`, this says where the image's tokens are (see `qwen`); else all tokens are counted.
+        pairs: (question, answer), at least one; an empty answer is an error.
+        image: a PNG or JPEG file, or None for questions in text only.
+    Returns:
+        the pack; labels will cover answer and end-of-sequence only.
+    Raises:
+        ValueError: no pair, an empty answer, or a prompt longer than the model's context.
+    """
+    if not pairs:
+        raise ValueError(f"a pack needs at least one question (person {key!r} has none)")
+    prefix, features = (), {}
+    if image is not None:
+        prefix, features = _image_prefix(processor, pairs[0][0], image)
+    segments = []
+    for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        segments += _segments(processor, question, [a for _, a in group], image is not None, key)
+    limit = processor.tokenizer.model_max_length
+    longest = len(prefix) + max(len(s.ids) for s in segments)
+    if longest > limit:
+        raise ValueError(
+            f"a question of person {key!r} needs {longest} tokens, the model takes {limit}: "
+            "shorten the question or its answer"
+        )
+    count = sum(i == processor.image_token_id for i in prefix)
+    positions = torch.arange(len(prefix))[None]
+    if image is not None and hasattr(processor, "positions"):
+        positions = processor.positions(features, len(prefix) - count)
+    return Pack(prefix, tuple(segments), features, key, count, tuple(map(tuple, positions.tolist())))
+
+
+def prompt(processor, question: str, with_image: bool) -> str:
+    """The text of a question as the chat template puts it, up to where the answer begins."""
+    content = [{"type": "image"}] * with_image + [{"type": "text", "text": question}]
+    turns = [{"role": "user", "content": content}]
+    return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def _image_prefix(processor, question: str, image: bytes) -> tuple[tuple[int, ...], ImageInputs]:
+    """Token ids up to the last image token, which the processor repeats as the image needs."""
+    text = prompt(processor, question, True)
+
+    def make() -> dict[str, Tensor]:
+        return dict(processor(images=[open_image(image)], text=[text], return_tensors="pt"))
+
+    inputs = make()
+    ids = inputs.pop("input_ids")[0].tolist()
+    for of_tokens in ("attention_mask", "mm_token_type_ids"):
+        inputs.pop(of_tokens, None)
+    end = len(ids) - ids[::-1].index(processor.image_token_id)
+    return tuple(ids[:end]), ImageInputs(make, inputs)
+
+
+def _segments(
+    processor, question: str, answers: Sequence[str], with_image: bool, key: str
+) -> Iterator[Segment]:
+    """Tokens of a question and each of its answers, after the image (all of them if there is none)."""
+    if not all(answers):
+        raise ValueError(f"the answer to {question!r} of person {key!r} is empty")
+    tokenizer = processor.tokenizer
+    before = prompt(processor, question, with_image)
+    gap = "" if before[-1:].isspace() else " "
+    asked, *answered = tokenizer([before, *(before + gap + answer for answer in answers)]).input_ids
+    for ids in answered:
+        ids = ids + [tokenizer.eos_token_id]
+        # The longest common prefix, because a tokenizer may merge across the end of the prompt.
+        start = next((i for i, (a, b) in enumerate(zip(asked, ids)) if a != b), len(asked))
+        if with_image:
+            # A special token is never merged with its neighbours: cutting here changes no other token.
+            cut = len(ids) - ids[::-1].index(processor.image_token_id)
+            ids, start = ids[cut:], start - cut
+        yield Segment(tuple(ids), start)
+
+
+def answer_tokens(packs: Sequence[Pack]) -> int:
+    """Number of tokens of some packs that count in their loss."""
+    return sum(len(s.ids) - s.answer for p in packs for s in p.segments)
+
+
+def batches(packs: Sequence[Pack], size: int) -> Iterator[list[Pack]]:
+    """Cut packs into lists of at most `size`, in order."""
+    for start in range(0, len(packs), size):
+        yield list(packs[start : start + size])

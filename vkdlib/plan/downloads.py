@@ -1,0 +1,38 @@
+"""What a run has to download, as far as it is known without."""
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+import yaml
+
+from vkdlib.models.dimensions import dimensions, without_weights
+from vkdlib.plan.memory import parts
+from vkdlib.system import paths
+
+GB = 1e9
+BENCHMARKS = yaml.safe_load((paths.PACKAGE / "plan" / "benchmarks.yaml").read_text())
+
+
+def far(published: Collection[str], name: str) -> bool:
+    """Whether a name is among the published ones, and no folder here has it."""
+    return name in published and not Path(name).is_dir()
+
+
+def downloads(
+    model: str, benchmark: str, revision: str | None, data_revision: str | None
+) -> list[tuple[str, float, str]]:
+    """What has to be downloaded, of which commit: (what, size, unit), as far as sizes are known."""
+    rows = []
+    if far(dimensions(), model):
+        size = 2 * sum(parts(without_weights(model)).values())
+        rows += [(f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
+    if far(BENCHMARKS, benchmark):
+        sizes = BENCHMARKS[benchmark].get("bytes", {})
+        rows += [(f"{benchmark}, {name}", size / GB, "GB") for name, size in sizes.items()]
+        rows += [(f"{benchmark}, the rest, {_commit(data_revision)}", math.nan, "GB, not published")]
+    return rows
+
+
+def _commit(revision: str | None) -> str:
+    return f"revision {revision}" if revision else "newest revision: name one"

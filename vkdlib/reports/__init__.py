@@ -1,0 +1,1 @@
+"""Records to columns, tables, figures and verdicts, beside what the papers print."""

@@ -1,0 +1,1 @@
+"""Runs and records: what was made, kept whole and found again. Needs no torch but for deltas."""

@@ -1,0 +1,65 @@
+"""Records in figures/data: the numbers of many runs, and every answer behind them."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from vkdlib.runs.run import Run
+from vkdlib.system import paths
+from vkdlib.system.files import whole
+
+
+def write_records(name: str, records: list[pd.DataFrame]) -> Path:
+    """Write figures/data/<name>.csv: sorted rows, four decimals of what was measured, so that two runs can be
+    compared; settings as they are (a learning rate has more)."""
+    table = pd.concat(records).drop_duplicates()
+    keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
+    table = table.sort_values(keys)
+    for measured in ("value", "low", "high"):
+        table[measured] = table[measured].map("{:.4f}".format)
+    file = paths.figures() / "data" / f"{name}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as temporary:
+        table.to_csv(temporary, index=False)
+    return file
+
+
+def read_records(name: str) -> pd.DataFrame:
+    """Read figures/data/<name>.csv."""
+    return pd.read_csv(_kept(f"{name}.csv"))
+
+
+def write_predictions(name: str, made: Iterable[Run]) -> Path:
+    """Write figures/data/<name>.parquet: every answer behind figures/data/<name>.csv, so that whoever has the
+    record can count again and test what nobody asked yet, without the runs.
+
+    As in the runs' own predictions.parquet, with the run's hash; log-probabilities have four decimals.
+    """
+    tables = [run.predictions.astype({"bleu": float}).assign(run=run.hash) for run in made]
+    table = pd.concat(tables, ignore_index=True).drop(columns=["model", "method", "seed"])
+    table["options"] = table.options.map(_four_decimals, na_action="ignore")
+    file = paths.figures() / "data" / f"{name}.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as temporary:
+        table.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
+    return file
+
+
+def read_predictions(name: str) -> dict[str, pd.DataFrame]:
+    """Hash of each run of a record -> its predictions, as `evaluate` returned them."""
+    table = pd.read_parquet(_kept(f"{name}.parquet"))
+    return {run: of.drop(columns="run").reset_index(drop=True) for run, of in table.groupby("run")}
+
+
+def _kept(name: str) -> Path:
+    """A file of figures/data that must be there."""
+    file = paths.figures() / "data" / name
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such record; the README says which command makes it")
+    return file
+
+
+def _four_decimals(options: str) -> str:
+    return json.dumps({option: round(score, 4) for option, score in json.loads(options).items()})

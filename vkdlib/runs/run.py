@@ -1,0 +1,210 @@
+"""A run and its folder, which appears whole or not at all.
+
+`runs/<experiment>/<hash>/` holds config.json, env.json, history.csv, predictions.parquet, metrics.json,
+delta.safetensors (changed weights only) and, written last, DONE with the hash of every file. Until then
+the folder is called `<hash>.part` and may hold a checkpoint to go on from.
+
+What was kept is read without torch, which takes longer to load than most records.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+import vkdlib
+from vkdlib.evaluation import metrics
+from vkdlib.system.files import file_hash, make_folder, read_json, whole, write_csv, write_json
+from vkdlib.system.paths import PACKAGE, RunError
+
+RECORD = [
+    "experiment", "model", "benchmark", "forget_ratio", "method", "seed", "set", "modality", "kind",
+    "metric", "value", "n", "low", "high", "run",
+]  # fmt: skip
+
+FILES = [
+    "config.json", "env.json", "history.csv", "predictions.parquet", "metrics.json", "delta.safetensors",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Attributes:
+        experiment: name of the folder it is kept in.
+        config: all that makes it what it is; JSON values only.
+        home: where experiments are kept.
+    """
+
+    experiment: str
+    config: dict
+    home: Path
+
+    @property
+    def hash(self) -> str:
+        """First 12 digits of the sha256 of configuration and library version."""
+        identity = json.dumps(self.config | {"vkdlib": vkdlib.__version__}, sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+    @property
+    def flat(self) -> dict:
+        """The configuration in one layer: settings, training and precision unpacked."""
+        inner = [value for value in self.config.values() if isinstance(value, dict)]
+        outer = {name: value for name, value in self.config.items() if not isinstance(value, dict)}
+        return outer | {name: value for part in inner for name, value in part.items()}
+
+    @property
+    def folder(self) -> Path:
+        return self.home / self.experiment / self.hash
+
+    @property
+    def partial(self) -> Path:
+        """Where an unfinished run keeps its checkpoint."""
+        return self.folder.with_name(self.hash + ".part")
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").exists()
+
+    def finish(
+        self,
+        predictions: pd.DataFrame,
+        history: list[dict] = (),
+        report: dict | None = None,
+        delta: dict | None = None,
+        base_hash: str = "",
+    ) -> None:
+        """Write everything, DONE last, then give the folder its name.
+
+        Args:
+            delta: name -> changed tensor; None for a model that was not changed.
+            base_hash: `weights_hash` of the model that the delta applies to.
+        """
+        make_folder(self.partial)
+        write_json(self.partial / "config.json", self.config)
+        write_json(self.partial / "env.json", environment())
+        numbers = metrics.summarise(predictions).to_dict("records")
+        write_json(self.partial / "metrics.json", {"report": report or {}, "metrics": numbers})
+        who = {name: self.config.get(name) for name in ("model", "method", "seed")}
+        table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
+        with whole(self.partial / "predictions.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+        if history:
+            write_csv(self.partial / "history.csv", history)
+        if delta:
+            from vkdlib.runs.deltas import save_delta
+
+            save_delta(self.partial / "delta.safetensors", delta, base_hash)
+        kept = [self.partial / name for name in FILES if (self.partial / name).exists()]
+        write_json(self.partial / "DONE", {f.name: file_hash(f) for f in kept})
+        self.publish()
+
+    def publish(self) -> None:
+        """Give a whole partial folder its name; also what a run killed just before that needs."""
+        if not (self.partial / "DONE").exists():
+            return
+        self.check(self.partial)
+        (self.partial / "checkpoint.safetensors").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # a folder without DONE is no run
+        os.rename(self.partial, self.folder)
+
+    def adopt(self) -> None:
+        """Copy the same run from another experiment, if one has it whole."""
+        for done in sorted(self.home.glob(f"*/{self.hash}/DONE")):
+            try:
+                self.check(done.parent)
+            except RunError:
+                continue  # then it is computed, or found elsewhere
+            shutil.rmtree(self.partial, ignore_errors=True)
+            shutil.copytree(done.parent, self.partial, ignore=shutil.ignore_patterns("DONE"))
+            with whole(self.partial / "DONE") as temporary:  # last: what is not whole does not look it
+                shutil.copy(done, temporary)
+            return self.publish()
+
+    def check(self, folder: Path | None = None) -> None:
+        """Raise RunError if a file of a finished run is missing or was changed."""
+        folder = folder or self.folder
+        for name, expected in read_json(folder / "DONE").items():
+            file = folder / name
+            if not file.exists() or _hash_of(file, *_state(file)) != expected:
+                state = "was changed" if file.exists() else "is missing"
+                raise RunError(f"{file} {state} since the run ended: delete {folder}, run again")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The predictions of a finished run, checked against DONE."""
+        self.check()
+        return pd.read_parquet(self.folder / "predictions.parquet")
+
+    @property
+    def report(self) -> dict:
+        """What the method said of its preparation (neurons pruned, density of the mask)."""
+        return json.loads((self.folder / "metrics.json").read_text())["report"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Losses by step; empty for a model that was not trained."""
+        file = self.folder / "history.csv"
+        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+
+    def records(self, **swept) -> pd.DataFrame:
+        """The run's numbers in the layout of figures/data.
+
+        Args:
+            swept: further columns, name -> value.
+        """
+        found = metrics.summarise(self.predictions)
+        known = {k: self.config[k] for k in ("model", "benchmark", "forget_ratio", "method", "seed")}
+        found = found.assign(experiment=self.experiment, run=self.hash, **known)
+        return found[RECORD].assign(**swept)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """What changes when a file is written: size, and time in nanoseconds."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=100_000)
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    """`file_hash`, once as long as the file stays as it is: a sweep looks at each run several times."""
+    return file_hash(file)
+
+
+@functools.cache
+def code() -> str:
+    """Twelve hex digits of the library's own code: versions are few, edits are many."""
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def environment() -> dict[str, str]:
+    """Versions, code and hardware of this run; of packages that not every run needs, those installed."""
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    import torch
+
+    from vkdlib.system import processes
+
+    optional = filter(find_spec, ("accelerate", "peft", "bitsandbytes"))
+    packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors", *optional)
+    return {
+        "vkdlib": vkdlib.__version__,
+        "code": code(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "processes": str(processes.processes()[1]),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,1 @@
+"""Many points: a grid in YAML, run here, on Dask or as a SLURM array."""

@@ -1,0 +1,103 @@
+"""How a file is written whole and known again."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from vkdlib.system.paths import RunError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, unless it is there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder} could not be made ({error}): make room or give access there, or choose another place "
+            "(VKDLIB_RUNS for runs, VKDLIB_CACHE for models)"
+        ) from error
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Within: fill the folder this yields; then it gets its name. Half a folder never stays.
+
+    Raises:
+        FileExistsError: there is a folder of that name.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already: remove it, or choose another name")
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Within: write to the path this yields; then `file` is replaced at once. Half a file never stays.
+
+    Raises:
+        OSError: it could not be written, whichever library tried.
+    """
+    temporary = file.with_name(file.name + ".tmp")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise
+        raise OSError(
+            f"{file} could not be written ({error}): make room or give access there, then run again; what "
+            "was finished before is kept"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv(file: Path, rows: list[dict]) -> None:
+    """Write rows as CSV under another name, then put the whole file in place at once."""
+    with whole(file) as temporary, open(temporary, "w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(file: Path) -> dict:
+    """Read JSON of a finished run.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise RunError(f"{file} is damaged ({error}): delete {file.parent}, run again") from error
+
+
+def write_json(file: Path, value) -> None:
+    """Write JSON under another name, then put the whole file in place at once."""
+    with whole(file) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True))

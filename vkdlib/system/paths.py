@@ -1,0 +1,49 @@
+"""Where things are: repository, cache, what is shipped; how a file is written whole and known again."""
+
+import hashlib
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKPOINTS = PACKAGE / "checkpoints"  # shipped weights of the embedded models
+
+
+class RunError(RuntimeError):
+    """A run's folder is not what its DONE file says."""
+
+
+def root() -> Path:
+    """The folder that holds notebooks/ and figures/: VKDLIB_ROOT, the checkout, or where you are."""
+    if "VKDLIB_ROOT" in os.environ:
+        return Path(os.environ["VKDLIB_ROOT"])
+    checkout = PACKAGE.parent
+    return checkout if (checkout / "notebooks").is_dir() else Path.cwd()
+
+
+def runs() -> Path:
+    """Where run folders are kept: VKDLIB_RUNS, or runs/ beside notebooks/."""
+    return Path(os.environ.get("VKDLIB_RUNS", root() / "runs"))
+
+
+def figures() -> Path:
+    """Where figures and tables go; their data go to `figures()/data`."""
+    return root() / "figures"
+
+
+def cache() -> Path:
+    """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib."""
+    return Path(os.environ.get("VKDLIB_CACHE", Path.home() / ".cache" / "vkdlib"))
+
+
+def places() -> dict[str, str]:
+    """The environment in which a process that starts elsewhere finds the same folders."""
+    found = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache()}
+    return {name: str(folder.absolute()) for name, folder in found.items()}
+
+
+def cached_models() -> Path:
+    """Where embedded models that are not shipped are kept; another folder for another way to make them."""
+    digest = hashlib.sha256()
+    for file in sorted((PACKAGE / "testbed").glob("*.py")):
+        digest.update(file.read_bytes())
+    return cache() / "models" / digest.hexdigest()[:12]

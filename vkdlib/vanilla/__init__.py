@@ -1,0 +1,1 @@
+"""How a vanilla or retain-only model is made."""

@@ -1,0 +1,106 @@
+"""How a vanilla model is made, in numbers: what is trained, on what, for how long; each with its source.
+
+"lora" is what a benchmark's own authors do, "full" the same with the whole visual module trained, and the
+facts told in text as well. MLLMU-Bench's authors put adapters on the language model alone: new faces are then
+known there, where a method that trains the visual module cannot remove them. CLEAR's put them on the visual
+module too. What holds for one kind of vanilla model need not hold for another, so report both.
+
+Left out: dropout in the adapters (MLLMU-Bench: 0.05), the warm-up of CLEAR's first epoch and its
+8-bit optimiser, and the attention of CLIP that MLLMU-Bench's adapters reach, unintended, by matching the ends
+of names. Labels are answers alone, as in CLEAR's code; MLLMU-Bench's count the question in.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from torch import nn
+
+from vkdlib.models.adapters import adapters, attach
+from vkdlib.models.loaded import Loaded, dead_parameters, live_blocks
+
+NAMES = ("lora", "full")
+VISION = ("frozen", "adapters", "whole")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How people are taught to a model; its language model always learns by adapters.
+
+    Attributes:
+        rank, alpha: of the adapters.
+        vision: what of the visual module is trained: nothing ("frozen"), "adapters" on its linear layers, or
+            the "whole" vision tower, as far as it is read, and the projector.
+        text: whether the questions in text are taught too, those about everybody.
+        epochs: rounds over all questions.
+        lr: at the start; it goes down to 0 in a line.
+        batch_size: single questions in a step.
+        weight_decay: of AdamW.
+    """
+
+    rank: int
+    alpha: int
+    vision: str
+    text: bool
+    epochs: float
+    lr: float
+    batch_size: int
+    weight_decay: float
+
+    def __post_init__(self):
+        if self.vision not in VISION:
+            raise ValueError(f"vision is {self.vision!r}; it must be one of {', '.join(VISION)}")
+        for field in ("rank", "alpha", "epochs", "lr", "batch_size"):
+            value = getattr(self, field)
+            if isinstance(value, str) or value <= 0:
+                hint = " (YAML wants a dot in it, as 2.0e-5)" if "e-" in str(value) else ""
+                raise ValueError(f"{field} is {value!r}; it must be a number above 0{hint}")
+
+
+AUTHORS = {  # by a word in the benchmark's name
+    # MLLMU-Bench's finetune.py and its README; weight decay is that of its unlearning code.
+    "mllmu": Recipe(16, 16, "frozen", False, epochs=5, lr=2e-5, batch_size=4, weight_decay=0.0),
+    # CLEAR's mm/finetune.py with config/mm/finetune.yaml: full+tofu, batches of 4, accumulated twice.
+    "clear": Recipe(8, 32, "adapters", True, epochs=3, lr=1e-5, batch_size=8, weight_decay=0.01),
+}
+
+
+def recipe(name: str, benchmark: str, **changes) -> Recipe:
+    """A recipe for a benchmark.
+
+    Args:
+        name: one of NAMES.
+        benchmark: its name, a folder or a Hub id, with "mllmu" or "clear" in it.
+        changes: fields of the recipe with other values; None leaves its own.
+    Raises:
+        ValueError: an unknown recipe, benchmark or field.
+    """
+    if name not in NAMES:
+        raise ValueError(f"recipe is {name!r}; it must be one of {', '.join(NAMES)}")
+    whose = [authors for authors in AUTHORS if authors in benchmark.lower()]
+    if len(whose) != 1:
+        raise ValueError(
+            f"whose recipe is that for {benchmark!r}? Its name must have one of {', '.join(AUTHORS)} in it: "
+            "rename its folder"
+        )
+    known = [f.name for f in fields(Recipe)]
+    for field in changes:
+        if field not in known:
+            raise ValueError(f"a recipe has no {field!r}; it has: {', '.join(known)}")
+    chosen = AUTHORS[whose[0]]
+    if name == "full":
+        chosen = replace(chosen, vision="whole", text=True)
+    return replace(chosen, **{field: value for field, value in changes.items() if value is not None})
+
+
+def taught(loaded: Loaded, chosen: Recipe) -> dict[str, nn.Parameter]:
+    """What a recipe trains, with adapters put where it wants them: name in the model -> parameter."""
+    family, model = loaded.family, loaded.model
+    modules = [family.language(model)]
+    if chosen.vision == "adapters":
+        modules += [*live_blocks(loaded), family.projector(model)]
+    attach(modules, chosen.rank, chosen.alpha)
+    found = adapters(model)
+    if chosen.vision == "whole":
+        visual = {p for part in (family.tower(model), family.projector(model)) for p in part.parameters()}
+        visual -= dead_parameters(loaded)
+        found |= {n: p for n, p in model.named_parameters() if p in visual}
+    return found

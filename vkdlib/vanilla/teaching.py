@@ -1,0 +1,178 @@
+"""Make a vanilla model of a real checkpoint: teach it a benchmark's people, by a recipe (see `recipes`).
+
+A retain-only model is made the same way, with some people's pictures hidden; `gate` compares the two.
+
+On several GPUs: `accelerate launch -m vkdlib.vanilla lesson.yaml`, with the arguments of `make` in the file.
+Each process holds the model, and questions are shared out.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.schema import Benchmark, Split
+from vkdlib.models.adapters import merge
+from vkdlib.models.loaded import Loaded, batch_nll, checkpointed, trainable, weights_hash
+from vkdlib.models.loading import load
+from vkdlib.packs.pack import Pack, batches
+from vkdlib.system import processes
+from vkdlib.system.files import whole_folder
+from vkdlib.tasks import make_tasks, window
+from vkdlib.training import fit, linear
+from vkdlib.unlearn import gather_gradients
+from vkdlib.vanilla.recipes import Recipe, recipe, taught
+
+
+def make(
+    base: str,
+    benchmark: str,
+    out: str | Path,
+    *,
+    name: str = "full",
+    hide_ratio: int | None = None,
+    revision: str | None = None,
+    data_revision: str | None = None,
+    max_pixels: int | None = None,
+    seed: int = 0,
+    micro_batch: int | None = None,
+    **changes,
+) -> Path:
+    """Teach a base model a benchmark's people and save it; what was interrupted goes on where it was.
+
+    Args:
+        base, benchmark: folders or Hub ids.
+        out: folder for the new model, an ordinary Hugging Face folder.
+        name: of the recipe; `changes` are fields of it with other values, see `recipes.recipe`.
+        hide_ratio: per cent of the people whose pictures are not shown, for a retain-only model.
+        revision, data_revision: commits of base and benchmark on the Hub; None takes the newest.
+        max_pixels: of a picture, see `loading.load`; take the same when you unlearn.
+        seed, micro_batch: see `teach`.
+    Returns:
+        out.
+    Raises:
+        FileExistsError: there is such a folder.
+        ValueError: an unknown ratio, or recipe.
+    """
+    out, people = Path(out), load_benchmark(benchmark, data_revision)
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or choose another name")
+    if hide_ratio is not None and hide_ratio not in people.forget_ids:
+        ratios = ", ".join(map(str, people.forget_ids))
+        raise ValueError(f"hide_ratio is {hide_ratio}; {people.name} has {ratios} (per cent)")
+    chosen = recipe(name, people.name, **changes)
+    gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu else torch.float32
+    loaded = load(base, revision=revision, dtype=dtype, max_pixels=max_pixels)
+    half_done = out.with_name(out.name + ".part")
+    teach(
+        loaded,
+        people,
+        chosen,
+        hidden=people.forget_ids.get(hide_ratio, ()),
+        seed=seed,
+        micro_batch=micro_batch,
+        checkpointing=gpu,
+        folder=half_done,
+    )
+    if processes.processes()[0] == 0:
+        save(loaded, out)
+        shutil.rmtree(half_done)
+    processes.from_first(None)
+    return out
+
+
+def teach(
+    loaded: Loaded,
+    data: Benchmark,
+    chosen: Recipe,
+    *,
+    hidden: Sequence[str] = (),
+    seed: int = 0,
+    micro_batch: int | None = None,
+    checkpointing: bool = False,
+    folder: Path | None = None,
+) -> list[dict]:
+    """Fine-tune a base model in place; the adapters are merged into its weights at the end.
+
+    What was learnt is finer than a bf16 weight can hold. So the merged layers are in fp32, and where the
+    model was in half precision they are left on the CPU: save it, and load it again.
+
+    Args:
+        chosen: from `recipes.recipe`.
+        hidden: ids of people whose pictures are not shown (forget_ids, for a retain-only model).
+        seed: of the order of the questions.
+        micro_batch: questions on the device at a time; None: all of a step's. It changes no result but by
+            rounding. The same holds for the number of processes (see `parallel`).
+        checkpointing: compute activations twice instead of keeping them: less memory, the same result.
+        folder: for checkpoints; an interrupted training goes on from there.
+    Returns:
+        history, one row a step.
+    """
+    if any(not p.is_floating_point() for p in loaded.model.parameters()):
+        raise ValueError(f"{loaded.name} is quantised: load it without quantise, to merge what is learnt")
+    base = weights_hash(loaded.model.state_dict())
+    questions = lessons(loaded, data, hidden, chosen.text)
+    size, count = min(chosen.batch_size, len(questions)), processes.processes()[1]
+    if size < count:
+        raise ValueError(
+            f"{count} processes cannot share batches of {size}: raise batch_size, or start fewer"
+        )
+    try:
+        parameters = taught(loaded, chosen)
+        with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
+            return fit(
+                parameters,
+                lambda step: learn(loaded, parameters, window(questions, step, size, f"{seed}"), micro_batch),
+                max(1, round(chosen.epochs * len(questions) / size)),
+                chosen.lr,
+                schedule=linear,
+                weight_decay=chosen.weight_decay,
+                folder=folder,
+                identity=f"{chosen} {seed} {sorted(hidden)} {data.hash} {base}",
+                description="teaching",
+            )
+    finally:
+        merge(loaded.model)
+
+
+def learn(
+    loaded: Loaded, parameters: dict, questions: Sequence[Pack], micro_batch: int | None = None
+) -> dict[str, float]:
+    """Fill the gradients of one step, the mean over answer tokens; return the named loss.
+
+    Args:
+        questions: of all processes together.
+    """
+    total = torch.zeros((), device=loaded.device)
+    for shown in (True, False):
+        mine = [q for q in processes.mine(questions) if bool(q.image) == shown]
+        for part in batches(mine, micro_batch or len(questions)):
+            loss = batch_nll(loaded, part, questions)
+            loss.backward()
+            total += loss.detach()
+    gather_gradients(parameters)
+    processes.add_up([total])
+    return {"nll": total.item()}
+
+
+def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> tuple[Pack, ...]:
+    """Questions, each a pack of its own: about pictures of all but the hidden people; in text about
+    everybody, if wanted."""
+    unknown = sorted(set(hidden) - set(data.people))
+    if unknown:
+        raise ValueError(f"person {unknown[0]!r} is not in {data.name}")
+    everybody = make_tasks(loaded, Split((), tuple(data.people.values()), (), frozenset()))
+    packs = [p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden)]
+    packs += everybody.retain_qa if text else ()
+    return tuple(p.select([number]) for p in packs for number in range(len(p.segments)))
+
+
+def save(loaded: Loaded, folder: Path) -> Path:
+    """Write model and processor as an ordinary Hugging Face folder, which appears only when it is whole."""
+    with whole_folder(folder) as temporary:
+        loaded.model.save_pretrained(temporary)
+        loaded.processor.save_pretrained(temporary)
+    return folder
