@@ -10,7 +10,6 @@ from vkdlib.methods.vkd import CHOICES
 from vkdlib.reports import claims, published
 from vkdlib.reports.columns import BALANCE, six_columns
 from vkdlib.runs import records
-from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.system import paths
 
 PEOPLE, QUESTIONS = 12, 4
@@ -81,7 +80,7 @@ def test_claims_are_judged_on_the_runs_of_the_record(table):
 
 def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
     """Retain-only knows half of the questions by other ways."""
-    predictions = read_predictions("any")
+    predictions = records.read_predictions("any")
     never = predictions["retain-only0"]
     lucky = (never.set == "forget") & (never.modality == "vqa") & never.question.str.contains("[01]$")
     changed = predictions | {"retain-only0": never.assign(score=never.score.where(~lucky, 1.0))}
@@ -129,7 +128,7 @@ def test_rows_of_the_ablation_are_the_papers():
 
 
 def test_claims_name_rows_and_columns_that_tables_have(table):
-    titles = set(six_columns(read_records("any"))) | {"Real world", "Real faces", BALANCE}
+    titles = set(six_columns(records.read_records("any"))) | {"Real world", "Real faces", BALANCE}
     known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
     known["table3_ablation"] = set(published.published("vkd", 3).method) | {"retain-only"}
     settings = {f"{k}={v}" for k, of in CHOICES.items() for v in of} | {"prune=False", "mask=False", "VKD"}

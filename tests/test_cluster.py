@@ -96,7 +96,7 @@ def test_dask_that_is_not_there_is_named(home, monkeypatch):
 
 
 def test_workers_need_no_model_code():
-    program = "import sys, vkdlib.cluster\nassert not {'torch', 'distributed'} & set(sys.modules)"
+    program = "import sys, vkdlib.sweep.on_dask\nassert not {'torch', 'distributed'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -104,13 +104,13 @@ def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
     file = tiny_sweep(home, seeds=range(6))
     ran = []
 
-    def execute(point, environment, alive):
+    def ended(point, environment, alive):
         """What a task does, without the notebook."""
         ran.append(point.parameters["seed"])
         point.executed.write_text("{}")
 
     monkeypatch.setattr(execute, "run_of", lambda p: p.executed.exists() or p.parameters["seed"] == 2)
-    monkeypatch.setattr(execute.Point, "execute", execute)
+    monkeypatch.setattr(execute.Point, "execute", ended)
     assert execute.main([str(file), "--slurm"]) == 0
     script = home / "array.sh"
     script.write_text(capsys.readouterr().out)

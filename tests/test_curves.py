@@ -6,7 +6,6 @@ import pytest
 
 from vkdlib.reports import claims, curves, tables
 from vkdlib.runs import records
-from vkdlib.runs.records import read_predictions
 
 BETAS = [0.0, 0.1, 0.3, 1.0, 3.0]
 PEOPLE, QUESTIONS = 10, 10
@@ -48,7 +47,7 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
 
 def answers(rows):
     """Scores and people of one column of that record."""
-    return curves.answers(rows, "beta", read_predictions("x"))
+    return curves.answers(rows, "beta", records.read_predictions("x"))
 
 
 FLAT = {f"{who} QA": [90] * 5 for who in PLACES}
@@ -168,7 +167,7 @@ def test_half_a_curve_is_not_judged(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5})
     with pytest.raises(ValueError, match="not every value of beta has the same questions and seeds"):
         curves.slope(*answers(record[(record.seed != 1) | (record.beta != 3.0)]))
-    whole = read_predictions("x")
+    whole = records.read_predictions("x")
     fewer = {run: table[:-QUESTIONS] if run.endswith("-4") else table for run, table in whole.items()}
     with pytest.raises(ValueError, match="not every value of beta has the same questions"):
         curves.answers(record, "beta", fewer)

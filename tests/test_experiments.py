@@ -64,7 +64,7 @@ def test_a_killed_run_ends_with_the_same_bits(whole, people, tmp_path):
     process.join()
     assert not list(tmp_path.glob("killed/*/DONE"))
     (tmp_path / "drawn").unlink()
-    start(tmp_path, people).join()
+    begun(tmp_path, people).join()
     drawn = (tmp_path / "drawn").read_text().split()
     # Each step's batch is drawn once to know whom the teacher is asked about, and once in the step itself.
     assert drawn.count("5") == 2 and drawn.count("0") == 1  # it went on, not afresh

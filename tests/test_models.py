@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from vkdlib.models import loaded, loading
+from vkdlib.models import loading
+from vkdlib.models.loaded import live_blocks, weights_hash
 from vkdlib.system import paths
 
 VANILLA = paths.CHECKPOINTS / "llava-mllmu" / "vanilla"
@@ -20,7 +21,7 @@ def folder(tmp_path):
 
 def test_a_folder_loads_like_the_embedded_name(folder):
     a, b = loading.load(str(folder)), loading.load("testbed/llava-mllmu/vanilla")
-    assert loaded.weights_hash(a.model.state_dict()) == loaded.weights_hash(b.model.state_dict())
+    assert weights_hash(a.model.state_dict()) == weights_hash(b.model.state_dict())
     assert a.dtype == torch.float32 and not a.model.training
     assert type(a.processor.image_processor).__name__ == "CLIPImageProcessorPil"
 
@@ -78,7 +79,7 @@ def test_unknown_family(folder):
 def test_live_blocks_follow_the_configuration(loaded):
     for layer, live in ((-2, 4), (-1, 5), (3, 3), ([-2, 3], 4)):
         loaded.model.config.vision_feature_layer = layer
-        assert len(loaded.live_blocks(loaded)) == live
+        assert len(live_blocks(loaded)) == live
 
 
 def test_manifest_names_every_shipped_file():

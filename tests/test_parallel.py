@@ -125,13 +125,13 @@ def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
 
 ENDS = """
 import atexit, weakref, torch
-from vkdlib import parallel
+from vkdlib.system import processes
 
 atexit.register(lambda: print(group() is None))  # done last
-parallel.start()
+processes.start()
 group = weakref.ref(torch.distributed.group.WORLD)
 import torch.distributed.nn.functional  # as transformers does; its functions keep the group they find
-print(parallel.joined())
+print(processes.joined())
 """
 
 

@@ -11,7 +11,7 @@ from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import REFERENCES
 from vkdlib.reports import published
 from vkdlib.reports.columns import BALANCE, FACES, LOWER, six_columns
-from vkdlib.runs.records import read_predictions, read_records
+from vkdlib.runs import records
 from vkdlib.system import files, paths
 
 MARGIN = 5.0  # points: what "as good" allows
@@ -172,7 +172,7 @@ def keep(record: str, judged: pd.DataFrame) -> None:
 def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:
     """Of each model, benchmark and forget ratio of a record: which, its columns (title -> set, modality,
     kind), and its predictions by row."""
-    table, answers = read_records(record), read_predictions(record)
+    table, answers = records.read_records(record), records.read_predictions(record)
     table = table.assign(row=rows_of_table(table))
     keys = ["model", "benchmark", "forget_ratio"]
     for values, part in table.groupby(keys, sort=False):

@@ -11,7 +11,7 @@ import pandas as pd
 from vkdlib.evaluation.compare import adjusted, sign_flip, spread, t_interval
 from vkdlib.reports.claims import below, statements
 from vkdlib.reports.columns import FACES, LOWER, balance, six_columns
-from vkdlib.runs.records import read_predictions, read_records
+from vkdlib.runs import records
 
 FLAT = 2.0  # points: a smaller change is none
 WHERE = ["set", "modality", "kind"]
@@ -31,8 +31,8 @@ def judge_curves(record: str, x: str, of: str | None = None) -> pd.DataFrame:
         forget VQA is below retain-only's by more than noise, where forgetting is asked for.
     """
     keys, found = ["model", "benchmark", "forget_ratio"], []
-    predictions = read_predictions(record)
-    for values, part in read_records(record).groupby(keys, sort=False):
+    predictions = records.read_predictions(record)
+    for values, part in records.read_records(record).groupby(keys, sort=False):
         columns, too_far = six_columns(part), over_forgotten(part, x, predictions)
         for one in statements(of or record):
             for title in (t for t in one["columns"] if t in columns or t == "Balance"):
