@@ -1,0 +1,49 @@
+"""What a wrong value is answered with."""
+
+import math
+
+import pytest
+
+from vkdlib.system.checks import flag, number, one_of, only
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 3, 1e300])
+def test_numbers_in_range_pass(value):
+    number("beta", value, 0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, "3", None, True, [1]])
+def test_all_else_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^beta is .*; it must be a number 0 or more"):
+        number("beta", value, 0)
+
+
+def test_ranges_say_what_is_allowed():
+    with pytest.raises(ValueError, match="^share is 2; it must be a number 0 or more and 1 or less$"):
+        number("share", 2, 0, 1)
+    with pytest.raises(ValueError, match="^lr is 0; it must be a number above 0$"):
+        number("lr", 0, above=0)
+    with pytest.raises(ValueError, match="^layers is 1.0; it must be a whole number 1 or more$"):
+        number("layers", 1.0, 1, whole=True)
+
+
+def test_a_number_that_yaml_read_as_text():
+    with pytest.raises(
+        ValueError, match=r"lr is '1e-5'; .* \(YAML reads 1e-5 as text: write a dot, as in 1.0e-5\)"
+    ):
+        number("lr", "1e-5", above=0)
+
+
+@pytest.mark.parametrize("value", ["False", "no", 0, 1, None])
+def test_words_are_no_flags(value):
+    with pytest.raises(ValueError, match="^prune is .*; it must be True or False$"):
+        flag("prune", value)
+
+
+def test_a_misspelt_name_is_told_the_nearest():
+    with pytest.raises(ValueError, match=r"method is 'vkd'; it must be one of GA, VKD"):
+        one_of("method", "vkd", ["GA", "VKD"])
+    with pytest.raises(
+        ValueError, match=r"VKD has no 'betta'; it has: alpha, beta \(did you mean 'beta'\?\)"
+    ):
+        only("VKD", ["betta"], ["alpha", "beta"])
