@@ -3,17 +3,17 @@
 import functools
 
 import torch
-import yaml
 
 from vkdlib.models.families import family_of
 from vkdlib.models.loaded import Loaded
 from vkdlib.system import paths
+from vkdlib.system.files import read_yaml
 
 
 @functools.cache
 def dimensions() -> dict[str, dict]:
     """The papers' checkpoints: name on the Hub -> configuration."""
-    return yaml.safe_load((paths.PACKAGE / "models" / "dimensions.yaml").read_text())
+    return read_yaml(paths.PACKAGE / "models" / "dimensions.yaml")
 
 
 def without_weights(name: str, revision: str | None = None) -> Loaded:

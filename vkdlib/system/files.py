@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from vkdlib.system.paths import RunError
 
 
@@ -101,3 +103,35 @@ def write_json(file: Path, value) -> None:
     """Write JSON under another name, then put the whole file in place at once."""
     with whole(file) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which no key of a mapping comes twice; PyYAML would take the last one in silence."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(file: Path | str) -> dict:
+    """Read a YAML file that holds names and values; an empty file holds none.
+
+    Raises:
+        ValueError: one line that names the file: it cannot be read, is not YAML, names a key twice, or holds
+            something else than names and values.
+    """
+    try:
+        content = yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds {content!r}; it must hold names and values, one `name: value` a line")
+    return content
