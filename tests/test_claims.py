@@ -224,3 +224,9 @@ def test_claims_about_a_record_of_ones_own(table, monkeypatch, tmp_path):
         "mine_tests.csv",
         "mine_quality.csv",
     }
+
+
+def test_a_verdict_is_printed_before_its_claim(capsys):
+    claims.print_verdict("it forgets", True)
+    claims.print_verdict("it keeps", False)
+    assert capsys.readouterr().out == "holds          it forgets\ndoes not hold  it keeps\n"

@@ -218,3 +218,8 @@ def verdict(row, expected: str) -> str:
     if row.p_holm >= 0.05:
         return "inside the noise"
     return "holds" if (row.difference < 0) == (expected == "lower") else "does not hold"
+
+
+def print_verdict(claim: str, holds: bool) -> None:
+    """Print a claim that a notebook has checked itself, after "holds" or "does not hold"."""
+    print(f"{'holds' if holds else 'does not hold':15}{claim}")
