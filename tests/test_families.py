@@ -18,15 +18,10 @@ from vkdlib.methods import make_method
 from vkdlib.methods.vkd import teacher_features
 from vkdlib.models import adapters, families
 from vkdlib.models.families import FAMILIES
-from vkdlib.models.loaded import (
-    Loaded,
-    linear_layers,
-    live_blocks,
-    mlp_output,
-    visual_features,
-    visual_parameters,
-)
+from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
+from vkdlib.models.parts import linear_layers, live_blocks, mlp_output, visual_parameters
+from vkdlib.models.passes import visual_features
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance

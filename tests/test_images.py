@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from vkdlib.benchmarks.pictures import blank, open_image
-from vkdlib.packs import image_inputs
+from vkdlib.packs import pixels
 from vkdlib.packs.pack import make_pack
 
 
-@pytest.mark.parametrize("small", [image_inputs.SMALL, 64 * 64 * 3 * 4 - 1])
+@pytest.mark.parametrize("small", [pixels.SMALL, 64 * 64 * 3 * 4 - 1])
 def test_small_pictures_are_kept_as_pixels_large_ones_made_anew(untrained, benchmark, monkeypatch, small):
     """Either way they are what the processor makes of them."""
-    monkeypatch.setattr(image_inputs, "SMALL", small)
+    monkeypatch.setattr(pixels, "SMALL", small)
     content = next(iter(benchmark.people.values())).image
     inputs = make_pack(untrained.processor, [("Who is this?", "Anna Bell")], content).image
     once, again = inputs["pixel_values"], inputs["pixel_values"]

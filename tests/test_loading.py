@@ -14,7 +14,7 @@ from vkdlib.benchmarks.pictures import to_png
 from vkdlib.experiments import point, presets, start
 from vkdlib.methods import make_method
 from vkdlib.models import loaded, loading
-from vkdlib.models.dimensions import without_weights
+from vkdlib.models.dimensions import meta_model
 from vkdlib.models.families import FAMILIES
 from vkdlib.packs.pack import make_pack
 from vkdlib.plan import unlearning
@@ -68,7 +68,7 @@ def test_a_run_is_of_the_commits_it_names(hub):
 
 def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path):
     for name in ("testbed/llava-mllmu/vanilla", str(tmp_path)):
-        for wanted in (loading.load, without_weights):
+        for wanted in (loading.load, meta_model):
             with pytest.raises(
                 ValueError, match="revision is 'abc', a commit on the Hub; the model .*: leave"
             ):
@@ -92,7 +92,7 @@ def published_settings(tmp_path):
 def test_large_pictures_are_made_as_small_as_the_preset_says(published_settings):
     name = "paper-qwen2-vl-7b"
     limit = presets.preset(name, "model")["max_pixels"]
-    family, config = FAMILIES["qwen2_vl"], without_weights("Qwen/Qwen2-VL-7B-Instruct").model.config
+    family, config = FAMILIES["qwen2_vl"], meta_model("Qwen/Qwen2-VL-7B-Instruct").model.config
     free, capped = (family.processor(published_settings, pixels) for pixels in (None, limit))
     for p in (free, capped):
         p.tokenizer.model_max_length = 10000

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from vkdlib import masking
-from vkdlib.models.loaded import visual_parameters
+from vkdlib.models.parts import visual_parameters
 from vkdlib.packs.batch import collate
 
 

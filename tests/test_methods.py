@@ -21,7 +21,9 @@ from vkdlib.methods.manu import (
     top_share,
 )
 from vkdlib.methods.npo import answers
-from vkdlib.models.loaded import batch_nll, language_blocks, live_blocks, mlp_output, weights_hash
+from vkdlib.models.loaded import weights_hash
+from vkdlib.models.parts import language_blocks, live_blocks, mlp_output
+from vkdlib.models.passes import batch_nll
 from vkdlib.packs.batch import collate
 from vkdlib.runs.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.tasks import Tasks

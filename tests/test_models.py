@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vkdlib.models import loading
-from vkdlib.models.loaded import live_blocks, weights_hash
+from vkdlib.models.loaded import weights_hash
+from vkdlib.models.parts import live_blocks
 from vkdlib.system import paths
 
 VANILLA = paths.CHECKPOINTS / "llava-mllmu" / "vanilla"

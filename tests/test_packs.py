@@ -6,7 +6,7 @@ from conftest import loss_and_gradients
 
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.losses import IGNORE, answer_logprobs, answer_nll
-from vkdlib.models.loaded import segment_logprobs
+from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.batch import PADDING, PREFIX, SHARED, block_mask, collate, length
 from vkdlib.packs.pack import make_pack, prompt
 

@@ -11,9 +11,10 @@ from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.experiments import presets
 from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import METHODS, VKD, make_method
-from vkdlib.models.dimensions import without_weights
+from vkdlib.models.dimensions import meta_model
 from vkdlib.models.families import FAMILIES
-from vkdlib.models.loaded import Loaded, live_blocks, mlp_output, visual_parameters
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import live_blocks, mlp_output, visual_parameters
 from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, make_pack
 from vkdlib.plan import memory, unlearning
@@ -89,7 +90,7 @@ QWEN_PATHS = ("model.visual", "model.visual.merger", "model.visual.blocks")
 
 @pytest.fixture(scope="module", params=REAL)
 def real(request) -> Loaded:
-    return without_weights(request.param)
+    return meta_model(request.param)
 
 
 def test_parameters_by_part(real):

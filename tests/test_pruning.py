@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vkdlib import pruning
-from vkdlib.models.loaded import live_blocks, mlp_output, vision_mlps
+from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 from vkdlib.packs.batch import collate
 
 

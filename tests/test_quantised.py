@@ -10,8 +10,9 @@ from vkdlib.benchmarks.schema import text_twins
 from vkdlib.masking import loss_gradient
 from vkdlib.methods import make_method
 from vkdlib.models import adapters
-from vkdlib.models.loaded import visual_features, visual_parameters
 from vkdlib.models.loading import load
+from vkdlib.models.parts import visual_parameters
+from vkdlib.models.passes import visual_features
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import make_pack
 from vkdlib.pruning import image_inputs
@@ -111,11 +112,11 @@ def test_a_layer_that_escapes_quantisation_is_noticed(folder, monkeypatch):
     """Skip lists are matched by name; one that matches too much must not pass."""
     from vkdlib.models import loading
 
-    everything = loading.unquantised
-    monkeypatch.setattr(loading, "unquantised", lambda *a: [*everything(*a), ".*q_proj"])
+    everything = loading.full_precision_names
+    monkeypatch.setattr(loading, "full_precision_names", lambda *a: [*everything(*a), ".*q_proj"])
     with pytest.raises(RuntimeError, match="quantisation went wrong at .*q_proj"):
         load(folder, quantise="nf4")
-    monkeypatch.setattr(loading, "unquantised", lambda *a: everything(*a)[:1])
+    monkeypatch.setattr(loading, "full_precision_names", lambda *a: everything(*a)[:1])
     with pytest.raises(RuntimeError, match="quantisation went wrong at"):
         load(folder, quantise="nf4")
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from vkdlib import pruning
 from vkdlib.methods import make_method, vkd
 from vkdlib.methods.vkd import teacher_features
-from vkdlib.models.loaded import caught_features, live_blocks, mlp_output, visual_parameters
 from vkdlib.models.loading import load
+from vkdlib.models.parts import live_blocks, mlp_output, visual_parameters
+from vkdlib.models.passes import record_features
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Pack
 from vkdlib.tasks import Tasks, make_tasks
@@ -142,7 +143,7 @@ def test_the_teacher_is_asked_about_those_alone_who_will_be_seen(loaded, tasks, 
 
 def test_caught_features_are_the_models_own(untrained, tasks):
     batch = collate(tasks.retain_vqa[:3])
-    with torch.no_grad(), caught_features(untrained) as caught:
+    with torch.no_grad(), record_features(untrained) as caught:
         untrained.model(**batch["inputs"])
     teacher = teacher_features(untrained, tasks.retain_vqa[:3])
     assert torch.allclose(caught[0], torch.cat(list(teacher.values())), atol=1e-6)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vkdlib.models.loaded import Loaded, batch_nll, trainable
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.passes import batch_nll, trainable
 from vkdlib.packs.pack import Pack, answer_tokens, batches
 from vkdlib.system import processes
 

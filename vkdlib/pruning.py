@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vkdlib.models.loaded import Loaded, live_blocks, mlp_output, vision_mlps
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.system import processes

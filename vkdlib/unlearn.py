@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vkdlib import training
 from vkdlib.masking import Hold
-from vkdlib.models.loaded import Loaded, checkpointed, trainable, weights_hash
+from vkdlib.models.loaded import Loaded, weights_hash
+from vkdlib.models.passes import activation_checkpoints, trainable
 from vkdlib.system import processes
 from vkdlib.tasks import Tasks
 
@@ -58,7 +59,7 @@ def unlearn(
 
     batch = functools.partial(tasks.batch, size=batch_size, seed=seed, retain_size=retain_batch)
     mine = {p.key for step in range(steps) for p in batch(step).share(*processes.processes()).retain_vqa}
-    with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
+    with trainable(loaded, parameters), activation_checkpoints(loaded, checkpointing):
         prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
         if not method.trains:
             return [], prepared.report

@@ -10,7 +10,8 @@ from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import blank, open_image
 from vkdlib.benchmarks.schema import KINDS, MODALITIES, Person, Question, Split
 from vkdlib.evaluation.metrics import bleu, rouge_l
-from vkdlib.models.loaded import Loaded, segment_logprobs
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import batches, make_pack, prompt
 from vkdlib.system import processes
 from vkdlib.system.progress import bar

@@ -19,8 +19,9 @@ from vkdlib.experiments.gate import look
 from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import REFERENCES, load_start, needs_retain_only, reference
 from vkdlib.methods import make_method
-from vkdlib.models.loaded import Loaded, must_train_in, weights_hash
+from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import files_hash, settings_hash
+from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.deltas import apply_delta, changed_weights
 from vkdlib.runs.run import Run
 from vkdlib.runs.store import open_run
@@ -79,7 +80,7 @@ def run(
     if select and method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
     if method not in REFERENCES:
-        must_train_in((precision or {}).get("dtype", "float32"))
+        check_training_dtype((precision or {}).get("dtype", "float32"))
     config = {
         "model": model,
         "benchmark": benchmark,

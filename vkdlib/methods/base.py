@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.masking import Weights
-from vkdlib.models.adapters import attached
-from vkdlib.models.loaded import Loaded, batch_nll, dead_parameters, visual_parameters
+from vkdlib.models.adapters import lora_parameters
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import dead_parameters, visual_parameters
+from vkdlib.models.passes import batch_nll
 from vkdlib.packs.pack import Pack
 from vkdlib.tasks import Tasks
 
@@ -49,7 +51,7 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
     if trained == "visual":
         return visual_parameters(loaded, layers)
     if trained == "lora":
-        return attached(loaded)
+        return lora_parameters(loaded)
     dead = dead_parameters(loaded)
     found = {n: p for n, p in loaded.model.named_parameters() if p not in dead}
     fixed = [n for n, p in found.items() if p.dtype != torch.float32]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.methods.base import Prepared
-from vkdlib.models.loaded import Loaded, language_blocks, live_blocks, mlp_output
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import language_blocks, live_blocks, mlp_output
 from vkdlib.packs.batch import collate, length, to_device
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.tasks import Tasks

@@ -9,7 +9,8 @@ from torch import Tensor
 from vkdlib.losses import npo_loss
 from vkdlib.methods.base import Prepared
 from vkdlib.methods.ga import GA
-from vkdlib.models.loaded import Loaded, segment_logprobs
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.tasks import Tasks
 

@@ -11,7 +11,9 @@ from vkdlib import masking, pruning
 from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
 from vkdlib.methods.base import Prepared, maskable, reaching, trained_parameters
-from vkdlib.models.loaded import Loaded, batch_nll, caught_features, live_blocks, vision_mlps, visual_features
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import live_blocks, vision_mlps
+from vkdlib.models.passes import batch_nll, record_features, visual_features
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.tasks import Tasks
 
@@ -167,7 +169,7 @@ class VKD:
         """The rest of Eq. 3 and 5: (L_vqa^r + L_qa^f + L_qa^r + beta L_VKD, its named losses)."""
         named = {"retain_vqa": torch.zeros((), device=loaded.device)}
         if part.retain_vqa:
-            with caught_features(loaded, list(self.compared(loaded).values())) as caught:
+            with record_features(loaded, list(self.compared(loaded).values())) as caught:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
             packs = reaching(getattr(part, name), self.trained)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from vkdlib.models.loaded import Loaded, live_blocks
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import live_blocks
 
 RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their dropout of 0.05 is left out
 
@@ -33,7 +34,7 @@ def adapters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in module.named_parameters() if "lora_" in n}
 
 
-def attached(loaded: Loaded) -> dict[str, nn.Parameter]:
+def lora_parameters(loaded: Loaded) -> dict[str, nn.Parameter]:
     """Adapters on the language model, the live vision blocks and the projector, put there if there are none
     yet: name in the model -> parameter."""
     if not adapters(loaded.model):

@@ -16,7 +16,7 @@ def dimensions() -> dict[str, dict]:
     return read_yaml(paths.PACKAGE / "models" / "dimensions.yaml")
 
 
-def without_weights(name: str, revision: str | None = None) -> Loaded:
+def meta_model(name: str, revision: str | None = None) -> Loaded:
     """A model as it is, but on the meta device: parameters have shapes and no values.
 
     Args:

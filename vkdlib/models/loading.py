@@ -91,7 +91,8 @@ def _read(
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
             use_safetensors=True,
             device_map={"": device},
-            quantization_config=quantise and _quantisation(quantise, unquantised(config, family), dtype),
+            quantization_config=quantise
+            and _quantisation(quantise, full_precision_names(config, family), dtype),
             **common,
         )
     except OSError as error:
@@ -111,7 +112,7 @@ def _limit_context(model, processor) -> None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, context)
 
 
-def unquantised(config, family: Family) -> list[str]:
+def full_precision_names(config, family: Family) -> list[str]:
     """Names of the modules that stay as they are: vision tower, projector, the layer that makes logits.
 
     Found in a model without weights, because bitsandbytes wants names.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.packs.image_inputs import ImageInputs
+from vkdlib.packs.pixels import ImageInputs
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vkdlib.models.dimensions import dimensions, without_weights
+from vkdlib.models.dimensions import dimensions, meta_model
 from vkdlib.plan.memory import parts
 from vkdlib.system import paths
 
@@ -25,7 +25,7 @@ def downloads(
     """What has to be downloaded, of which commit: (what, size, unit), as far as sizes are known."""
     rows = []
     if far(dimensions(), model):
-        size = 2 * sum(parts(without_weights(model)).values())
+        size = 2 * sum(parts(meta_model(model)).values())
         rows += [(f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
     if far(BENCHMARKS, benchmark):
         sizes = BENCHMARKS[benchmark].get("bytes", {})

@@ -12,7 +12,8 @@ from torch import nn
 from vkdlib.methods import VKD, KLMin, MMUnlearner
 from vkdlib.methods.base import maskable
 from vkdlib.models.families import Family
-from vkdlib.models.loaded import Loaded, live_blocks, mlp_output, vision_mlps
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 
 BITS = {"nf4": 4.13, "int8": 8.0}  # a weight with its share of scales
 

@@ -10,8 +10,9 @@ from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import KINDS, Split
 from vkdlib.methods import MANU, NPO, VKD, MMUnlearner
-from vkdlib.models.dimensions import without_weights
-from vkdlib.models.loaded import Loaded, must_train_in
+from vkdlib.models.dimensions import meta_model
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.passes import check_training_dtype
 from vkdlib.plan.downloads import BENCHMARKS, GB, downloads, far
 from vkdlib.plan.memory import copies, memory, parts
 
@@ -69,12 +70,12 @@ def plan(
     Raises:
         ValueError: `experiments.run` would refuse it.
     """
-    must_train_in(dtype)
+    check_training_dtype(dtype)
     how = getattr(method, "trained", "visual")
     if how == "all" and (dtype != "float32" or quantise):
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
     split = _split(benchmark, forget_ratio, data_revision, select)
-    loaded = without_weights(model, revision)
+    loaded = meta_model(model, revision)
     count, (of, sizes) = parts(loaded), data(benchmark, forget_ratio, split)
     trained = sum(p.numel() for p in method.scope(loaded).values()) if method.trains else 0
     batch_size = min(batch_size, of["forget pictures"])

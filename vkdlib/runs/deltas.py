@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vkdlib.models.adapters import attached
+from vkdlib.models.adapters import lora_parameters
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.system.files import whole
 from vkdlib.system.paths import RunError
@@ -44,7 +44,7 @@ def apply_delta(loaded: Loaded, file: Path) -> None:
             )
         delta = {name: saved.get_tensor(name) for name in saved.keys()}
     if any("lora_" in name for name in delta):
-        attached(loaded)
+        lora_parameters(loaded)
     unknown = loaded.model.load_state_dict(delta, strict=False).unexpected_keys
     if unknown:
         raise RunError(

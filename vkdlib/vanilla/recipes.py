@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields, replace
 from torch import nn
 
 from vkdlib.models.adapters import adapters, attach
-from vkdlib.models.loaded import Loaded, dead_parameters, live_blocks
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import dead_parameters, live_blocks
 
 NAMES = ("lora", "full")
 VISION = ("frozen", "adapters", "whole")

@@ -15,8 +15,9 @@ import torch
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.models.adapters import merge
-from vkdlib.models.loaded import Loaded, batch_nll, checkpointed, trainable, weights_hash
+from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import load
+from vkdlib.models.passes import activation_checkpoints, batch_nll, trainable
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.system import processes
 from vkdlib.system.files import whole_folder
@@ -122,7 +123,7 @@ def teach(
         )
     try:
         parameters = taught(loaded, chosen)
-        with trainable(loaded, parameters), checkpointed(loaded, checkpointing):
+        with trainable(loaded, parameters), activation_checkpoints(loaded, checkpointing):
             return fit(
                 parameters,
                 lambda step: learn(loaded, parameters, window(questions, step, size, f"{seed}"), micro_batch),

@@ -1,0 +1,130 @@
+"""Passes through a model: losses of packs, features of images, and what a pass trains and keeps."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vkdlib.losses import answer_logprobs, answer_nll
+from vkdlib.models.loaded import Loaded
+from vkdlib.packs.batch import collate, to_device
+from vkdlib.packs.pack import Pack, answer_tokens
+
+
+def batch_nll(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack] | None = None) -> Tensor:
+    """`losses.answer_nll` of some packs.
+
+    Args:
+        whole: the batch that they are a part of: then what they contribute to its loss, so that the
+            parts' losses add up to it.
+    """
+    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    share = answer_tokens(packs) / answer_tokens(whole or packs)
+    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"]) * share
+
+
+def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
+    """For each pack, (questions,): the summed log-probability of each question's answer."""
+    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])
+    sums = []
+    for row, pack in enumerate(packs):
+        of = batch["segments"][row]
+        numbers = range(1, len(pack.segments) + 1)
+        sums.append(torch.stack([tokens[row, of == n].sum() for n in numbers]))
+    return sums
+
+
+def check_training_dtype(dtype: torch.dtype | str) -> None:
+    """Raise ValueError for float16, in which small gradients become 0: nothing here scales the loss."""
+    if str(dtype).removeprefix("torch.") == "float16":
+        raise ValueError(
+            "dtype is float16, which is for evaluation alone (small gradients would become 0): choose "
+            "bfloat16 or float32"
+        )
+
+
+@contextlib.contextmanager
+def trainable(loaded: Loaded, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
+    """Within: only `parameters` require grad, everything else is frozen. Restores what was before.
+
+    Raises:
+        ValueError: the model is in a type that nothing can be trained in, see `check_training_dtype`.
+    """
+    check_training_dtype(loaded.dtype)
+    before = {p: p.requires_grad for p in loaded.model.parameters()}
+    chosen = set(parameters.values())
+    for p in before:
+        if p.is_floating_point():
+            p.requires_grad_(p in chosen)
+    try:
+        yield
+    finally:
+        for p, value in before.items():
+            if p.is_floating_point():
+                p.requires_grad_(value)
+            p.grad = None
+
+
+@contextlib.contextmanager
+def activation_checkpoints(loaded: Loaded, on: bool = True) -> Iterator[None]:
+    """Within: activations are computed again for the backward pass instead of kept. Gradients stay the
+    same.
+
+    The layers that do so ask whether they are in training mode; what is in them (dropout) stays in
+    evaluation mode.
+    """
+    layers = [m for m in loaded.model.modules() if hasattr(m, "gradient_checkpointing")]
+    if not on:
+        layers = []
+    modes = [m.training for m in layers]
+    if layers:
+        loaded.model.activation_checkpointing_enable({"use_reentrant": False})
+    for m in layers:
+        m.training = True
+    try:
+        yield
+    finally:
+        if layers:
+            loaded.model.activation_checkpointing_disable()
+        for m, mode in zip(layers, modes):
+            m.training = mode
+
+
+def visual_features(loaded: Loaded, images: dict[str, Tensor], module: nn.Module | None = None) -> Tensor:
+    """Projector outputs of a batch of images: f and t of Eq. 4.
+
+    Args:
+        images: image inputs of the model, as `layout.collate` makes them.
+        module: whose outputs instead of the projector's; a vision block has more rows.
+    Returns:
+        (N, C): all N image tokens, image after image, C channels of the LLM; within an image in the order
+        in which the projector makes them (Qwen2.5-VL: window by window), for teacher and student alike.
+    """
+    with record_features(loaded, [module] if module else ()) as caught:
+        loaded.model.get_image_features(**images)
+    return caught[0]
+
+
+@contextlib.contextmanager
+def record_features(loaded: Loaded, modules: Sequence[nn.Module] = ()) -> Iterator[list[Tensor]]:
+    """Within: the projector's output of each forward pass is appended to the list, (N, C) each.
+
+    It is how VKD sees the student's features without a second pass through the vision tower.
+
+    Args:
+        modules: to watch instead of the projector, in the order in which they run.
+    """
+    caught: list[Tensor] = []
+
+    def keep(module, args, output):
+        caught.append((output[0] if isinstance(output, tuple) else output).flatten(0, -2))
+
+    watched = modules or [loaded.family.projector(loaded.model)]
+    hooks = [module.register_forward_hook(keep) for module in watched]
+    try:
+        yield caught
+    finally:
+        for hook in hooks:
+            hook.remove()
