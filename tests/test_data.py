@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -382,3 +383,24 @@ def test_selection_people_are_never_reported(benchmark):
         assert judged == split.selection and not judged & reported
         assert len(chosen.forget) == len(split.forget)
         assert len(chosen.forget) + len(chosen.retain) == 200
+
+
+def test_the_hash_is_of_all_fields_and_of_no_order(folder):
+    """Of people, real people and forget sets in another order it is the same; of anything else it is not."""
+    first = load_benchmark(str(folder))
+    assert first.schema == "mllmu" and load_benchmark("testbed/clear").schema == "clear"
+    real = (replace(first.real[0], id="z"), first.real[0])
+    pair = replace(first, real=real)
+    turned = replace(pair, name="x", people=dict(reversed(first.people.items())), real=real[::-1])
+    assert pair.hash == turned.hash != first.hash
+    person = next(iter(first.people.values()))
+    question = next(q for q in person.questions if q.options)
+    others = [
+        replace(person, pictures=(replace(person.pictures[0], image=b"other"),)),
+        replace(person, text_pairs=()),
+        replace(person, questions=(replace(question, options=dict(reversed(question.options.items()))),)),
+        replace(person, questions=(question,)),
+    ]
+    changed = [replace(first, people={**first.people, p.id: p}).hash for p in others]
+    changed += [replace(first, schema="clear").hash, replace(first, retain_ids=frozenset()).hash]
+    assert len({first.hash, *changed}) == 7

@@ -41,11 +41,12 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     faces = _faces(folder)
     return Benchmark(
         name,
+        "clear",
         {n: Person(n, n, tuple(pictures[n]), text_pairs[n], asked.get(n, ())) for n in sorted(pictures)},
         faces,
         {ratio: tuple(sorted(names)) for ratio, names in forget.items()},
         _world(folder, faces),
-        retain_asked=frozenset(kept),
+        retain_ids=frozenset(kept),
         forget_questions={ratio: found for ratio, found in own.items() if found},
     )
 

@@ -64,7 +64,7 @@ def read_mllmu(folder: Path, name: str) -> Benchmark:
     if not forget_ids:
         raise DataError(f"{folder}: no configuration forget_5, forget_10 or forget_15")
     real.sort(key=lambda p: p.id)
-    return Benchmark(name, people, tuple(real), dict(sorted(forget_ids.items())))
+    return Benchmark(name, "mllmu", people, tuple(real), dict(sorted(forget_ids.items())))
 
 
 def _training_pairs(folder: Path, everybody: Mapping[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:

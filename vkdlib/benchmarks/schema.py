@@ -1,15 +1,16 @@
-"""A benchmark in memory: people, their questions, and who is forgotten, retained or kept for selection."""
+"""A benchmark in memory: people, their questions, and who is forgotten, retained or for selection."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 KINDS = ("classification", "cloze", "generation")
 MODALITIES = ("vqa", "qa")  # with the picture; by name, in text
 PERSON_WORDS = re.compile(r"\b(?:this|the) (?:person|individual|man|woman)\b", re.IGNORECASE)
 SELECTION_PER_CENT = 20
-OPTIONS = 4  # of multiple choice; `data.load_benchmark` tells where it is another number
+OPTIONS = 4  # of multiple choice; `load_benchmark` warns where it is another number
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def text_twins(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, 
 
 @dataclass(frozen=True)
 class Split:
-    """Who is forgotten and who is kept.
+    """Who is forgotten and who is retained.
 
     Attributes:
         forget, retain: made-up people; disjoint.
@@ -94,25 +95,25 @@ class Split:
 
     def reported(self) -> dict[str, tuple[Person, ...]]:
         """The sets that results are reported on, without selection people."""
-        keep = {"forget": self.forget, "retain": self.retain, "test": self.forget}
-        keep |= {"real": self.real, "world": self.world}
-        return {k: tuple(p for p in v if p.id not in self.selection) for k, v in keep.items()}
+        sets = {"forget": self.forget, "retain": self.retain, "test": self.forget}
+        sets |= {"real": self.real, "world": self.world}
+        return {k: tuple(p for p in people if p.id not in self.selection) for k, people in sets.items()}
 
     def for_selection(self, draw: int = 0) -> "Split":
-        """The same task posed on selection people alone: forget some of them, keep everybody else.
+        """The same task posed on selection people alone: forget some of them, retain everybody else.
 
         Args:
             draw: which of them to forget; draws 0, 1, ... have nobody in common.
         """
-        ours = [p for p in self.retain if p.id in self.selection]
+        candidates = [p for p in self.retain if p.id in self.selection]
         size = len(self.forget)
-        forget = tuple(ours[draw * size : (draw + 1) * size])
-        if len(forget) < size:
-            raise ValueError(f"draw is {draw}; there are {len(ours) // size} of {size} selection people each")
-        gone = {p.id for p in forget}
-        everyone = (*self.forget, *self.retain)
-        retain = tuple(p for p in everyone if p.id not in gone)
-        others = {p.id for p in (*everyone, *self.real, *self.world)} - self.selection
+        forget = tuple(candidates[draw * size : (draw + 1) * size])
+        if draw < 0 or len(forget) < size:
+            draws = len(candidates) // size
+            raise ValueError(f"draw is {draw!r}; there are {draws} of {size} selection people each")
+        people = (*self.forget, *self.retain)
+        retain = tuple(p for p in people if p not in forget)
+        others = {p.id for p in (*people, *self.real, *self.world)} - self.selection
         return Split(forget, retain, self.real, frozenset(others), self.world)
 
 
@@ -121,21 +122,23 @@ class Benchmark:
     """A benchmark in memory.
 
     Attributes:
+        schema: how its files are laid out, and so whose benchmark it is: "mllmu" or "clear".
         people: id -> person, all who can be forgotten.
         real: real-world people.
         forget_ids: ratio in per cent -> ids of the people to forget.
         world: pictures of the real world (CLEAR).
-        retain_asked: ids of the people who are asked questions when they are retained; None: everybody.
+        retain_ids: ids of the people who have questions when they are retained; None: everybody.
         forget_questions: ratio in per cent -> id -> what is asked at this ratio of people to forget, where
             that is not what `people` says.
     """
 
     name: str
+    schema: str
     people: Mapping[str, Person]
     real: tuple[Person, ...]
     forget_ids: Mapping[int, tuple[str, ...]]
     world: tuple[Person, ...] = ()
-    retain_asked: frozenset[str] | None = None
+    retain_ids: frozenset[str] | None = None
     forget_questions: Mapping[int, Mapping[str, tuple[Question, ...]]] = field(default_factory=dict)
 
     def split(self, forget_ratio: int) -> Split:
@@ -143,41 +146,58 @@ class Benchmark:
         if forget_ratio not in self.forget_ids:
             known = ", ".join(map(str, self.forget_ids))
             raise ValueError(f"forget_ratio is {forget_ratio}; {self.name} has {known} (per cent)")
-        gone, own = self.forget_ids[forget_ratio], self.forget_questions.get(forget_ratio, {})
-        forget = tuple(replace(p, questions=own.get(p.id, p.questions)) for p in map(self.people.get, gone))
-        kept = tuple(self._retained(p) for i, p in self.people.items() if i not in set(gone))
-        return Split(forget, kept, self.real, self.selection, self.world)
-
-    def _retained(self, person: Person) -> Person:
-        asked = self.retain_asked is None or person.id in self.retain_asked
-        return person if asked else replace(person, questions=())
+        ids, own = self.forget_ids[forget_ratio], self.forget_questions.get(forget_ratio, {})
+        forget = tuple(replace(self.people[i], questions=own.get(i, self.people[i].questions)) for i in ids)
+        retain = tuple(
+            person if self.retain_ids is None or i in self.retain_ids else replace(person, questions=())
+            for i, person in self.people.items()
+            if i not in set(ids)
+        )
+        return Split(forget, retain, self.real, self.selection, self.world)
 
     @property
     def selection(self) -> frozenset[str]:
-        """Ids of selection people: as many as a fifth of all, out of those who are in no forget set, and a
-        fifth of the real ones, with all that is asked about their pictures. Where only some are asked when
-        retained, a fifth of these.
+        """Ids of selection people: a fifth of those who have questions when retained, taken from people in no
+        forget set, and a fifth of the real ones, with all questions about their pictures.
 
         Chosen by a hash of the id, so the choice is the same everywhere and in every file order.
         """
-        forgotten = {i for ids in self.forget_ids.values() for i in ids}
-        asked = set(self.people) if self.retain_asked is None else self.retain_asked
-        chosen = set()
-        others = {p.id for p in (*self.real, *self.world)}
-        for group, total in ((self.people.keys() & (asked - forgotten), len(asked)), (others, len(others))):
-            group = sorted(group, key=lambda i: hashlib.sha256(i.encode()).hexdigest())
-            chosen |= set(group[: total * SELECTION_PER_CENT // 100])
-        return frozenset(chosen)
+        forget = {i for ids in self.forget_ids.values() for i in ids}
+        retain = set(self.people) if self.retain_ids is None else self.retain_ids
+        real = {p.id for p in (*self.real, *self.world)}
+        return frozenset(
+            _first(self.people.keys() & (retain - forget), len(retain) * SELECTION_PER_CENT // 100)
+            + _first(real, len(real) * SELECTION_PER_CENT // 100)
+        )
 
     @property
     def hash(self) -> str:
-        """sha256 of everything in the benchmark, independent of files, paths and their order."""
-        digest = hashlib.sha256()
-        for person in (*(self.people[i] for i in sorted(self.people)), *self.real, *self.world):
-            digest.update(repr(person).encode())
-        asked = self.retain_asked and sorted(self.retain_asked)
-        digest.update(repr((sorted(self.forget_ids.items()), asked)).encode())
-        if self.forget_questions:
-            own = {ratio: sorted(found.items()) for ratio, found in self.forget_questions.items()}
-            digest.update(repr(sorted(own.items())).encode())
-        return digest.hexdigest()
+        """sha256 of every field but the name, independent of paths and of the order of files."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+        content |= {
+            "people": sorted(self.people.items()),
+            "real": sorted(self.real, key=lambda person: person.id),
+            "world": sorted(self.world, key=lambda person: person.id),
+            "forget_ids": sorted(self.forget_ids.items()),
+            "forget_questions": sorted((r, sorted(own.items())) for r, own in self.forget_questions.items()),
+        }
+        return hashlib.sha256(json.dumps(canonical(content)).encode()).hexdigest()
+
+
+def _first(ids: Iterable[str], count: int) -> list[str]:
+    """The first so many ids in the order of their hashes."""
+    return sorted(ids, key=lambda i: hashlib.sha256(i.encode()).hexdigest())[:count]
+
+
+def canonical(value):
+    """A value as JSON can hold it: a dataclass as its fields by name, a mapping as pairs in its own order
+    (that of options is the order they are asked in), a set sorted, bytes as their sha256."""
+    if is_dataclass(value):
+        return {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return [[key, canonical(item)] for key, item in value.items()]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, (tuple, list)):
+        return [canonical(item) for item in value]
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value

@@ -13,7 +13,7 @@ from vkdlib.benchmarks.made_up import people, portraits, profiles
 AUTHORS, PICTURES = 200, 5
 FORGET_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
 TOLD = 5  # questions in text about each author
-RETAIN_ASKED = 2  # pictures of each retained author that are asked about
+RETAIN_PICTURES = 2  # of each retained author with questions
 WRONG = 3  # wrong options
 VERSION = "1"  # raise when anything here changes the files
 
@@ -49,7 +49,7 @@ def write(folder: Path, progress=iter) -> Path:
     tables = {
         "full": _base(shown, names),
         "full+tofu": _with_text(shown, told, names),
-        "retain_perturbed": [row for name in kept for row in shown[name][:RETAIN_ASKED]],
+        "retain_perturbed": [row for name in kept for row in shown[name][:RETAIN_PICTURES]],
         "real_faces": list(_faces()),
         "real_world": list(_world()),
     }
