@@ -1,12 +1,17 @@
 """Notebooks as they are committed: executed in order, parameterised, small, and without traces."""
 
 import configparser
+import contextlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+import nbformat.v4 as v4
+import papermill
 import pytest
 
+import vkdlib.system.notebook as asking
 from vkdlib.system import paths
 
 NOTEBOOKS = sorted((paths.root() / "notebooks").glob("*.ipynb"))
@@ -49,6 +54,52 @@ def test_executed_top_to_bottom_without_errors(path):
     assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
     assert outputs and all(o.output_type != "error" for o in outputs)
     assert all(o.get("name") != "stderr" for o in outputs)
+
+
+def test_an_unknown_parameter_stops_a_notebook(notebook):
+    """The first thing it does after its imports."""
+    lines = code(notebook)[1].source.splitlines()
+    imports = [number for number, line in enumerate(lines) if line.startswith(("import ", "from "))]
+    assert "from vkdlib.system.notebook import check_parameters" in lines
+    assert lines[max(imports) + 1 : max(imports) + 3] == ["", "check_parameters()"]
+
+
+def test_papermill_stops_at_an_unknown_parameter(tmp_path):
+    given = v4.new_code_cell(
+        "beta: float = 1.0  # strength\nseed: int = 0", metadata={"tags": ["parameters"]}
+    )
+    check = "from vkdlib.system.notebook import check_parameters\n\ncheck_parameters()\nprint(beta)"
+    source, executed = tmp_path / "n.ipynb", tmp_path / "out.ipynb"
+    nbformat.write(v4.new_notebook(cells=[given, v4.new_code_cell(check)]), source)
+
+    def beta(**parameters):
+        papermill.execute_notebook(source, executed, parameters, kernel_name="python3", language="python")
+        return code(nbformat.read(executed, 4))[-1].outputs[0].text
+
+    assert (beta(), beta(beta=3.0, seed=2)) == ("1.0\n", "3.0\n")
+    with pytest.raises(papermill.PapermillExecutionError, match="no 'betta'; .*did you mean 'beta'"):
+        beta(betta=3.0)
+
+
+@pytest.mark.parametrize(
+    "cells, stops",
+    [
+        (["beta: float = 1.0", "# Parameters\nbeta = 3.0"], False),
+        (["beta: float = 1.0", "# Parameters\nbetta = 3.0"], True),
+        (["beta: float = 1.0", "betta = 3.0"], False),  # nothing was injected
+        (
+            ["beta: float = 1.0", "# Parameters\nbetta = 3", "# Parameters\nbeta = 3"],
+            False,
+        ),  # corrected by hand
+        (["x = beta", "# Parameters\nbeta = 3.0"], False),  # cells in another order: it is not known
+        (["beta: float = (", "beta: float = 1.0", "# Parameters\nbetta = float('nan')"], True),
+    ],
+)
+def test_cells_that_a_person_executes_in_jupyter(cells, stops, monkeypatch):
+    shell = SimpleNamespace(user_ns={"In": ["", *cells]})
+    monkeypatch.setattr(asking, "get_ipython", lambda: shell)
+    with pytest.raises(ValueError, match="'betta'") if stops else contextlib.nullcontext():
+        asking.check_parameters()
 
 
 def test_cells_are_short(notebook):
