@@ -18,7 +18,7 @@ LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/12_table3_ablation.ipynb \
            notebooks/14_fig2_beta.ipynb notebooks/15_fig3_alpha.ipynb notebooks/16_selective_forgetting.ipynb \
-           notebooks/30_audit.ipynb
+           notebooks/30_audit.ipynb notebooks/99_findings.ipynb
 
 SWEEPS := foundation selection selection_both selection_draws selection_epochs selection_clear selection_methods \
           selection_methods_clear selection_methods_qwen2_vl selection_manu selection_families families \
