@@ -3,15 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 1
 READY := .venv/ready
-# glibc gives the memory of large tensors back after each step and takes it again page by page: it is kept instead.
+# By default glibc returns the memory of large tensors after each step and takes it again page by page: keep it.
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
-# Most of what is installed is never imported: its byte code is made when it is, not before.
+# Most installed modules are never imported, so byte code is made at import, not at installation.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests run in processes of one thread each: one a core, four at most.
+# Tests run in processes of one thread each: one process a core, at most four.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
-# Notebooks are tested on runs made by today's code.
+# Notebooks are tested on runs that today's code makes.
 NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(PYTEST) --dist loadscope -p no:cacheprovider \
          --nbval-current-env --nbval-kernel-startup-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
@@ -44,13 +44,13 @@ unit: $(READY)
 notebooks: $(READY)
 	rm -rf runs/.tested
 	$(NBVAL) --nbval $(REPORTS)
-	@# What these print is not compared: that they run is seen after two rounds of training.
+	@# What these print is not compared. Two rounds of training show that they run.
 	rm -rf runs/short && mkdir -p runs/short
 	for notebook in $(LEARN); do \
 	    $(PAPERMILL) --prepare-only -p epochs 2 $$notebook runs/short/$$(basename $$notebook) || exit 1; done
 	$(NBVAL) --nbval-lax runs/short/*.ipynb
 
-notebooks-whole: $(READY)  ## those that train, with all their steps
+notebooks-whole: $(READY)  ## the notebooks that train, with all their steps
 	rm -rf runs/.tested
 	$(NBVAL) --nbval-lax $(LEARN)
 
@@ -59,7 +59,7 @@ lab: $(READY)  ## open the notebooks
 
 families: unshipped
 
-unshipped: $(READY)  ## train what `families` needs and is not shipped: about 20 minutes a model, kept in the cache
+unshipped: $(READY)  ## train the models that `families` needs and the kit lacks: about 20 minutes each, kept in the cache
 	for model in $(UNSHIPPED); do $(BIN)/python -m vkdlib.testbed build --only $$model || exit 1; done
 
 table1_main table3_beyond: needed
@@ -67,11 +67,11 @@ table1_main table3_beyond: needed
 needed: $(READY)  # the one retain-only model of Tables 1 and 3 that is not shipped
 	$(BIN)/python -m vkdlib.testbed build --only qwen2-vl-clear/retain-only-5
 
-reproduce-tables: table1_main table3_ablation table3_beyond  ## Tables 1 and 3 of the VKD paper; goes on where it was stopped
+reproduce-tables: table1_main table3_ablation table3_beyond  ## Tables 1 and 3 of the VKD paper; resumes where it was stopped
 	$(PAPERMILL) notebooks/10_table1_main.ipynb runs/10.ipynb -p write True
 	$(PAPERMILL) notebooks/12_table3_ablation.ipynb runs/12.ipynb -p write True
 
-reproduce-figures: fig2_beta fig3_alpha selective_forgetting  ## Figures 2 and 3, selective forgetting; likewise
+reproduce-figures: fig2_beta fig3_alpha selective_forgetting  ## Figures 2 and 3, selective forgetting; resumes likewise
 	$(PAPERMILL) notebooks/14_fig2_beta.ipynb runs/14.ipynb -p write True
 	$(PAPERMILL) notebooks/15_fig3_alpha.ipynb runs/15.ipynb -p write True
 	$(PAPERMILL) notebooks/16_selective_forgetting.ipynb runs/16.ipynb -p write True
@@ -87,10 +87,10 @@ figures: quickstart  ## everything in figures/ that needs no sweep
 faults: $(READY)  ## kill, starve and damage runs and sweeps: figures/data/faults.csv
 	$(BIN)/python tests/faults.py
 
-overhead: $(READY)  ## what a sweep costs beside papermill alone: figures/data/overhead.csv
+overhead: $(READY)  ## how much longer a sweep takes than papermill alone: figures/data/overhead.csv
 	$(BIN)/python tests/overhead.py
 
-models: $(READY)  ## train the embedded models from nothing and compare them with the shipped ones
+models: $(READY)  ## train the embedded models from scratch and compare them with the shipped ones
 	$(BIN)/python -m vkdlib.testbed build
 
 execute: $(READY)  ## run all notebooks and keep their outputs

@@ -1,12 +1,16 @@
 """What a run needs beyond the paper's equations, for each kind of machine; each value with its source.
 
-The VKD paper publishes alpha and beta, and neither the thresholds d_I and d_F nor learning rate, epochs or
-batch. Those of the testbed were chosen on selection people, who are never reported, by the rules and grids
-in notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep; their
-results are in figures/data. "testbed-clear" has them too, but for beta and epochs: selection_clear.yaml.
-Learning rates of the other methods are in chosen.yaml: selection_methods.yaml; "testbed-qwen2-vl" differs
-from "testbed" in these and in its model. Those at paper scale that nobody published are marked "ours": start
-from them, choose on selection people (`select`), then report.
+The VKD paper publishes alpha and beta, but not the thresholds d_I and d_F, the learning rate, epochs or
+batch. The testbed's were chosen on selection people, who are never reported, by the rules and grids in
+notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep. Their results are
+in figures/data. "testbed-clear" has the same but for beta and epochs: selection_clear.yaml. Learning rates of
+the other methods are in chosen.yaml, from selection_methods*.yaml; "testbed-qwen2-vl" differs from
+"testbed" in these and in its model.
+
+At paper scale, values that nobody published are marked "ours, not tried". Start from them, choose on
+selection people (`select`), then report. Nobody has run these presets yet. Tried without the weights: parts,
+layers and packs of the real architectures (on the meta device), NF4 and int8 on small models, two processes
+on CPUs.
 """
 
 from dataclasses import fields

@@ -57,7 +57,7 @@ def _kept(name: str) -> Path:
     """A file of figures/data that must be there."""
     file = paths.figures() / "data" / name
     if not file.exists():
-        raise FileNotFoundError(f"{file}: no such record; the README says which command makes it")
+        raise FileNotFoundError(f"{file}: no such record; the Makefile says which command makes it")
     return file
 
 
