@@ -15,6 +15,7 @@ from vkdlib.benchmarks.load import DataError, load_benchmark
 from vkdlib.benchmarks.made_up import authors
 from vkdlib.evaluation.evaluate import evaluate, score_answer
 from vkdlib.evaluation.metrics import rouge_l, summarise
+from vkdlib.evaluation.ways import Query
 
 TEXTS = pa.large_list(TEXT)
 TYPES = {"image": IMAGE} | dict.fromkeys(("perturbed_captions", "perturbed_names", "options"), TEXTS)
@@ -236,14 +237,14 @@ def answers(folder, monkeypatch):
     for person in (*split.forget, *split.retain, *split.real, *split.world):
         for q in person.questions:
             image = person.pictures[q.picture].image if q.modality == "vqa" else None
-            asked = wording.letter(q.question, q.options) if q.options else q.question
+            asked = wording.multiple_choice(q.question, q.options) if q.options else q.question
             assert (asked, image) not in words  # no two questions may have the same answer
             words[asked, image] = q.answer if q.options else f"{q.answer} I say of {q.id}"
 
     def answered(in_text=str):
         sizes = {"vqa": [], "qa": []}
 
-        def generate(loaded, questions, images, max_new_tokens):
+        def generate(loaded, questions, images, max_new_tokens, labels):
             sizes["vqa" if images else "qa"].append(len(questions))
             if not images:
                 return [in_text(words[q, None]) for q in questions]
@@ -280,7 +281,7 @@ def test_wrong_answers_in_text_leave_those_about_pictures_alone(answers):
 def test_recall_is_clears_own_rouge(folder):
     person = load_benchmark(str(folder)).people[NAMES[9]]
     q = next(q for q in person.questions if q.modality == "qa")
-    longer = {"set": "forget", **score_answer(person, q, q.id, q.answer + " Yes it is so.")}
+    longer = {"set": "forget", **score_answer(Query(person, q, None, q.id), q.answer + " Yes it is so.")}
     table = summarise(pd.DataFrame([longer])).set_index("metric").value
     assert table["rouge_l_recall"] == 1.0 and table["rouge_l"] < 0.6
 

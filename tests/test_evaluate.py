@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import Person, Question
-from vkdlib.evaluation.evaluate import PICTURES, evaluate, generate, parse_letter, score_answer
+from vkdlib.evaluation.evaluate import check_evaluation, evaluate, generate, parse_letter, score_answer
+from vkdlib.evaluation.ways import WAYS, Query
 from vkdlib.packs.pack import prompt
 
 
@@ -66,12 +67,38 @@ def test_generated_letters(untrained, few):
     assert set(table.answer) <= {"", "A", "B", "C", "D"}
 
 
-@pytest.mark.parametrize(
-    "text, letter",
-    [("B", "B"), (" (c) because", "C"), ("**D**", "D"), ("E", ""), ("", ""), ("a cat", "A"), ("!", "")],
-)
-def test_parse_letter(text, letter):
+ALONE = {
+    "B": "B", " (c) because": "C", "**D**": "D", "E": "", "": "", "a cat": "", "!": "", "Don't know": "",
+    "Answer: **D**": "D", "Based on the picture": "", "baker": "", "D.": "D", "B: pilot": "B", "(B)": "B",
+    "d)": "D", "b": "B", "a": "A", "a.": "A", "(a) a nurse": "A", "She is a nurse": "", "a **nurse**": "",
+    "A nurse": "A", "The answer is 'B'.": "B", "__C__": "C", "I'd say C": "C", "a B-movie star": "",
+    "Lives in the U.S.A. or D.C.": "", "E or F": "", "I cannot say": "", "vitamin C": "C", "Ответ: B": "B",
+    "$\\boxed{D}$": "D", "not Bа": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, letter", ALONE.items())
+def test_a_letter_counts_only_if_it_stands_alone(text, letter):
     assert parse_letter(text, "ABCD") == letter
+
+
+FIRST = {"B": "B", " (c) because": "C", "**D**": "D", "E": "", "": "", "a cat": "A", "!": "",
+         "Don't know": "D", "Answer: **D**": "A", "Based on the picture": "B", "baker": "B"}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, letter", FIRST.items())
+def test_the_first_letter_counts_where_that_is_the_rule(text, letter):
+    assert parse_letter(text, "ABCD", "first") == letter
+
+
+def test_the_rule_for_letters_reaches_what_is_written(untrained, few, monkeypatch):
+    answers = iter(["Don't know", "Answer: **D**"] * 1000)
+    monkeypatch.setattr(
+        "vkdlib.evaluation.evaluate.generate", lambda _, questions, *rest: [next(answers) for _ in questions]
+    )
+    asked = {"kinds": ["classification"], "modalities": ["vqa"], "protocol": "generate"}
+    assert set(evaluate(untrained, few, **asked).answer) == {"", "D"}
+    assert set(evaluate(untrained, few, **asked, letters="first").answer) == {"A", "D"}
 
 
 def test_generation_is_greedy_decoding_by_hand(untrained, few):
@@ -94,40 +121,75 @@ def test_generation_is_greedy_decoding_by_hand(untrained, few):
 
 
 def test_scores_of_written_answers():
-    person = Person("1", "Ann")
+    def row(question, answer):
+        return score_answer(Query(Person("1", "Ann"), question, None, "q"), answer)
+
     choice = Question("q", "classification", "vqa", "?", "B", {"A": "x", "B": "y"})
-    assert [score_answer(person, choice, "q", a)["score"] for a in ("B", "A", "")] == [1, 0, 0]
+    assert [row(choice, a)["score"] for a in ("B", "A", "")] == [1, 0, 0]
     cloze = Question("q", "cloze", "vqa", "Eats __.", "Sushi")
     answers = ("She eats sushi.", "SUSHI", "soup", "")
-    assert [score_answer(person, cloze, "q", a)["score"] for a in answers] == [1, 1, 0, 0]
-    told = Question("q", "generation", "qa", "?", "alpha beta gamma delta")
-    row = score_answer(person, told, "q", "alpha gamma delta epsilon")
-    assert (row["score"], row["bleu"]) == pytest.approx((0.75, 0.18803015))
+    assert [row(cloze, a)["score"] for a in answers] == [1, 1, 0, 0]
+    sentence = Question("q", "generation", "qa", "?", "alpha beta gamma delta")
+    scores = row(sentence, "alpha gamma delta epsilon")
+    assert (scores["score"], scores["bleu"]) == pytest.approx((0.75, 0.18803015))
 
 
 def test_prompts_of_the_benchmark():
     assert wording.cloze("Eats __.").startswith("Eats [Blank].\nPlease **ONLY** provide")
-    asked = wording.letter("What?", {"A": "x", "C": "y"})
+    asked = wording.multiple_choice("What?", {"A": "x", "C": "y"})
     assert asked.startswith("What?\nA: x\nC: y\nJust give ONE letter")
     assert wording.sentence("Why?").startswith("Why?\nAnswer the question based on")
 
 
-def test_unknown_protocol(untrained, few):
-    with pytest.raises(ValueError, match="protocol is 'guess'; it must be one of likelihood"):
-        evaluate(untrained, few, protocol="guess")
+WRONG = [
+    ({"protocol": "guess"}, "protocol is 'guess'; it must be one of likelihood, generate"),
+    ({"letters": "any"}, "letters is 'any'; it must be one of alone, first"),
+    ({"way": "hidden"}, "way is 'hidden'; it must be one of shown, blank, none"),
+    ({"kinds": "cloze"}, "kinds is 'cloze'; it must be a list of some of classification, cloze"),
+    ({"kinds": ["clozes"]}, r"kinds is 'clozes'; .*did you mean 'cloze'"),
+    ({"kinds": []}, r"kinds is \[\]; it must be a list"),
+    ({"modalities": ["vqa", "text"]}, "modalities is 'text'; it must be one of vqa, qa"),
+    ({"batch_size": 0}, "batch_size is 0; it must be a whole number 1 or more"),
+    ({"batch_size": 2.5}, "batch_size is 2.5; it must be a whole number"),
+    ({"max_new_tokens": -1}, "max_new_tokens is -1; it must be a whole number 1 or more"),
+]
+
+
+@pytest.mark.parametrize("wrong, message", WRONG)
+def test_wrong_arguments_are_refused_before_the_model_is_asked(few, wrong, message):
+    for refuse in (lambda: evaluate(None, few, **wrong), lambda: check_evaluation(**wrong)):
+        with pytest.raises(ValueError, match=message):
+            refuse()
+
+
+def test_nothing_to_ask_is_refused(few):
+    nobody = replace(few, forget=(), retain=(), real=())
+    people = [replace(p, questions=()) for p in (*few.forget, *few.retain, *few.real)]
+    silent = replace(few, forget=tuple(people[:2]), retain=tuple(people[2:4]), real=tuple(people[4:]))
+    for split in (nobody, silent):
+        with pytest.raises(ValueError, match="there is no question of kinds .'cloze'. and modalities .'qa'."):
+            evaluate(None, split, kinds=["cloze"], modalities=["qa"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["classification", "cloze"])
+def test_a_model_that_computes_nan_answers_nothing(loaded, few, kind, value):
+    """By likelihood NaN would be the answer "A"; in words it would be the first token, or none."""
+    with torch.no_grad():
+        loaded.model.lm_head.weight[0, 0] = value
+    with pytest.raises(ValueError, match=f"person .*, question .*/{kind}/vqa/\\d: .* float32"):
+        evaluate(loaded, few, kinds=[kind], modalities=["vqa"], max_new_tokens=3)
 
 
 def test_without_the_picture_all_pictures_get_the_same_answer(untrained, few):
-    """Blank and hidden pictures: no face can make a difference, and none of the questions is left out."""
+    """Blank pictures and none: no face can make a difference, and none of the questions is left out."""
     options = {"kinds": ["classification"], "modalities": ["vqa"]}
-    asked = {how: evaluate(untrained, few, pictures=how, **options) for how in PICTURES}
-    for how, table in asked.items():
-        assert table.question.tolist() == asked["shown"].question.tolist()
+    tables = {way: evaluate(untrained, few, way=way, **options) for way in WAYS}
+    for way, table in tables.items():
+        assert table.question.tolist() == tables["shown"].question.tolist()
         test = table[table.set == "test"]
         scores = test.options.map(lambda o: json.loads(o)["A"])
         spread = scores.groupby(test.question.str.split("/view").str[0]).agg(np.ptp).max()
-        assert (spread < 1e-4) == (how != "shown")
-    a, b = (asked[how].options.map(lambda o: json.loads(o)["A"]) for how in ("blank", "hidden"))
+        assert (spread < 1e-4) == (way != "shown")
+    a, b = (tables[way].options.map(lambda o: json.loads(o)["A"]) for way in ("blank", "none"))
     assert (a - b).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="pictures is 'none'"):
-        evaluate(untrained, few, pictures="none")

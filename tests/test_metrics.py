@@ -71,6 +71,23 @@ def test_summary():
     assert clustered.loc["accuracy", "low"] != table.loc["accuracy", "low"]
 
 
+def test_no_questions_have_no_summary():
+    with pytest.raises(ValueError, match="no questions were asked"):
+        metrics.summarise(predictions().head(0))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_have_no_summary(value):
+    table = predictions()
+    table.loc[5, "score"] = value
+    with pytest.raises(ValueError, match="question g1, set forget: its rouge_l is not a finite number"):
+        metrics.summarise(table)
+    chosen = predictions()[lambda p: p.kind == "classification"]
+    options = json.dumps({"A": value, "B": -50.0})
+    with pytest.raises(ValueError, match="question 0, set forget: its probability is not a finite"):
+        metrics.summarise(chosen.assign(options=options))
+
+
 def test_probability_of_the_right_option():
     thirds = json.dumps({"A": math.log(3) - 50, "B": -50})
     assert metrics.option_probability(thirds, "A") == pytest.approx(0.75)

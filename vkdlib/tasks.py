@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vkdlib.benchmarks.pictures import blank
+from vkdlib.benchmarks.pictures import grey
 from vkdlib.benchmarks.schema import Person, Split
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.pack import Pack, make_pack
@@ -83,7 +83,7 @@ def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple
     """People none of whose questions has a text twin are left out."""
     packs = []
     for p in (p for p in people if p.text_pairs):
-        image = qa_image and blank(p.image)
+        image = qa_image and grey(p.image)
         packs.append(make_pack(loaded.processor, p.text_pairs, image, p.id))
     return tuple(packs)
 

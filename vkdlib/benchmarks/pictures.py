@@ -2,14 +2,36 @@
 
 import io
 
-BLANK_GREY = (127, 127, 127)
+GREY = (127, 127, 127)
 
 
 def open_image(content: bytes | None):
-    """PIL image of a PNG or JPEG file's bytes; None stays None."""
+    """PIL image of a PNG or JPEG file's bytes, as it is meant to be seen; None stays None.
+
+    It stands as its EXIF orientation says. What is transparent is white, not the colour that it hides. Of
+    16 bits of grey the upper eight are left, where Pillow alone would make white of all but the darkest.
+    """
+    from PIL import Image, ImageOps
+
+    if content is None:
+        return None
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image):
+    """8 bits of grey from 16; the value that a file calls transparent becomes white."""
+    import numpy as np
     from PIL import Image
 
-    return content and Image.open(io.BytesIO(content)).convert("RGB")
+    values = np.asarray(image).astype(int)  # (height, width), 0 to 65535
+    values[values == image.info.get("transparency")] = 65535
+    return Image.fromarray((values / 257).round().astype("uint8"))
 
 
 def to_png(image) -> bytes:
@@ -19,8 +41,8 @@ def to_png(image) -> bytes:
     return file.getvalue()
 
 
-def blank(content: bytes) -> bytes:
+def grey(content: bytes) -> bytes:
     """A grey picture of the size of another."""
     from PIL import Image
 
-    return to_png(Image.new("RGB", open_image(content).size, BLANK_GREY))
+    return to_png(Image.new("RGB", open_image(content).size, GREY))

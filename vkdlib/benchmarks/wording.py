@@ -19,7 +19,7 @@ def sentence(question: str) -> str:
     )
 
 
-def letter(question: str, options: Mapping[str, str]) -> str:
-    """A multiple-choice question, to be answered with a letter."""
+def multiple_choice(question: str, options: Mapping[str, str]) -> str:
+    """A question with its options, to be answered with a letter."""
     lines = "\n".join(f"{key}: {text}" for key, text in options.items())
     return f"{question}\n{lines}\nJust give ONE letter representing the answer directly."

@@ -1,25 +1,38 @@
 """Ask a model every question; return a table with one row a question, from which all numbers follow."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from vkdlib.benchmarks import wording
-from vkdlib.benchmarks.pictures import blank, open_image
-from vkdlib.benchmarks.schema import KINDS, MODALITIES, Person, Question, Split
+from vkdlib.benchmarks.pictures import open_image
+from vkdlib.benchmarks.schema import KINDS, MODALITIES, Question, Split
 from vkdlib.evaluation.metrics import bleu, rouge_l
+from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import batches, make_pack, prompt
+from vkdlib.packs.pack import Pack, batches, make_pack, prompt
 from vkdlib.system import processes
+from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
 
 MAX_NEW_TOKENS = 50  # as in MLLMU-Bench's and MMUnlearner's code
 PROTOCOLS = ("likelihood", "generate")
-PICTURES = {"shown": lambda image: image, "blank": blank, "hidden": lambda image: None}
-COLUMNS = [
+LETTERS = ("alone", "first")
+LETTER = r"[^\W_]"  # or a digit, of any script
+ALONE = re.compile(
+    rf"(?<!{LETTER})(?<!{LETTER}['’-])(?<!\b{LETTER}\.)[A-Za-z]"
+    rf"(?!{LETTER}|['’-]{LETTER}|\.[A-Za-z]\b)"
+)
+ARTICLE = re.compile(rf"\ba\s+(?=[*_\"'“‘(]*{LETTER})")
+NOT_FINITE = "Its weights hold NaN, or overflow in the precision it was loaded in: try float32"
+PREDICTIONS = [
     "set", "kind", "modality", "person", "question", "answer", "gold", "score", "bleu", "options",
 ]  # fmt: skip
 
@@ -31,103 +44,121 @@ def evaluate(
     kinds: Sequence[str] = KINDS,
     modalities: Sequence[str] = MODALITIES,
     protocol: str = "likelihood",
-    pictures: str = "shown",
+    letters: str = "alone",
+    way: str = "shown",
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> pd.DataFrame:
-    """Answer the questions of the reported sets: forget, retain, test (other pictures), real,
-    world.
+    """Answer the questions of the reported sets: forget, retain, test (other pictures), real, world.
 
     Args:
         protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the
             largest summed log-probability. "generate": the letter that the model writes, zero-shot; an
             answer without a letter is wrong, and its `answer` is empty.
-        pictures: "shown"; "blank": a grey one of the same size instead; "hidden": the same questions
-            without any. What is answered then is known without the face.
+        letters: how a letter is read from what the model writes, see `parse_letter`.
+        way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
+            questions without any. What is answered then is known without the face.
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
-        columns COLUMNS. `score` is 0 or 1 (classification, cloze) or ROUGE-L F (generation); `bleu` is
+        columns PREDICTIONS. `score` is 0 or 1 (classification, cloze) or ROUGE-L F (generation); `bleu` is
         for generation; `options` holds each option's log-probability as JSON.
+    Raises:
+        ValueError: an argument is not allowed, no question is left to ask, or the model computes NaN.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol is {protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
-    if pictures not in PICTURES:
-        raise ValueError(f"pictures is {pictures!r}; it must be one of {', '.join(PICTURES)}")
+    check_evaluation(kinds, modalities, protocol, letters, way, batch_size, max_new_tokens)
+    sets = {
+        name: [WAYS[way](query) for query in queries(name, people, kinds, modalities)]
+        for name, people in split.reported().items()
+    }
+    if not any(sets.values()):
+        raise ValueError(f"there is no question of kinds {list(kinds)} and modalities {list(modalities)}")
     rows: list[dict] = []
-    for name, people in split.reported().items():
-        asked = list(_asked(name, people, kinds, modalities, PICTURES[pictures]))
-        place = {id: number for number, (*_, id) in enumerate(asked)}
-        by_likelihood = [protocol == "likelihood" and a[1].kind == "classification" for a in asked]
-        chosen = [a for a, likely in zip(asked, by_likelihood) if likely]
-        written = [a for a, likely in zip(asked, by_likelihood) if not likely]
-        for answers in (
-            _choose(loaded, chosen, batch_size, name),
-            _write(loaded, written, batch_size, max_new_tokens, name),
-        ):
-            found = processes.gather([{"set": name, **row} for row in answers])
-            rows += sorted(found, key=lambda row: place[row["question"]])
-    return pd.DataFrame(rows, columns=COLUMNS)
+    for name, items in sets.items():
+        choices = [q for q in items if protocol == "likelihood" and q.question.kind == "classification"]
+        rest = [q for q in items if protocol == "generate" or q.question.kind != "classification"]
+        rows += _rows(name, choices, _choose(loaded, choices, batch_size, name))
+        rows += _rows(name, rest, _write(loaded, rest, batch_size, max_new_tokens, letters, name))
+    return pd.DataFrame(rows, columns=PREDICTIONS)
 
 
-Asked = tuple[Person, Question, bytes | None, str]  # whom, what, with which picture, row's id
+def check_evaluation(
+    kinds: Sequence[str] = KINDS,
+    modalities: Sequence[str] = MODALITIES,
+    protocol: str = "likelihood",
+    letters: str = "alone",
+    way: str = "shown",
+    batch_size: int = 16,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> None:
+    """Raise ValueError for what `evaluate` does not take, naming the argument and what is allowed."""
+    some_of("kinds", kinds, KINDS)
+    some_of("modalities", modalities, MODALITIES)
+    one_of("protocol", protocol, PROTOCOLS)
+    one_of("letters", letters, LETTERS)
+    one_of("way", way, tuple(WAYS))
+    number("batch_size", batch_size, 1, whole=True)
+    number("max_new_tokens", max_new_tokens, 1, whole=True)
 
 
-def _asked(name: str, people: Iterable[Person], kinds, modalities, show: Callable) -> Iterable[Asked]:
-    """Every question with the picture it is asked about. The test set has other pictures, no text."""
-    for person in people:
-        for q in person.questions:
-            if q.kind not in kinds or q.modality not in modalities:
-                continue
-            if name == "test":
-                views = enumerate(person.test_images) if q.modality == "vqa" else ()
-                yield from ((person, q, show(image), f"{q.id}/view{v}") for v, image in views)
-            else:
-                image = show(person.pictures[q.picture].image) if q.modality == "vqa" else None
-                yield person, q, image, q.id
+def _rows(name: str, items: Sequence[Query], answers: Iterable[dict]) -> list[dict]:
+    """The answers of all processes to the questions of a set, in the order of the questions."""
+    by_id = {row["question"]: row for row in processes.gather(list(answers))}
+    return [{"set": name, **by_id[query.id]} for query in items]
 
 
 @torch.inference_mode()
-def _choose(loaded: Loaded, asked: list[Asked], batch_size: int, name: str) -> Iterable[dict]:
+def _choose(loaded: Loaded, items: Sequence[Query], batch_size: int, name: str) -> Iterator[dict]:
     """Multiple choice by likelihood: the options of all questions about a picture share one pack."""
-    groups: dict[tuple, list[Asked]] = {}
-    for a in asked:
-        groups.setdefault((a[0].id, a[2]), []).append(a)
-    for with_image in (True, False):
-        chosen = [group for (_, image), group in groups.items() if bool(image) == with_image]
-        for part in bar(processes.mine(batches(chosen, batch_size)), f"{name}: multiple choice"):
-            packs = [
-                make_pack(
-                    loaded.processor,
-                    [(q.question, text) for _, q, _, _ in group for text in q.options.values()],
-                    group[0][2],
-                    group[0][0].id,
-                )
-                for group in part
-            ]
-            for group, sums in zip(part, segment_logprobs(loaded, packs)):
-                scores = iter(sums.tolist())
-                for person, q, _, id in group:
-                    options = {key: next(scores) for key in q.options}
-                    yield score_answer(person, q, id, max(options, key=options.get), options)
+    groups: dict[tuple, list[Query]] = {}
+    for query in items:
+        groups.setdefault((query.person.id, query.image), []).append(query)
+    for part in _batches(list(groups.values()), batch_size, f"{name}: multiple choice"):
+        packs = [_options_pack(loaded.processor, group) for group in part]
+        for group, sums in zip(part, segment_logprobs(loaded, packs)):
+            logprobs = iter(sums.tolist())  # (options of all questions of the group,)
+            for query in group:
+                options = {letter: next(logprobs) for letter in query.question.options}
+                if not all(map(math.isfinite, options.values())):
+                    raise ValueError(
+                        f"person {query.person.id}, question {query.id}: the options' log-probabilities are "
+                        f"{options}. {NOT_FINITE}"
+                    )
+                yield score_answer(query, max(options, key=options.get), options)
+
+
+def _options_pack(processor, group: Sequence[Query]) -> Pack:
+    """All options of some questions about one picture, each as an answer."""
+    pairs = [(query.question.question, o) for query in group for o in query.question.options.values()]
+    return make_pack(processor, pairs, group[0].image, group[0].person.id)
 
 
 def _write(
-    loaded: Loaded, asked: list[Asked], batch_size: int, max_new_tokens: int, name: str
-) -> Iterable[dict]:
+    loaded: Loaded, items: Sequence[Query], batch_size: int, max_new_tokens: int, letters: str, name: str
+) -> Iterator[dict]:
     """Questions answered in words."""
+    for part in _batches([[query] for query in items], batch_size, f"{name}: written answers"):
+        part = [query for (query,) in part]
+        images = [query.image for query in part] if part[0].image else None
+        labels = [f"person {query.person.id}, question {query.id}" for query in part]
+        texts = generate(loaded, [_words(q.question) for q in part], images, max_new_tokens, labels)
+        for query, text in zip(part, texts):
+            choice = query.question.kind == "classification"
+            yield score_answer(query, parse_letter(text, query.question.options, letters) if choice else text)
+
+
+def _batches(groups: Sequence[list[Query]], size: int, title: str) -> Iterator[list[list[Query]]]:
+    """This process's share of some groups of questions, those with a picture first."""
     for with_image in (True, False):
-        chosen = [a for a in asked if bool(a[2]) == with_image]
-        for part in bar(processes.mine(batches(chosen, batch_size)), f"{name}: written answers"):
-            questions = [_instruction(q) for _, q, _, _ in part]
-            images = [image for _, _, image, _ in part] if with_image else None
-            for (person, q, _, id), text in zip(part, generate(loaded, questions, images, max_new_tokens)):
-                answer = parse_letter(text, q.options) if q.kind == "classification" else text
-                yield score_answer(person, q, id, answer)
+        alike = [group for group in groups if bool(group[0].image) == with_image]
+        yield from bar(processes.mine(batches(alike, size)), title)
 
 
-def _instruction(q: Question) -> str:
-    return wording.letter(q.question, q.options) if q.kind == "classification" else q.question
+def _words(question: Question) -> str:
+    """What is said to a model that is to answer in words."""
+    if question.kind == "classification":
+        return wording.multiple_choice(question.question, question.options)
+    return question.question
 
 
 @torch.inference_mode()
@@ -136,49 +167,94 @@ def generate(
     questions: Sequence[str],
     images: Sequence[bytes] | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    labels: Sequence[str] | None = None,
 ) -> list[str]:
-    """Greedy answers to a batch of questions, each with its picture (a PNG or JPEG file), or all without."""
+    """Greedy answers to a batch of questions.
+
+    Args:
+        images: of each question a PNG or JPEG file; None: all are in text only.
+        labels: what an error calls each question; None: the question itself.
+    Raises:
+        ValueError: the model's logits are NaN or infinite.
+    """
     processor = loaded.processor
-    shown = [open_image(image) for image in images or []] or None
-    texts = [prompt(processor, q, images is not None) for q in questions]
-    inputs = processor(text=texts, images=shown, padding=True, padding_side="left", return_tensors="pt").to(
+    opened = [open_image(image) for image in images or []] or None
+    texts = [prompt(processor, question, images is not None) for question in questions]
+    inputs = processor(text=texts, images=opened, padding=True, padding_side="left", return_tensors="pt").to(
         loaded.device
-    )
+    )  # input_ids: (questions, tokens)
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     output = loaded.model.generate(
-        **inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=max_new_tokens
+        **inputs,
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+        logits_processor=LogitsProcessorList([FiniteLogits(labels or questions)]),
     )
-    answers = output[:, inputs["input_ids"].shape[1] :]
-    return [t.strip() for t in processor.batch_decode(answers, skip_special_tokens=True)]
+    answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
+    return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
 
 
-def parse_letter(text: str, options: Iterable[str]) -> str:
-    """The letter an answer begins with, leaving punctuation out; empty if it is none of the options."""
-    first = next((c for c in text if c.isalnum()), "").upper()
-    return first if first in options else ""
+class FiniteLogits(LogitsProcessor):
+    """Stops generation at the first NaN or infinite logit, whose arg max would be an answer like any other.
+
+    Args:
+        labels: what an error calls each question.
+    """
+
+    def __init__(self, labels: Sequence[str]):
+        self.labels = labels
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        finite = (scores < math.inf).all(-1)  # (questions, vocabulary) -> (questions,); false for NaN, too
+        if not finite.all():
+            raise ValueError(
+                f"{self.labels[finite.int().argmin()]}: the logits are NaN or infinite. {NOT_FINITE}"
+            )
+        return scores
 
 
-def score_answer(person: Person, q: Question, id: str, answer: str, options: dict | None = None) -> dict:
+def parse_letter(text: str, options: Collection[str], letters: str = "alone") -> str:
+    """The letter of multiple choice in an answer; empty if it has none of the options'.
+
+    Args:
+        letters: "alone": the first option's letter that stands alone, as in "Answer: **D**", "(B)" or
+            "B: pilot"; "Don't know" and "baker" have none. Small letters count, but "a" before another word
+            is the article; a capital A is always an option. "first": the first letter or digit of the text,
+            whatever follows, as widely used code has it: "Don't know" is D, and "Answer: D" is A.
+    """
+    if letters == "first":
+        candidates = [c.upper() for c in text if c.isalnum()][:1]
+    else:
+        candidates = [c.upper() for c in ALONE.findall(ARTICLE.sub("", text))]
+    return next((c for c in candidates if c in options), "")
+
+
+def score_answer(query: Query, answer: str, options: Mapping[str, float] | None = None) -> dict:
     """One row of predictions: the answer, and how right it is.
 
     A cloze is right if the answer contains the gold words, whatever the case; a generated sentence gets
     ROUGE-L F and BLEU.
+
+    Args:
+        options: letter -> log-probability, where the answer is the likeliest option.
     """
-    if q.kind == "generation":
-        score = rouge_l(q.answer, answer)
-    elif q.kind == "cloze":
-        score = float(q.answer.lower() in answer.lower())
+    question = query.question
+    if question.kind == "generation":
+        score = rouge_l(question.answer, answer)
+    elif question.kind == "cloze":
+        score = float(question.answer.lower() in answer.lower())
     else:
-        score = float(answer == q.answer)
+        score = float(answer == question.answer)
     return {
-        "kind": q.kind,
-        "modality": q.modality,
-        "person": person.id,
-        "question": id,
+        "kind": question.kind,
+        "modality": question.modality,
+        "person": query.person.id,
+        "question": query.id,
         "answer": answer,
-        "gold": q.answer,
+        "gold": question.answer,
         "score": score,
-        "bleu": bleu(q.answer, answer) if q.kind == "generation" else None,
+        "bleu": bleu(question.answer, answer) if question.kind == "generation" else None,
         "options": json.dumps(options) if options else None,
     }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 CONFIDENCE = 0.95
+SHARES = ("accuracy", "unparsable")  # metrics that count questions
 
 
 @functools.cache
@@ -42,8 +43,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
     if n == 0:
         raise ValueError("no questions: a share of nothing has no interval")
-    found = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return min(float(found.low), hits / n), max(float(found.high), hits / n)  # the share is inside
+    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    return min(float(interval.low), hits / n), max(float(interval.high), hits / n)  # the share is inside
 
 
 def clustered_bootstrap(
@@ -104,28 +105,35 @@ def summarise(predictions: pd.DataFrame, interval: str = "wilson") -> pd.DataFra
         columns set, modality, kind, metric, value, n, low, high: accuracies and unparsable answers in
         per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0 to 1.
     """
+    if predictions.empty:
+        raise ValueError("the predictions are an empty table: no questions were asked")
     rows = []
-    for (group, modality, kind), part in predictions.groupby(["set", "modality", "kind"], sort=False):
-        where = {"set": group, "modality": modality, "kind": kind}
-        if kind == "generation":
-            recall = [rouge_l(g, a, "recall") for g, a in zip(part.gold, part.answer)]
-            measured = [("rouge_l", part.score), ("rouge_l_recall", pd.Series(recall))]
-            measured.append(("bleu", part.bleu.astype(float)))
-        else:
-            measured = [("accuracy", part.score)]
-        if kind == "classification":
-            if part.options.isna().all():
-                measured.append(("unparsable", (part.answer == "").astype(float)))
-            else:
-                chances = [option_probability(o, g) for o, g in zip(part.options, part.gold)]
-                measured.append(("probability", pd.Series(chances)))
-        for metric, scores in measured:
-            share = metric in ("accuracy", "unparsable")
-            if share and interval == "wilson":
+    for key, part in predictions.groupby(["set", "modality", "kind"], sort=False):
+        where = dict(zip(("set", "modality", "kind"), key))
+        for metric, scores in _scores(part).items():
+            if not np.isfinite(scores).all():
+                question = part.question.iloc[int(np.isfinite(scores).argmin())]
+                raise ValueError(f"question {question}, set {key[0]}: its {metric} is not a finite number")
+            unit = 100 if metric in SHARES else 1
+            if metric in SHARES and interval == "wilson":
                 low, high = wilson(int(scores.sum()), len(scores))
             else:
                 low, high = clustered_bootstrap(scores, part.person)
-            unit = 100.0 if share else 1.0
             numbers = {"value": scores.mean() * unit, "n": len(scores)}
             rows.append({**where, "metric": metric, **numbers, "low": low * unit, "high": high * unit})
     return pd.DataFrame(rows)
+
+
+def _scores(part: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Metric -> a score of each of some predictions, which are of one kind."""
+    kind = part.kind.iloc[0]
+    if kind == "generation":
+        recall = [rouge_l(gold, answer, "recall") for gold, answer in zip(part.gold, part.answer)]
+        scores = {"rouge_l": part.score, "rouge_l_recall": recall, "bleu": part.bleu}
+    else:
+        scores = {"accuracy": part.score}
+    if kind == "classification" and part.options.isna().all():
+        scores["unparsable"] = part.answer == ""
+    elif kind == "classification":
+        scores["probability"] = [option_probability(o, g) for o, g in zip(part.options, part.gold)]
+    return {metric: np.asarray(values, float) for metric, values in scores.items()}

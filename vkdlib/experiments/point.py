@@ -185,7 +185,7 @@ def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fi
             split,
             kinds=c["kinds"],
             protocol=c["protocol"],
-            pictures=REFERENCES.get(c["method"], "shown"),
+            way=REFERENCES.get(c["method"], "shown"),
             batch_size=evaluation_batch,
             max_new_tokens=c.get("max_new_tokens", MAX_NEW_TOKENS),
         )

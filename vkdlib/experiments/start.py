@@ -7,12 +7,12 @@ from vkdlib.models.dimensions import dimensions
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 
-REFERENCES = {  # models that are evaluated as they are -> which pictures they are asked with
+REFERENCES = {  # models that are evaluated as they are -> how they are asked, see `evaluation.ways`
     "base": "shown",
     "vanilla": "shown",
     "retain-only": "shown",
     "vanilla, blank picture": "blank",
-    "vanilla, no picture": "hidden",
+    "vanilla, no picture": "none",
 }
 
 

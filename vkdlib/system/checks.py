@@ -13,6 +13,14 @@ def one_of(name: str, value, known: Collection) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}{hint}")
 
 
+def some_of(name: str, values, known: Collection) -> None:
+    """Raise ValueError unless values are a list of one or more of the known ones; a text is no list."""
+    if isinstance(values, str) or not isinstance(values, Collection) or not values:
+        raise ValueError(f"{name} is {values!r}; it must be a list of some of {', '.join(map(str, known))}")
+    for value in values:
+        one_of(name, value, known)
+
+
 def only(what: str, given: Collection[str], known: Collection[str]) -> None:
     """Raise ValueError for a name that is not among the known ones: `what` has no such field."""
     for name in given:
