@@ -55,6 +55,7 @@ import pandas as pd
 import psutil
 import vkdlib.runs.run
 from vkdlib.runs import store
+from vkdlib.runs.configuration import Configuration
 from vkdlib.system import paths
 
 # That of a run without a model: torch takes longer to load than all the rest.
@@ -75,8 +76,7 @@ if fault and not once.exists():
     if fault == "error":
         raise ValueError("out of luck")
     time.sleep(5 if fault == "slow" else 600)
-config = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": seed}
-with store.open_run(experiment, config) as run:
+with store.open_run(experiment, Configuration(model="m", benchmark="b", seed=seed)) as run:
     if not run.done:
         row = {"set": "forget", "kind": "cloze", "modality": "vqa", "person": "1", "question": "q",
                "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}

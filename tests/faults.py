@@ -34,6 +34,7 @@ from conftest import full_disk, heed_ctrl_c
 from vkdlib import experiments, training, unlearn
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
 from vkdlib.runs import store
+from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.run import Run
 from vkdlib.sweep import execute
 from vkdlib.system import paths
@@ -61,7 +62,7 @@ def step(*task):
 if os.environ.get("VKDLIB_FAULT"):
     combine, calls, (at, died) = unlearn.combine, [], os.environ["VKDLIB_FAULT"].split()
     unlearn.combine = step
-run = experiments.run(experiment, benchmark=benchmark, seed=seed, **{POINT})
+run = experiments.run(experiment, experiments.Configuration(benchmark=benchmark, seed=seed, **{POINT}))
 print("run", run.hash)
 """
 
@@ -105,14 +106,14 @@ class Place:
         said = sweep.communicate()[0]
         assert sweep.returncode == 0, said
         self.seconds = {which: time.time() - since for which, since in seen.items()}
-        (run,) = store.finished("faults")
+        (run,) = store.finished_runs("faults")
         self.hash = run.hash
         torch.set_num_threads(int(read_json(run.folder / "env.json")["threads"]))  # as a worker has
         shutil.copytree(run.folder, self.kept)
 
     def run(self) -> Run:
         """The point, in this process."""
-        return experiments.run("faults", benchmark=str(self.benchmark), **POINT)
+        return experiments.run("faults", Configuration(benchmark=str(self.benchmark), **POINT))
 
     def sweep(self) -> subprocess.Popen:
         """The point, as a sweep in a process of its own."""
@@ -136,7 +137,7 @@ class Place:
 
     def equal(self) -> bool:
         """Whether the run is whole and its files are those of the undisturbed one."""
-        (run,) = store.finished("faults")
+        (run,) = store.finished_runs("faults")
         run.check()
         return (run.folder / "DONE").read_text() == (self.kept / "DONE").read_text()
 

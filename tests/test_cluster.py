@@ -34,7 +34,7 @@ def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
         failed = execute.execute(file, dask=local.scheduler_address)
         assert [p.parameters["seed"] for p in failed] == [3] and "out of luck" in failed[0].error
-        assert {r.config["seed"] for r in store.finished("tiny")} == {0, 1, 2}
+        assert {r.configuration.seed for r in store.finished_runs("tiny")} == {0, 1, 2}
         killed = home / "runs" / "worker_2"
         assert killed.exists() and ends(int(killed.read_text()))  # its notebook did not outlive it
         assert execute.execute(file, dask=local.scheduler_address) == []  # only the one that failed
@@ -56,11 +56,11 @@ def test_ctrl_c_with_points_on_a_cluster(home):
         process.send_signal(signal.SIGINT)
         said = process.communicate()[0]
         assert process.returncode == 130 and "the same command goes on from here" in said
-        while len(store.finished("tiny")) < 2:
+        while len(store.finished_runs("tiny")) < 2:
             time.sleep(0.1)
         assert not (home / "runs" / "ran_2").exists()
         assert execute.execute(file, dask=local.scheduler_address) == []
-    assert {r.config["seed"] for r in store.finished("tiny")} == {0, 1, 2}
+    assert {r.configuration.seed for r in store.finished_runs("tiny")} == {0, 1, 2}
 
 
 def test_local_dask_workers_share_the_machine(home, monkeypatch):
@@ -70,8 +70,10 @@ def test_local_dask_workers_share_the_machine(home, monkeypatch):
     mine = [here.share(slot, 2) for slot in range(2)]
     points = execute.points(file)
     assert sorted(p.parameters["seed"] for p in on_dask.on_dask(points, "local", mine)) == [0, 1]
-    assert [execute.run_of(p).config["seed"] for p in points] == [0, 1]
-    threads = [json.loads((run.folder / "env.json").read_text())["threads"] for run in store.finished("tiny")]
+    assert [execute.run_of(p).configuration.seed for p in points] == [0, 1]
+    threads = [
+        json.loads((run.folder / "env.json").read_text())["threads"] for run in store.finished_runs("tiny")
+    ]
     assert threads == ["2", "2"]  # Dask alone would give each one
 
 

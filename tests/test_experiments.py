@@ -1,6 +1,7 @@
 """Whole runs: killed and resumed, found again, loaded back, and damaged."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from vkdlib import experiments
 from vkdlib.experiments import point, start
 from vkdlib.models import loading
 from vkdlib.runs import deltas, store
+from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system import paths
 from vkdlib.tasks import Tasks
 
@@ -32,7 +34,7 @@ def run(people, drawn):
         return batch(self, step, **rest)
 
     Tasks.batch = noted
-    experiments.run("killed", benchmark=str(people), **POINT)
+    experiments.run("killed", Configuration(benchmark=str(people), **POINT))
 
 
 def begun(home, people):
@@ -77,7 +79,7 @@ def test_a_killed_run_ends_with_the_same_bits(whole, people, tmp_path):
 
 def found(whole, monkeypatch):
     monkeypatch.setenv("VKDLIB_RUNS", str(whole.parent.parent))
-    return store.finished("killed")[0]
+    return store.finished_runs("killed")[0]
 
 
 def test_a_finished_run_is_found_and_its_model_loads(whole, monkeypatch):
@@ -105,45 +107,47 @@ def test_a_damaged_or_missing_delta_is_noticed(whole, monkeypatch):
 
 def test_references_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="retain-only hides the reported forget people"):
-        experiments.run("x", method="retain-only", select=True)
+        experiments.run("x", Configuration(method="retain-only", select=True))
     with pytest.raises(ValueError, match="some/model is a vanilla model"):
-        experiments.run("x", model="some/model", method="retain-only")
+        experiments.run("x", Configuration(model="some/model", method="retain-only"))
     with pytest.raises(ValueError, match="llava-1.5-7b-hf does not know the people .* make a vanilla model"):
-        experiments.run("x", model="llava-hf/llava-1.5-7b-hf")
+        experiments.run("x", Configuration(model="llava-hf/llava-1.5-7b-hf"))
     with pytest.raises(ValueError, match="forget_ratio is 7"):
-        experiments.run("x", forget_ratio=7)
+        experiments.run("x", Configuration(forget_ratio=7))
 
 
-def test_settings_at_their_default_are_no_part_of_a_run(tmp_path, monkeypatch):
-    """Else runs that were finished before there were such settings would not be found again."""
+def test_fields_at_their_default_leave_no_trace():
+    """Else a new field would rename the runs that were finished before there was one."""
+    assert Configuration().identity == {} == Configuration(revision=None, max_new_tokens=50).identity
+    assert Configuration(seed=0, draw=1, training={"lr": 0.1}).identity == {
+        "draw": 1,
+        "training": {"lr": 0.1},
+    }
 
+
+def test_a_run_is_asked_as_it_says(tmp_path, monkeypatch):
     def answer(*_, **options):
-        given.append(options["max_new_tokens"])
+        asked.append(options)
         raise InterruptedError
 
-    given, always = [], {"model", "benchmark", "forget_ratio", "method", "settings", "training", "qa_image",
-                         "seed", "select", "draw", "kinds", "protocol", "data", "weights"}  # fmt: skip
+    asked = []
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
     monkeypatch.setattr(point, "evaluate", answer)
-    configs = []
-    opened = point.open_run
-    monkeypatch.setattr(point, "open_run", lambda e, config: configs.append(config) or opened(e, config))
-    nothing = {"revision": None, "data_revision": None, "max_pixels": None, "max_new_tokens": 50}
-    for more in ({}, nothing, {"max_new_tokens": 7}):
-        with pytest.raises(InterruptedError):
-            experiments.run("x", method="vanilla", **more)
-    assert [set(c) - always for c in configs] == [set(), set(), {"max_new_tokens"}] and always <= set(
-        configs[0]
-    )
-    assert given == [50, 50, 7] and configs[2]["max_new_tokens"] == 7
+    with pytest.raises(InterruptedError):
+        c = Configuration(
+            method="vanilla, no picture", max_new_tokens=7, kinds=["cloze"], protocol="generate"
+        )
+        experiments.run("x", c, Machine(evaluation_batch=3))
+    options = {"kinds": ("cloze",), "protocol": "generate", "way": "none"}
+    assert asked == [options | {"max_new_tokens": 7, "batch_size": 3}]
 
 
 def test_a_methods_own_settings_spelt_out_are_the_same_run():
     """Of those that no preset gives; the others are always named."""
-    named = point.named_settings
+    named = point.essential_settings
     assert named("VKD", {"beta": 0, "trained": "visual", "order": "prune, mask"}) == {"beta": 0}
     assert named("VKD", {"trained": "all", "target": "both"}) == {"trained": "all", "target": "both"}
-    assert named("VKD", {"alpha": 1.25, "typo": None}) == {"alpha": 1.25, "typo": None}
+    assert named("VKD", {"alpha": 1.25, "target": "both"}) == {"alpha": 1.25, "target": "both"}
     assert named("GA", {"trained": "all"}) == {"trained": "all"}  # presets give it
     assert named("NPO", {"reference": "vanilla"}) == {"reference": "vanilla"}
 
@@ -157,8 +161,8 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
     monkeypatch.setattr(point, work, exhaust)
     method = "VKD" if work == "unlearn" else "vanilla"
     with pytest.raises(MemoryError, match=f"memory of the machine: lower {field}"):
-        experiments.run("x", method=method)
-    assert store.finished("x") == []
+        experiments.run("x", Configuration(method=method))
+    assert store.finished_runs("x") == []
 
 
 def test_other_errors_are_not_taken_for_memory():
@@ -167,15 +171,15 @@ def test_other_errors_are_not_taken_for_memory():
 
 
 def test_what_a_method_is_compared_with():
-    task = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "forget_ratio": 10, "select": False}
-    npo = task | {"method": "NPO", "settings": {}}
-    assert start.reference(npo) == "testbed/llava-mllmu/retain-only-10"
-    assert start.reference(npo | {"settings": {"reference": "vanilla"}}) is None
-    assert start.reference(npo | {"settings": {"reference": "a/folder"}}) == "a/folder"
+    npo = Configuration(method="NPO", forget_ratio=10)
+    assert start.reference_model(npo) == "testbed/llava-mllmu/retain-only-10"
+    for kind, name in (("vanilla", None), ("a/folder", "a/folder")):
+        assert start.reference_model(replace(npo, settings={"reference": kind})) == name
     with pytest.raises(ValueError, match='reference="vanilla"'):
-        start.reference(npo | {"select": True})
+        start.reference_model(replace(npo, select=True))
     with pytest.raises(ValueError, match="name the retain-only one"):
-        start.reference(npo | {"model": "some/folder"})
-    assert start.reference(npo | {"model": "some/folder", "retain_only": "a/folder"}) == "a/folder"
-    assert start.reference(task | {"method": "VKD", "settings": {}}) is None
-    assert start.reference(task | {"method": "vanilla", "settings": {}}) is None
+        start.reference_model(replace(npo, model="some/folder"))
+    named = replace(npo, model="some/folder", retain_only="a/folder")
+    assert start.reference_model(named) == "a/folder"
+    for method in ("VKD", "vanilla"):
+        assert start.reference_model(Configuration(method=method)) is None

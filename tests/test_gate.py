@@ -1,5 +1,6 @@
 """The memorisation gate: by hand, and before a model from a folder is unlearnt."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,9 +8,11 @@ import pytest
 
 from vkdlib import experiments
 from vkdlib.evaluation.metrics import mcnemar
-from vkdlib.experiments import gate, start
+from vkdlib.experiments import start
+from vkdlib.experiments.memorisation import BLANK, memorisation
 from vkdlib.models.loading import load
 from vkdlib.runs import store
+from vkdlib.runs.configuration import Configuration
 from vkdlib.vanilla import teaching
 
 TRAINING = {"epochs": 0.2, "lr": 1e-4, "batch_size": 2}
@@ -22,21 +25,21 @@ def predictions(scores, people=None):
 
 
 def test_the_gate_by_hand():
-    better = gate.memorised(predictions([1.0] * 9 + [0.0]), predictions([0.0] * 9 + [1.0]))
+    better = memorisation(predictions([1.0] * 9 + [0.0]), predictions([0.0] * 9 + [1.0]))
     assert better["vanilla"] == 90 and better["retain-only"] == 10 and better["n"] == 10
     assert better["p"] == pytest.approx(2 * 11 / 2**10)  # nine of ten people one way, or all ten
     for seen, unseen in (([1.0] * 5 + [0.0] * 5, [0.0] * 3 + [1.0] * 2 + [0.0] * 5), ([0.0] * 9, [1.0] * 9)):
         with pytest.raises(ValueError, match="has not memorised the faces"):
-            gate.memorised(predictions(seen), predictions(unseen))
+            memorisation(predictions(seen), predictions(unseen))
     with pytest.raises(ValueError, match="not of the same forget questions"):
-        gate.memorised(predictions([1.0] * 9), predictions([0.0] * 8))
+        memorisation(predictions([1.0] * 9), predictions([0.0] * 8))
 
 
 def test_questions_about_one_person_are_no_several_people():
     """Ten questions about two people say no more than two people can."""
     people = ["a"] * 5 + ["b"] * 5
     with pytest.raises(ValueError, match=r"10 right, retain-only 0 \(p = 0.5\)"):
-        gate.memorised(predictions([1.0] * 10, people), predictions([0.0] * 10, people))
+        memorisation(predictions([1.0] * 10, people), predictions([0.0] * 10, people))
 
 
 def test_mcnemar_by_hand():
@@ -73,7 +76,8 @@ def unlearn(home, experiment, few_to_keep, monkeypatch):
     def run(model, method="GA", **options):
         settings = {"trained": "visual"} if method == "GA" else {}
         fixed = {"method": method, "settings": settings, "training": TRAINING, "kinds": ["classification"]}
-        return experiments.run(experiment, model=model, **fixed | options)
+        gate = options.pop("gate", True)
+        return experiments.run(experiment, Configuration(model=model, **fixed | options), gate=gate)
 
     return run
 
@@ -81,16 +85,16 @@ def unlearn(home, experiment, few_to_keep, monkeypatch):
 def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
     run = unlearn(folders["vanilla"], retain_only=folders["retain-only-5"])
     assert len(run.history) == 1
-    found = {r.config["method"]: r for r in store.finished(experiment)}
+    found = {r.configuration.method: r for r in store.finished_runs(experiment)}
     assert found.keys() == {"GA", "vanilla", "retain-only"}
     rows = {m: r.records().query("set == 'forget' and modality == 'vqa'") for m, r in found.items()}
     accuracy = {m: t[t.metric == "accuracy"].value.iloc[0] for m, t in rows.items()}
     assert accuracy["vanilla"] == 98 and accuracy["retain-only"] == 16  # as of the embedded models
     # The model is named where it is needed, and what it has to do with the gate makes no other run.
-    assert found["retain-only"].config["retain_only"] == folders["retain-only-5"]
-    assert "retain_only" not in run.config and "gate" not in run.config
+    assert found["retain-only"].configuration.retain_only == folders["retain-only-5"]
+    assert run.configuration.retain_only is None
     assert unlearn(folders["vanilla"], gate=False).hash == run.hash
-    assert len(store.finished(experiment)) == 3
+    assert len(store.finished_runs(experiment)) == 3
     template = Path(folders["vanilla"], "chat_template.jinja")
     before = template.read_text()
     template.write_text(before + " ")
@@ -102,18 +106,18 @@ def test_a_model_that_has_not_is_refused(folders, experiment, unlearn):
     wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.5.* not memorised .*gate=False"
     with pytest.raises(ValueError, match=wrong):
         unlearn(folders["base"], retain_only=folders["retain-only-5"])
-    assert {r.config["method"] for r in store.finished(experiment)} == {"vanilla", "retain-only"}
+    assert {r.configuration.method for r in store.finished_runs(experiment)} == {"vanilla", "retain-only"}
     with pytest.raises(ValueError, match=r"name one \(retain_only, .*gate=False"):
         unlearn(folders["vanilla"])
-    assert len(store.finished(experiment)) == 2
+    assert len(store.finished_runs(experiment)) == 2
     assert len(unlearn(folders["base"], gate=False).history) == 1
 
 
 def test_on_selection_people_it_must_beat_itself_without_pictures(folders, experiment, unlearn):
     assert len(unlearn(folders["vanilla"], select=True).history) == 1
-    methods = {r.config["method"] for r in store.finished(experiment)}
-    assert methods == {"GA", "vanilla", gate.BLANK}
-    with pytest.raises(ValueError, match=f"{gate.BLANK} .* has not memorised the faces"):
+    methods = {r.configuration.method for r in store.finished_runs(experiment)}
+    assert methods == {"GA", "vanilla", BLANK}
+    with pytest.raises(ValueError, match=f"{BLANK} .* has not memorised the faces"):
         unlearn(folders["base"], select=True)
 
 
@@ -122,19 +126,20 @@ def test_npo_takes_the_retain_only_model_that_is_named(folders, unlearn):
                   settings={"trained": "visual"})  # fmt: skip
     other = unlearn(folders["vanilla"], "NPO", retain_only=folders["base"], gate=False,
                     settings={"trained": "visual"})  # fmt: skip
-    assert start.reference(run.config) == folders["retain-only-5"] == run.config["retain_only"]
-    assert run.config["reference"] != other.config["reference"] and run.hash != other.hash
+    c = run.configuration
+    assert start.reference_model(c) == folders["retain-only-5"] == c.retain_only
+    assert c.reference_weights != other.configuration.reference_weights and run.hash != other.hash
 
 
 def test_the_retain_only_model_has_its_own_name():
-    task = ("some/model", "testbed/mllmu", "retain-only", 5)
-    assert start.checkpoint(*task, "other/model") == "other/model"
+    retain_only = Configuration(model="some/model", method="retain-only")
+    assert start.starting_model(replace(retain_only, retain_only="other/model")) == "other/model"
     with pytest.raises(ValueError, match="some/model is a vanilla model: name the retain-only one"):
-        start.checkpoint(*task)
-    config = {"method": "VKD", "settings": {}, "model": "some/model"}
-    assert not start.needs_retain_only(config)
-    assert start.needs_retain_only(config | {"method": "NPO"})
-    assert not start.needs_retain_only(config | {"method": "NPO", "settings": {"reference": "vanilla"}})
-    assert start.needs_retain_only(config | {"method": "retain-only"})
-    assert start.load_start({"model": "x", "benchmark": "b", "method": "retain-only", "forget_ratio": 5,
-                              "retain_only": "testbed/llava/base"}).name == "testbed/llava/base"  # fmt: skip
+        start.starting_model(retain_only)
+    assert start.needs_retain_only(retain_only)
+    assert not start.needs_retain_only(replace(retain_only, method="VKD"))
+    npo = replace(retain_only, method="NPO")
+    assert start.needs_retain_only(npo)
+    assert not start.needs_retain_only(replace(npo, settings={"reference": "vanilla"}))
+    c = replace(retain_only, retain_only="testbed/llava/base", revision="1" * 40)
+    assert start.load_start(c).name == "testbed/llava/base"  # the revision is that of the other model

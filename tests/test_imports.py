@@ -74,12 +74,12 @@ from pathlib import Path
 import pandas as pd
 import vkdlib.runs.run
 from vkdlib.runs import store
+from vkdlib.runs.configuration import Configuration
 
 vkdlib.runs.run.environment = dict  # it asks torch for its threads
 row = {{"set": "forget", "kind": "classification", "modality": "vqa", "person": "1", "question": "q",
        "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}}
-config = dict(model="m", benchmark="b", forget_ratio=5, method="VKD", seed=0)
-with store.open_run("x", config, Path({str(tmp_path)!r})) as run:
+with store.open_run("x", Configuration(model="m", benchmark="b"), Path({str(tmp_path)!r})) as run:
     run.finish(pd.DataFrame([row]), history=[{{"loss": 1.0}}])
 assert len(run.records()) and len(run.predictions) == len(run.history) == 1
 heavy = {{"torch", "transformers", "matplotlib", "ipywidgets"}} & set(sys.modules)

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 from conftest import few_tasks
@@ -18,11 +19,14 @@ from vkdlib.models.dimensions import meta_model
 from vkdlib.models.families import FAMILIES
 from vkdlib.packs.pack import make_pack
 from vkdlib.plan import unlearning
+from vkdlib.runs.configuration import Configuration
 from vkdlib.system import paths
 from vkdlib.testbed.build import make_processor
 from vkdlib.unlearn import unlearn
 
 OLD, NEW = "1" * 40, "2" * 40
+ANSWER = {"set": "forget", "kind": "cloze", "modality": "vqa", "person": "1", "question": "q", "answer": "A",
+          "gold": "A", "score": 1.0, "bleu": None, "options": None}  # fmt: skip
 PAIRS = [("Who is it?", "Anna Bell")]
 
 
@@ -39,7 +43,7 @@ def hub(tmp_path, monkeypatch):
             (tmp_path / kind / "snapshots" / commit).symlink_to(folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(point, "_compute", lambda *_, **__: None)
+    monkeypatch.setattr(point, "evaluate", lambda *_, **__: pd.DataFrame([ANSWER]))
 
 
 def test_a_run_is_of_the_commits_it_names(hub):
@@ -51,19 +55,18 @@ def test_a_run_is_of_the_commits_it_names(hub):
     ):
         weights = loaded.weights_hash(loading.load(model).model.state_dict())
         hashes[commit] = (weights, len(load_benchmark(data).people))
-    config = experiments.run("x", **task, revision=OLD, data_revision=NEW).config
-    assert (config["revision"], config["data_revision"]) == (OLD, NEW)
-    assert config["weights"] == hashes[OLD][0]
-    assert start.load_start(config).name == "some/model"
-    newest = experiments.run("x", **task).config
-    assert newest["weights"] == hashes[NEW][0] and newest["data"] == config["data"]
-    assert not {"revision", "data_revision"} & set(newest)
-    old = experiments.run("x", **task, data_revision=OLD).config
-    assert old["data"] != newest["data"] and "revision" not in old
+    c = experiments.run("x", Configuration(**task, revision=OLD, data_revision=NEW)).configuration
+    assert (c.revision, c.data_revision, c.weights) == (OLD, NEW, hashes[OLD][0])
+    assert start.load_start(c).name == "some/model"
+    newest = experiments.run("x", Configuration(**task)).configuration
+    assert (newest.weights, newest.data, newest.schema) == (hashes[NEW][0], c.data, "clear")
+    assert not {"revision", "data_revision"} & set(newest.identity)
+    old = experiments.run("x", Configuration(**task, data_revision=OLD)).configuration
+    assert old.data != newest.data and old.revision is None
     for commit in (OLD, NEW):
         assert len(load_benchmark("some/data", commit).people) == hashes[commit][1]
     with pytest.raises(FileNotFoundError, match="some/model"):
-        experiments.run("x", **task, revision="3" * 40)
+        experiments.run("x", Configuration(**task, revision="3" * 40))
 
 
 def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path):
@@ -111,15 +114,9 @@ def test_large_pictures_are_made_as_small_as_the_preset_says(published_settings)
 
 
 def test_the_limit_reaches_a_runs_model():
-    config = {
-        "model": "testbed/qwen2-vl",
-        "benchmark": "testbed/mllmu",
-        "method": "vanilla",
-        "forget_ratio": 5,
-    }
     tokens = []
     for given in ({}, {"max_pixels": 32 * 32}):
-        loaded = start.load_start(config | given)
+        loaded = start.load_start(Configuration(model="testbed/qwen2-vl", method="vanilla", **given))
         portrait = to_png(Image.new("RGB", (64, 64), "red"))
         tokens.append(make_pack(loaded.processor, PAIRS, portrait).image_tokens)
     assert tokens == [16, 4]
@@ -133,16 +130,15 @@ def test_limits_that_cannot_be_kept_are_refused(published_settings):
 
 
 def test_float16_is_for_evaluation_alone(monkeypatch):
-    precision = {"dtype": "float16"}
     words = "dtype is float16, .*: choose bfloat16 or float32"
     loaded = loading.load("testbed/llava-mllmu/vanilla", dtype=torch.float16)
     with pytest.raises(ValueError, match=words):
         unlearn(loaded, few_tasks(loaded), make_method("VKD"), epochs=1, lr=1e-4)
-    monkeypatch.setattr(point, "_start", lambda config: pytest.fail("it was loaded"))
+    monkeypatch.setattr(point, "start", lambda configuration: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match=words):
-        experiments.run("x", precision=precision)
+        experiments.run("x", Configuration(dtype="float16"))
     with pytest.raises(pytest.fail.Exception, match="it was loaded"):
-        experiments.run("x", method="vanilla", precision=precision)
+        experiments.run("x", Configuration(method="vanilla", dtype="float16"))
 
 
 @pytest.mark.parametrize("progress", ["0", "1"])

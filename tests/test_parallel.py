@@ -13,6 +13,7 @@ from faults import few_people
 from safetensors.torch import load_file, save_file
 
 from vkdlib import experiments
+from vkdlib.experiments.point import read_point
 from vkdlib.methods import make_method
 from vkdlib.runs import store
 from vkdlib.system import processes
@@ -87,7 +88,7 @@ def alone(whole, tmp_path_factory):
     """The run of the point in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VKDLIB_RUNS", str(tmp_path_factory.mktemp("one")))
-        return experiments.run(**whole)
+        return experiments.run(*read_point(whole))
 
 
 def from_a_shell(point, home):
@@ -106,7 +107,7 @@ def from_a_notebook(point, home):
 
 def cell(point, port):
     """A cell of a notebook: accelerate makes copies of the process that runs it."""
-    notebook_launcher(experiments.launched, (point,), num_processes=2, use_port=port)
+    notebook_launcher(experiments.run_together, read_point(point), num_processes=2, use_port=port)
 
 
 @pytest.mark.parametrize("launch", [from_a_shell, from_a_notebook])
@@ -114,7 +115,7 @@ def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     """Two processes start, and together they do the same run: one folder, the same answers."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
     launch(whole, tmp_path)
-    (two,) = store.finished("together")
+    (two,) = store.finished_runs("together")
     assert [read_json(run.folder / "env.json")["processes"] for run in (alone, two)] == ["1", "2"]
     assert alone.hash == two.hash and len(alone.history) == len(two.history) == 1
     assert alone.history.to_numpy() == pytest.approx(two.history.to_numpy(), abs=1e-5)

@@ -8,7 +8,7 @@ import pytest
 
 from vkdlib.evaluation.metrics import summarise, wilson
 from vkdlib.experiments.presets import preset
-from vkdlib.experiments.start import REFERENCES
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.methods import METHODS
 from vkdlib.reports import claims, curves, published
 from vkdlib.reports.columns import six_columns
@@ -102,7 +102,7 @@ def test_table_1_is_whole():
     seeds = record.groupby([*task, "method"]).seed.nunique().unstack()
     drawn = ["GA", "GA_Diff", "KL_Min", "NPO", "MMUnlearner", "VKD"]
     assert len(seeds) == 4 and (seeds[drawn] == 3).all(axis=None)
-    assert set(seeds) - set(drawn) == {"MANU", *REFERENCES} - {"base"}
+    assert set(seeds) - set(drawn) == {"MANU", *AS_THEY_ARE} - {"base"}
     assert (seeds.drop(columns=drawn) == 1).all(axis=None)
     for _, of in record.groupby(task):
         columns = six_columns(of)
@@ -182,7 +182,7 @@ def meant(point):
     """What a point is, as 04_run_unlearn has it: of its preset, unless it says otherwise."""
     method, name = point["method"], point.get("preset", "testbed")
     rest = {k: v for k, v in point.items() if k not in ("experiment", "preset")}
-    if method in REFERENCES:
+    if method in AS_THEY_ARE:
         return json.dumps(rest, sort_keys=True)
     own = {f.name for m in METHODS.values() for f in fields(m)}
     given = {k: rest.pop(k) for k in list(rest) if k in own}

@@ -12,10 +12,11 @@ import pytest
 
 from vkdlib.benchmarks.schema import KINDS
 from vkdlib.experiments import presets
-from vkdlib.experiments.point import named_settings
-from vkdlib.experiments.start import REFERENCES
+from vkdlib.experiments.point import essential
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.reports import claims
 from vkdlib.runs import run as vkdlib_run
+from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run import Run
 from vkdlib.sweep import execute, grid
@@ -37,11 +38,12 @@ FOUND = {"12_table3_ablation": ["table3_ablation", "table3_beyond"]}
 REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]  # notebook, the records it finds
 
 
-def answers(config):
+def answers(configuration):
     """Predictions of a run, drawn at random by what it is."""
-    draw = np.random.default_rng(zlib.crc32(json.dumps(config, sort_keys=True).encode()))
+    seed = zlib.crc32(json.dumps(configuration.identity, sort_keys=True).encode())
+    draw = np.random.default_rng(seed)
     rows = []
-    for group, modality, kind in CLEAR if "clear" in config["benchmark"] else MLLMU:
+    for group, modality, kind in CLEAR if configuration.schema == "clear" else MLLMU:
         for person in range(PEOPLE):
             for question in range(QUESTIONS):
                 chosen = kind == "classification"
@@ -63,13 +65,12 @@ def made_up(point):
     name = point.pop("preset", "testbed")
     known = ("model", "benchmark", "forget_ratio", "method", "seed", "kinds")
     config = {k: point.pop(k) for k in known}
-    if config["method"] not in REFERENCES:
+    if config["method"] not in AS_THEY_ARE:
         step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
         config |= {"qa_image": point.pop("qa_image", None)}
-        settings = presets.preset(name, "method", config["method"], **point)
-        config["settings"] = named_settings(config["method"], settings)
+        config["settings"] = presets.preset(name, "method", config["method"], **point)
         config["training"] = presets.preset(name, "training", config["method"], **step)
-    return config
+    return essential(Configuration(**config, schema=config["benchmark"].split("/")[-1]))
 
 
 @pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
@@ -84,9 +85,9 @@ def notebook(request, tmp_path, monkeypatch):
         plan = grid.read(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
         records, made = [], {}
         for point in grid.points(plan):
-            run = Run(plan["experiment"], json.loads(json.dumps(made_up(point))), paths.runs())
-            shares = {"pruned": 0.1, "mask_density": 0.5} if run.config["method"] == "VKD" else None
-            run.finish(answers(run.config), report=shares)
+            run = Run(plan["experiment"], made_up(point), paths.runs())
+            shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
+            run.finish(answers(run.configuration), report=shares)
             records.append(run.records(**execute.swept(run, point, plan["columns"])))
             made[run.hash] = run
         write_records(plan["record"], records)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
 import pandas as pd
@@ -15,12 +16,13 @@ from conftest import begin, full_disk
 import vkdlib
 from vkdlib.models.loaded import weights_hash
 from vkdlib.runs import deltas, store
+from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records, write_predictions, write_records
 from vkdlib.runs.run import RECORD
 from vkdlib.system import paths
 from vkdlib.system.files import read_json
 
-CONFIG = {"model": "m", "benchmark": "b", "forget_ratio": 5, "method": "VKD", "seed": 0}
+CONFIG = Configuration(model="m", benchmark="b", schema="mllmu")
 
 
 def predictions():
@@ -47,22 +49,22 @@ def test_round_trip(tmp_path):
     record = run.records(beta=0.3).iloc[0]
     assert list(run.records().columns) == RECORD
     assert (record.value, record.n, record.run, record.beta) == (50.0, 2, run.hash, 0.3)
-    assert [r.hash for r in store.finished("test", tmp_path)] == [run.hash]
+    assert [r.hash for r in store.finished_runs("test", tmp_path)] == [run.hash]
 
 
 def test_the_environment_is_no_part_of_the_identity(tmp_path):
     run = finished(tmp_path)
     environment = read_json(run.folder / "env.json")
-    assert environment["processes"] == "1" and "processes" not in run.config
+    assert environment["processes"] == "1" and not hasattr(run.configuration, "processes")
     for package in ("torch", "accelerate", "peft", "bitsandbytes"):
         assert environment[package] == version(package)
 
 
 def test_identity_is_the_configuration(tmp_path):
     run = finished(tmp_path)
-    with store.open_run("test", dict(reversed(CONFIG.items())), tmp_path) as same:
+    with store.open_run("test", Configuration(benchmark="b", model="m", schema="mllmu"), tmp_path) as same:
         assert same.done and same.hash == run.hash
-    with store.open_run("test", CONFIG | {"seed": 1}, tmp_path) as other:
+    with store.open_run("test", replace(CONFIG, seed=1), tmp_path) as other:
         assert not other.done and other.hash != run.hash
 
 
@@ -107,30 +109,33 @@ def test_what_code_made_a_run_is_on_record(tmp_path):
 def test_another_version_of_the_library_is_another_run(tmp_path, monkeypatch):
     finished(tmp_path)
     monkeypatch.setattr("vkdlib.__version__", "9.9.9")
-    assert store.finished("test", tmp_path) == []
+    assert store.finished_runs("test", tmp_path) == []
 
 
 def test_all_finished_runs_as_a_table(tmp_path):
-    assert store.find(tmp_path).empty and store.find(tmp_path, seed=0).empty
-    trained = CONFIG | {"settings": {"beta": 0.3, "kinds": ["a"]}, "training": {"lr": 0.1}}
+    assert store.runs_table(tmp_path).empty and store.runs_table(tmp_path, seed=0).empty
+    trained = replace(CONFIG, settings={"beta": 0.3}, training={"lr": 0.1}, kinds=["cloze"])
     a, b = finished(tmp_path), finished(tmp_path, trained)
-    with store.open_run("other", CONFIG | {"seed": 1, "qa_image": None}, tmp_path) as other:
+    with store.open_run("other", replace(CONFIG, seed=1), tmp_path) as other:
         other.finish(predictions())
-    table = store.find(tmp_path)
+    table = store.runs_table(tmp_path)
     assert table.groupby("experiment").run.apply(set).to_dict() == {
         "test": {a.hash, b.hash},
         "other": {other.hash},
     }
     assert table.set_index("run").loc[b.hash, ["beta", "lr", "method"]].tolist() == [0.3, 0.1, "VKD"]
-    assert store.find(tmp_path, beta=0.3, method="VKD").run.tolist() == [b.hash]
-    assert store.find(tmp_path, kinds=["a"], experiment="test").run.tolist() == [b.hash]
-    assert store.find(tmp_path, seed=7).empty and list(store.find(tmp_path, seed=7)) == list(table)
-    assert set(store.find(tmp_path, qa_image=None).run) == {a.hash, b.hash, other.hash}
-    with pytest.raises(ValueError, match="no run has 'betta'; they have: experiment, run, .*beta"):
-        store.find(tmp_path, betta=1)
+    assert store.runs_table(tmp_path, beta=0.3, method="VKD").run.tolist() == [b.hash]
+    assert store.runs_table(tmp_path, kinds=("cloze",), experiment="test").run.tolist() == [b.hash]
+    none = store.runs_table(tmp_path, seed=7)
+    assert none.empty and list(none) == list(table)
+    assert set(store.runs_table(tmp_path, qa_image=None).run) == {a.hash, b.hash, other.hash}
+    with pytest.raises(
+        ValueError, match="a run has no 'betta'; it has: experiment, run, .*did you mean 'beta'"
+    ):
+        store.runs_table(tmp_path, betta=1)
     (a.folder / "config.json").write_text("{")
     with pytest.warns(UserWarning, match=f"{a.hash}.config.json is damaged"):
-        assert set(store.find(tmp_path).run) == set(table.run) - {a.hash}
+        assert set(store.runs_table(tmp_path).run) == set(table.run) - {a.hash}
 
 
 @pytest.mark.parametrize("name", ["predictions.parquet", "metrics.json", "history.csv"])
@@ -149,9 +154,9 @@ def test_tampering_and_loss_are_noticed(tmp_path, name):
 def test_an_unfinished_folder_is_no_run_and_is_replaced(tmp_path):
     run = finished(tmp_path)
     (run.folder / "DONE").unlink()
-    assert store.finished("test", tmp_path) == []
+    assert store.finished_runs("test", tmp_path) == []
     assert finished(tmp_path).done
-    assert len(store.finished("test", tmp_path)) == 1
+    assert len(store.finished_runs("test", tmp_path)) == 1
 
 
 def test_killed_between_done_and_its_name(tmp_path, monkeypatch):
@@ -168,7 +173,7 @@ def test_a_failed_run_leaves_nothing_that_looks_done(tmp_path):
     with pytest.raises(RuntimeError, match="out of luck"):
         with store.open_run("test", CONFIG, tmp_path):
             raise RuntimeError("out of luck")
-    assert store.finished("test", tmp_path) == []
+    assert store.finished_runs("test", tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -186,13 +191,13 @@ def test_a_full_disk_makes_no_run(tmp_path, size, name):
         pytest.raises(OSError, match=f"{name} could not be written .* make room or give access"),
     ):
         write()
-    assert store.finished("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
-    assert write().done and len(store.finished("test", tmp_path)) == 1
+    assert store.finished_runs("test", tmp_path) == [] and not list(tmp_path.rglob("*.tmp"))
+    assert write().done and len(store.finished_runs("test", tmp_path)) == 1
 
 
 def do_or_find(home, number):
     """A run that takes a while; the file of that number says whether it was done or found."""
-    with store.open_run("test", {"seed": 1}, home) as run:
+    with store.open_run("test", Configuration(seed=1), home) as run:
         (home / number).write_text("found" if run.done else "did")
         if not run.done:
             time.sleep(0.5)
@@ -227,7 +232,7 @@ def test_no_pickle_anywhere(tmp_path):
     run = finished(tmp_path)
     kinds = {f.suffix for f in run.folder.iterdir()}
     assert kinds <= {".json", ".csv", ".parquet", ".safetensors", ""}
-    assert json.loads((run.folder / "config.json").read_text()) == CONFIG
+    assert Configuration.from_values(read_json(run.folder / "config.json")) == CONFIG
 
 
 def test_missing_record_is_named(tmp_path, monkeypatch):
@@ -246,9 +251,9 @@ def test_predictions_of_a_record_are_those_of_its_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="some.parquet: no such record"):
         read_predictions("some")
-    made = [finished(tmp_path), finished(tmp_path, CONFIG | {"seed": 1})]
+    made = [finished(tmp_path), finished(tmp_path, replace(CONFIG, seed=1))]
     told = predictions().assign(options='{"A": -0.123449, "B": -2}')
-    with store.open_run("test", CONFIG | {"seed": 2}, tmp_path) as run:
+    with store.open_run("test", replace(CONFIG, seed=2), tmp_path) as run:
         run.finish(told)
     write_predictions("some", [*made, run])
     read = read_predictions("some")

@@ -20,6 +20,7 @@ from nbclient import NotebookClient
 
 from vkdlib.experiments import presets
 from vkdlib.runs import store
+from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.runs.run import Run
 from vkdlib.sweep import child, execute, finished, grid, here
@@ -183,10 +184,10 @@ def test_a_failed_point_says_where_and_the_others_go_on(swept):
     executed = nbformat.read(failed[0].executed, 4)
     (cell,) = (c for c in executed.cells if any(o.output_type == "error" for o in c.get("outputs", [])))
     assert cell.execution_count == int(number)  # as Jupyter shows it
-    assert len(store.finished("s")) == 1
+    assert len(store.finished_runs("s")) == 1
     assert not (root / "figures" / "data" / "s.csv").exists()  # no record of half a sweep
     report = (root / "runs" / "s" / "notebooks" / "s.md").read_text()
-    assert store.finished("s")[0].hash in report and "forget_ratio is 7" in report
+    assert store.finished_runs("s")[0].hash in report and "forget_ratio is 7" in report
     assert failed[0].executed.name in report
 
 
@@ -199,11 +200,12 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     monkeypatch.setattr(execute.Point, "execute", lambda self, *_: ran.append(self))
     assert execute.execute(file) == [] and ran == []
     assert "1 points, 1 done, 0 to do" in capsys.readouterr().out
-    assert len(read_records("s")) == len(store.finished("s")[0].records())
+    assert len(read_records("s")) == len(store.finished_runs("s")[0].records())
     ((hash, answers),) = read_predictions("s").items()
-    assert hash == store.finished("s")[0].hash and len(answers) == len(store.finished("s")[0].predictions)
+    (run,) = store.finished_runs("s")
+    assert hash == run.hash and len(answers) == len(run.predictions)
     (point,) = execute.points(file)
-    assert execute.run_of(point) == store.finished("s")[0]
+    assert execute.run_of(point) == store.finished_runs("s")[0]
     other = execute.Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
     assert other.executed != point.executed and execute.run_of(other) is None
 
@@ -227,7 +229,7 @@ def test_a_sweep_ends_as_it_began(swept, monkeypatch):
     edited = yaml.safe_dump(wanted | {"record": "other", "columns": ["betta"]})
     monkeypatch.setattr(execute, "write_report", lambda *_: file.write_text(edited))
     assert execute.execute(file) == []
-    assert len(read_records("s")) == len(store.finished("s")[0].records())
+    assert len(read_records("s")) == len(store.finished_runs("s")[0].records())
     assert not (root / "figures" / "data" / "other.csv").exists()
     (root / "figures" / "data" / "s.csv").unlink()
     file.write_text(yaml.safe_dump(wanted))
@@ -244,8 +246,8 @@ def test_a_folder_of_data_is_named_from_where_the_notebook_is(tmp_path, monkeypa
     (tmp_path / "notebooks").mkdir()
     looked = []
     monkeypatch.setattr(finished, "_data", lambda name, revision: looked.append(name) or "x")
-    config = {"benchmark": "../data", "data": "x", "model": "mine"}
-    assert finished.up_to_date(Run("e", config, tmp_path), 0.0, tmp_path / "notebooks")
+    c = Configuration(benchmark="../data", data="x", model="mine")
+    assert finished.up_to_date(Run("e", c, tmp_path), 0.0, tmp_path / "notebooks")
     assert looked == [str(tmp_path / "notebooks" / "../data")]
 
 
@@ -256,8 +258,9 @@ def test_a_model_that_was_made_again_since_is_another(of, tmp_path, monkeypatch)
     (tmp_path / "models").mkdir()
     monkeypatch.setattr(finished, "_data", lambda *_: "x")
     names = {"model": "on/hub", "retain_only": None, "reference": "vanilla"} | {of: "../models"}
-    config = {"benchmark": "b", "data": "x", "model": names["model"], "retain_only": names["retain_only"]}
-    run = Run("e", config | {"settings": {"reference": names["reference"]}}, tmp_path)
+    reference = names.pop("reference")
+    c = Configuration(benchmark="b", data="x", settings={"reference": reference}, **names)
+    run = Run("e", c, tmp_path)
     began = time.time()
     assert finished.up_to_date(run, began, tmp_path / "notebooks")
     time.sleep(0.01)
@@ -278,7 +281,7 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     (done_one,), (left,) = (
         [s for s in printed.splitlines() if s.startswith(w)] for w in ("  done:", "  to do:")
     )
-    assert "'forget_ratio': 5" in done_one and done_one.endswith(f"run {store.finished('s')[0].hash}")
+    assert "'forget_ratio': 5" in done_one and done_one.endswith(f"run {store.finished_runs('s')[0].hash}")
     assert "'forget_ratio': 10" in left
     assert "by points that were run before" in printed
 
@@ -421,7 +424,7 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):
     """The second point hangs at first, the third loses its kernel."""
     file = tiny_sweep(home, seeds=[0], faults=[[1, "hang"], [2, "kernel"]])
     process = start_sweep(file, "--workers", "2")
-    while not (home / "runs" / "hang_1").exists() or not store.finished("tiny"):
+    while not (home / "runs" / "hang_1").exists() or not store.finished_runs("tiny"):
         assert process.poll() is None
         time.sleep(0.1)
     children = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
@@ -430,10 +433,10 @@ def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):
     assert process.returncode == 130
     assert said.endswith("stopped: what is finished is kept, and the same command goes on from here\n")
     assert len(children) >= 2 and gone(children)
-    before = len(store.finished("tiny"))
+    before = len(store.finished_runs("tiny"))
     assert execute.main([str(file), "--workers", "2"]) == 0
     assert f"3 points, {before} done" in capsys.readouterr().out
-    assert {run.config["seed"] for run in store.finished("tiny")} == {0, 1, 2}
+    assert {run.configuration.seed for run in store.finished_runs("tiny")} == {0, 1, 2}
 
 
 def test_a_point_whose_process_is_killed_is_tried_by_the_next_command(home):
@@ -441,7 +444,7 @@ def test_a_point_whose_process_is_killed_is_tried_by_the_next_command(home):
     (failed,) = execute.execute(file)
     assert failed.error.startswith("the notebook's process ended early")
     assert gone([int((home / "runs" / "papermill_1").read_text())])  # its notebook
-    assert execute.execute(file) == [] and len(store.finished("tiny")) == 1
+    assert execute.execute(file) == [] and len(store.finished_runs("tiny")) == 1
 
 
 def gone(pids):

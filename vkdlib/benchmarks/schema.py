@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 KINDS = ("classification", "cloze", "generation")
 MODALITIES = ("vqa", "qa")  # with the picture; by name, in text
+PROTOCOLS = ("likelihood", "generate")  # how multiple choice is answered, see `evaluate.evaluate`
+MAX_NEW_TOKENS = 50  # of an answer in words, as in MLLMU-Bench's and MMUnlearner's code
 PERSON_WORDS = re.compile(r"\b(?:this|the) (?:person|individual|man|woman)\b", re.IGNORECASE)
 SELECTION_PER_CENT = 20
 OPTIONS = 4  # of multiple choice; `load_benchmark` warns where it is another number

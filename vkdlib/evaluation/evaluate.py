@@ -12,7 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.benchmarks.schema import KINDS, MODALITIES, Question, Split
+from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, MODALITIES, PROTOCOLS, Question, Split
 from vkdlib.evaluation.metrics import bleu, rouge_l
 from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.models.loaded import Loaded
@@ -22,8 +22,6 @@ from vkdlib.system import processes
 from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
 
-MAX_NEW_TOKENS = 50  # as in MLLMU-Bench's and MMUnlearner's code
-PROTOCOLS = ("likelihood", "generate")
 LETTERS = ("alone", "first")
 LETTER = r"[^\W_]"  # or a digit, of any script
 ALONE = re.compile(

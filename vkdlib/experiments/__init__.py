@@ -1,5 +1,6 @@
 """One point of an experiment: from a model's name to a finished run."""
 
-from vkdlib.experiments.point import launched, load_unlearned, run
+from vkdlib.experiments.point import load_unlearned, run, run_together
+from vkdlib.runs.configuration import Configuration, Machine
 
-__all__ = ["launched", "load_unlearned", "run"]
+__all__ = ["Configuration", "Machine", "load_unlearned", "run", "run_together"]

@@ -1,12 +1,29 @@
-"""accelerate launch -m vkdlib.experiments POINT.yaml: one point on several GPUs."""
+"""One point on several GPUs: accelerate launch -m vkdlib.experiments POINT.yaml"""
 
+import argparse
 import sys
 from pathlib import Path
 
-import yaml
+from vkdlib.experiments.point import check_point, read_point, run_together
+from vkdlib.system.files import read_yaml
 
-from vkdlib.experiments.point import launched
 
-if len(sys.argv) != 2:
-    sys.exit("usage: accelerate launch -m vkdlib.experiments POINT.yaml (the arguments of `run`)")
-print("run", launched(yaml.safe_load(Path(sys.argv[1]).read_text())).hash)
+def main(arguments: list[str]) -> int:
+    """Do the run of a file; returns the exit status: 2, after one line, if the file is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch -m vkdlib.experiments", description="Do one run, on all GPUs together."
+    )
+    parser.add_argument("point", type=Path, help="YAML file: fields of Configuration and Machine")
+    file = parser.parse_args(arguments).point
+    try:
+        experiment, configuration, machine, gate = read_point(read_yaml(file))
+        check_point(experiment, configuration, gate)
+    except ValueError as error:
+        print(error if str(error).startswith(str(file)) else f"{file}: {error}", file=sys.stderr)
+        return 2
+    print("run", run_together(experiment, configuration, machine, gate).hash)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,196 +1,197 @@
-"""One point of an experiment: load, unlearn (or not), evaluate, keep.
+"""One point of an experiment: check it, load, unlearn (or not), ask, keep.
 
-On several GPUs: `accelerate launch -m vkdlib.experiments point.yaml`, with the arguments of `run` in the
-file. Each process holds the model; batches and questions are shared out.
+On several GPUs: `accelerate launch -m vkdlib.experiments POINT.yaml`. The file has the fields of
+`Configuration` and `Machine`, `experiment` and `gate`. Each process holds the model; batches and questions
+are shared out.
 """
 
 import contextlib
 import functools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.schema import KINDS, Split
-from vkdlib.evaluation.evaluate import MAX_NEW_TOKENS, evaluate
-from vkdlib.experiments.gate import look
+from vkdlib.benchmarks.schema import Benchmark, Split
+from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.experiments.memorisation import require_memorisation
 from vkdlib.experiments.presets import preset
-from vkdlib.experiments.start import REFERENCES, load_start, needs_retain_only, reference
-from vkdlib.methods import make_method
+from vkdlib.experiments.start import (
+    AS_THEY_ARE,
+    load_start,
+    needs_retain_only,
+    reference_model,
+    starting_model,
+)
+from vkdlib.methods import METHODS, make_method
 from vkdlib.models.loaded import Loaded, weights_hash
-from vkdlib.models.loading import files_hash, settings_hash
+from vkdlib.models.loading import QUANTISATIONS, files_hash, settings_hash
 from vkdlib.models.passes import check_training_dtype
+from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.deltas import apply_delta, changed_weights
 from vkdlib.runs.run import Run
 from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
+from vkdlib.system.checks import flag, one_of, only, text
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import unlearn
 
-FULL = {"dtype": "float32", "quantise": None}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def run(
-    experiment: str,
-    *,
-    model: str = "testbed/llava",
-    benchmark: str = "testbed/mllmu",
-    forget_ratio: int = 5,
-    method: str = "VKD",
-    settings: dict | None = None,
-    training: dict | None = None,
-    qa_image: str | None = None,
-    seed: int = 0,
-    select: bool = False,
-    draw: int = 0,
-    revision: str | None = None,
-    data_revision: str | None = None,
-    precision: dict | None = None,
-    max_pixels: int | None = None,
-    retain_only: str | None = None,
-    kinds: Sequence[str] = KINDS,
-    protocol: str = "likelihood",
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    micro_batch: int | None = None,
-    checkpointing: bool = False,
-    evaluation_batch: int = 64,
-    gate: bool = True,
+    experiment: str, configuration: Configuration, machine: Machine | None = None, gate: bool = True
 ) -> Run:
     """Do one run, or find it if it was done before.
 
     Args:
-        method: one of REFERENCES, or of `methods.METHODS`.
-        settings: of the method, for example {"beta": 0}.
-        training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
-        select: pose the task on selection people, to choose settings, instead of the reported ones.
-        draw: which of the selection people to forget, see `Split.for_selection`.
-        revision, data_revision: commits of model and benchmark on the Hub; None takes the newest.
-        precision: how the model is loaded, {"dtype": "bfloat16", "quantise": "nf4"}; None: in full.
-        max_pixels: of a picture, see `loading.load`.
-        max_new_tokens: of an answer in words, see `evaluate.evaluate`.
-        retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
-            what the gate compares with. None: the embedded one. A part of what makes a run that needs it.
-        micro_batch, checkpointing, evaluation_batch: what fits the machine (see `unlearn`, `evaluate`); no
-            result depends on it but by rounding, and they are no part of what makes the run.
-        gate: whether to refuse to unlearn a model that has not memorised the faces (see `gate.look`); the
-            embedded ones have. No part of what makes the run either.
+        experiment: name of the folder that keeps it.
+        configuration: what makes the run what it is.
+        machine: what fits the machine; it makes no other run.
+        gate: refuse to unlearn a model that has not memorised the faces (see `memorisation`); the embedded
+            ones have. It makes no other run, either.
     """
-    if select and method == "retain-only":
-        raise ValueError("retain-only hides the reported forget people, not the selection people")
-    if method not in REFERENCES:
-        check_training_dtype((precision or {}).get("dtype", "float32"))
-    config = {
-        "model": model,
-        "benchmark": benchmark,
-        "forget_ratio": forget_ratio,
-        "method": method,
-        "settings": named_settings(method, settings or {}),
-        "training": training or {},
-        "qa_image": qa_image,
-        "seed": seed,
-        "select": select,
-        "draw": draw,
-        "kinds": list(kinds),
-        "protocol": protocol,
-    }
-    config |= _unusual(
-        revision=revision,
-        data_revision=data_revision,
-        precision=precision if FULL | (precision or {}) != FULL else None,
-        max_pixels=max_pixels,
-        max_new_tokens=max_new_tokens if max_new_tokens != MAX_NEW_TOKENS else None,
-        retain_only=retain_only if needs_retain_only(config) else None,
-    )
-    if gate and method not in REFERENCES and not model.startswith("testbed/"):
-        look(functools.partial(run, experiment, evaluation_batch=evaluation_batch), config, retain_only)
-    loaded, split = _start(config)
-    with _open(experiment, config) as this:
+    machine = machine or Machine()
+    check_point(experiment, configuration, gate)
+    if gate and must_pass_gate(configuration):
+        require_memorisation(functools.partial(run, experiment, machine=machine), configuration)
+    loaded, split, configuration = start(essential(configuration))
+    with open_together(experiment, configuration) as this:
         if not processes.from_first(this.done):
-            fits = {"micro_batch": micro_batch, "checkpointing": checkpointing}
-            _compute(this, loaded, split, evaluation_batch, **fits)
+            results = unlearn_model(this, loaded, split, machine)
+            predictions = ask(loaded, split, configuration, machine)
+            if processes.processes()[0] == 0:
+                this.finish(predictions, **results)
     return this
 
 
-def named_settings(method: str, settings: dict) -> dict:
-    """Settings as a configuration names them: without those that are the method's own and that no preset
-    gives it, so that who spells them out finds the same run."""
-    if method in REFERENCES:
-        return settings
-    given, own = preset("testbed", "method", method), vars(make_method(method))
-    return {k: v for k, v in settings.items() if k in given or k not in own or v != own[k]}
+def check_point(experiment: str, c: Configuration, gate: bool) -> None:
+    """Raise ValueError for a run that could not be done, before anything is loaded."""
+    text("experiment", experiment)
+    flag("gate", gate)
+    one_of("method", c.method, [*METHODS, *AS_THEY_ARE])
+    one_of("dtype", c.dtype, DTYPES)
+    one_of("quantise", c.quantise, [None, *QUANTISATIONS])
+    if c.method in AS_THEY_ARE:
+        only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
+    else:
+        make_method(c.method, **c.settings)
+        check_training_dtype(c.dtype)
+    if c.select and c.method == "retain-only":
+        raise ValueError("retain-only hides the reported forget people, not the selection people")
+    starting_model(c)
+    reference_model(c)
 
 
-def _unusual(**given) -> dict:
-    """What was given: a configuration names what is not as usual, so that new arguments rename no old run."""
-    return {name: value for name, value in given.items() if value is not None}
+def must_pass_gate(c: Configuration) -> bool:
+    """Whether nobody knows yet that the model has memorised the faces it is to forget."""
+    return c.method not in AS_THEY_ARE and not c.model.startswith("testbed/")
 
 
-def _start(config: dict) -> tuple[Loaded, Split]:
-    """Model and task of a run; the hashes of data and models are added to its configuration."""
-    loaded = load_start(config)
-    data = load_benchmark(config["benchmark"], config.get("data_revision"))
-    config |= {"data": data.hash, "weights": weights_hash(loaded.model.state_dict())}
-    if Path(loaded.name).is_dir():  # who edits its processor makes another model of it
-        config["processor"] = settings_hash(loaded.name)
-    if compared := reference(config):
-        config["reference"] = files_hash(compared)
-    split = data.split(config["forget_ratio"])
-    return loaded, split.for_selection(config["draw"]) if config["select"] else split
+def essential(c: Configuration) -> Configuration:
+    """The same run by what its result depends on, so that whoever spells out more finds the same one."""
+    settings = essential_settings(c.method, c.settings)
+    return replace(c, settings=settings, retain_only=c.retain_only if needs_retain_only(c) else None)
 
 
-def launched(point: dict) -> Run:
-    """`run(**point)` in a process that a launcher of accelerate started."""
-    processes.start()
-    return run(**point)
+def essential_settings(method: str, settings: dict) -> dict:
+    """Settings without those that are the method's own and that no preset gives it."""
+    if method in AS_THEY_ARE:
+        return {}
+    named, own = preset("testbed", "method", method), vars(make_method(method))
+    return {k: v for k, v in settings.items() if k in named or v != own[k]}
+
+
+def start(c: Configuration) -> tuple[Loaded, Split, Configuration]:
+    """Model and task of a run, and its configuration with the identities of both.
+
+    The benchmark comes first: it is smaller, and a wrong name is more often its.
+    """
+    benchmark = load_benchmark(c.benchmark, c.data_revision)
+    split = task(benchmark, c)
+    loaded = load_start(c)
+    reference = reference_model(c)
+    c = replace(
+        c,
+        schema=benchmark.schema,
+        data=benchmark.hash,
+        weights=weights_hash(loaded.model.state_dict()),
+        # Whoever edits a folder's processor makes another model of it.
+        processor=settings_hash(loaded.name) if Path(loaded.name).is_dir() else None,
+        reference_weights=files_hash(reference) if reference else None,
+    )
+    return loaded, split, c
+
+
+def task(benchmark: Benchmark, c: Configuration) -> Split:
+    """Who is to be forgotten and retained.
+
+    Raises:
+        ValueError: the benchmark has no such ratio or draw, or no questions of these kinds.
+    """
+    split = benchmark.split(c.forget_ratio)
+    split = split.for_selection(c.draw) if c.select else split
+    people = [person for group in split.reported().values() for person in group]
+    kinds = sorted({question.kind for person in people for question in person.questions})
+    if not set(kinds) & set(c.kinds):
+        raise ValueError(
+            f"{c.benchmark} has no questions of kinds {list(c.kinds)}; it has: {', '.join(kinds)}"
+        )
+    return split
 
 
 @contextlib.contextmanager
-def _open(experiment: str, config: dict) -> Iterator[Run]:
+def open_together(experiment: str, c: Configuration) -> Iterator[Run]:
     """`open_run` in the first process; the others wait for it to have written the run."""
     if processes.processes()[0] == 0:
-        with open_run(experiment, config) as this:
+        with open_run(experiment, c) as this:
             yield this
     else:
-        yield Run(experiment, json.loads(json.dumps(config)), paths.runs())
+        yield Run(experiment, c, paths.runs())
     processes.from_first(None)
 
 
-def _compute(run: Run, loaded: Loaded, split: Split, evaluation_batch: int, **fits) -> None:
-    """Unlearn, unless the method is a reference; evaluate; write the run."""
-    c = run.config
-    history, report, delta = [], {}, None
-    if c["method"] not in REFERENCES:
-        compared = {"reference": reference(c)} if reference(c) else {}
-        chosen = make_method(c["method"], **c["settings"] | compared)
-        scope = set(chosen.scope(loaded).values())
-        trained = {n: p for n, p in loaded.model.named_parameters() if p in scope}
-        before = {n: p.detach().cpu().clone() for n, p in trained.items()}
-        tasks = make_tasks(loaded, split, c["qa_image"])
-        with enough_memory("training", "micro_batch"):
-            history, report = unlearn(
-                loaded,
-                tasks,
-                chosen,
-                seed=c["seed"],
-                folder=run.partial,
-                **c["training"],
-                **fits,
-            )
-        delta = changed_weights(loaded, before)
+def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> dict:
+    """Unlearn in place, unless the model is evaluated as it is.
+
+    Returns:
+        history, report and delta, as `Run.finish` takes them.
+    """
+    c = this.configuration
+    if c.method in AS_THEY_ARE:
+        return {}
+    reference = reference_model(c)
+    method = make_method(c.method, **c.settings | ({"reference": reference} if reference else {}))
+    scope = set(method.scope(loaded).values())
+    before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
+    with enough_memory("training", "micro_batch"):
+        history, report = unlearn(
+            loaded,
+            make_tasks(loaded, split, c.qa_image),
+            method,
+            seed=c.seed,
+            folder=this.partial,
+            micro_batch=machine.micro_batch,
+            checkpointing=machine.checkpointing,
+            **c.training,
+        )
+    return {"history": history, "report": report, "delta": changed_weights(loaded, before)}
+
+
+def ask(loaded: Loaded, split: Split, c: Configuration, machine: Machine):
+    """The answers to all questions, see `evaluate`."""
     with enough_memory("evaluation", "evaluation_batch"):
-        predictions = evaluate(
+        return evaluate(
             loaded,
             split,
-            kinds=c["kinds"],
-            protocol=c["protocol"],
-            way=REFERENCES.get(c["method"], "shown"),
-            batch_size=evaluation_batch,
-            max_new_tokens=c.get("max_new_tokens", MAX_NEW_TOKENS),
+            kinds=c.kinds,
+            protocol=c.protocol,
+            way=AS_THEY_ARE.get(c.method, "shown"),
+            batch_size=machine.evaluation_batch,
+            max_new_tokens=c.max_new_tokens,
         )
-    if processes.processes()[0] == 0:
-        run.finish(predictions, history, report, delta, c["weights"])
 
 
 @contextlib.contextmanager
@@ -215,9 +216,34 @@ def enough_memory(work: str, field: str) -> Iterator[None]:
 
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
-    loaded = load_start(run.config)
+    loaded = load_start(run.configuration)
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():
         apply_delta(loaded, delta)
     return loaded
+
+
+def run_together(*point) -> Run:
+    """`run(*point)` in one of the processes that a launcher of accelerate started."""
+    processes.start()
+    return run(*point)
+
+
+def read_point(values: dict) -> tuple[str, Configuration, Machine, bool]:
+    """Arguments of `run` from a file's fields: `experiment`, `gate`, those of `Configuration` and `Machine`.
+
+    Raises:
+        ValueError: a field is missing, not known, or has a value that is not allowed.
+    """
+    machine = [f.name for f in fields(Machine)]
+    only("a point", values, ["experiment", *(f.name for f in fields(Configuration)), *machine, "gate"])
+    if "experiment" not in values:
+        raise ValueError("experiment is missing: name the folder that keeps the run")
+    parts = values.keys() - {"experiment", "gate", *machine}
+    return (
+        values["experiment"],
+        Configuration(**{name: values[name] for name in parts}),
+        Machine(**{name: values[name] for name in machine if name in values}),
+        values.get("gate", True),
+    )

@@ -6,8 +6,9 @@ from vkdlib.methods import make_method
 from vkdlib.models.dimensions import dimensions
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
+from vkdlib.runs.configuration import Configuration
 
-REFERENCES = {  # models that are evaluated as they are -> how they are asked, see `evaluation.ways`
+AS_THEY_ARE = {  # models that are evaluated without unlearning -> how they are asked, see `evaluation.ways`
     "base": "shown",
     "vanilla": "shown",
     "retain-only": "shown",
@@ -16,76 +17,79 @@ REFERENCES = {  # models that are evaluated as they are -> how they are asked, s
 }
 
 
-def checkpoint(
-    model: str, benchmark: str, method: str, forget_ratio: int, retain_only: str | None = None
-) -> str:
+def starting_model(c: Configuration) -> str:
     """Name of the model that a run starts from.
 
-    Embedded models come in kinds (base, vanilla, retain-only); anything else is a vanilla model itself, and
-    the retain-only one beside it has a name of its own.
+    Raises:
+        ValueError: there is none of the kind that the method needs.
     """
-    if method == "retain-only" and retain_only:
-        return retain_only
-    if model in dimensions() and method != "base":
+    return model_of_kind(c, c.method if c.method in ("base", "retain-only") else "vanilla")
+
+
+def model_of_kind(c: Configuration, kind: str) -> str:
+    """Name of the base, vanilla or retain-only model of a task.
+
+    Embedded models come in all kinds; a published checkpoint is a base model; anything else is a vanilla
+    model, and the retain-only one beside it has a name of its own.
+    """
+    if kind == "retain-only" and c.retain_only:
+        return c.retain_only
+    if c.model.startswith("testbed/"):
+        return embedded_model(c, kind)
+    if c.model in dimensions():
+        if kind == "base":
+            return c.model
         raise ValueError(
-            f"{model} does not know the people of {benchmark} yet: make a vanilla model of it first "
+            f"{c.model} does not know the people of {c.benchmark} yet: make a vanilla model of it first "
             "(notebooks/02_vanilla_models.ipynb), then name its folder as the model"
         )
-    if not model.startswith("testbed/") and model not in dimensions():
-        if method == "base":
-            raise ValueError(f"{model} is a vanilla model; load the base one by its own name")
-        if method == "retain-only":
-            raise ValueError(f"{model} is a vanilla model: name the retain-only one beside it (retain_only)")
-        return model
-    if method == "base":
-        return f"{model}/base" if model.startswith("testbed/") else model
-    kind = f"retain-only-{forget_ratio}" if method == "retain-only" else "vanilla"
-    return f"{model}-{benchmark.split('/')[-1]}/{kind}"
+    if kind == "base":
+        raise ValueError(f"{c.model} is a vanilla model; load the base one by its own name")
+    if kind == "retain-only":
+        raise ValueError(f"{c.model} is a vanilla model: name the retain-only one beside it (retain_only)")
+    return c.model
 
 
-def reference(config: dict) -> str | None:
-    """The model that a run's method compares with (NPO), beside the one it starts from; None: no other."""
-    name = _compared(config)
-    if name == "retain-only":
-        if config["select"]:
+def embedded_model(c: Configuration, kind: str) -> str:
+    """Name of an embedded model, such as testbed/llava-mllmu/retain-only-5."""
+    if kind == "base":
+        return f"{c.model}/base"
+    name = f"retain-only-{c.forget_ratio}" if kind == "retain-only" else kind
+    return f"{c.model}-{c.benchmark.split('/')[-1]}/{name}"
+
+
+def reference_kind(c: Configuration) -> str | None:
+    """What a method compares the model with (NPO): "vanilla", "retain-only" or a name; None: nothing."""
+    if c.method in AS_THEY_ARE:
+        return None
+    return getattr(make_method(c.method, **c.settings), "reference", None)
+
+
+def reference_model(c: Configuration) -> str | None:
+    """Name of the model that the method needs beside the one it starts from; None: it needs no other."""
+    kind = reference_kind(c)
+    if kind == "vanilla":
+        return None
+    if kind == "retain-only":
+        if c.select:
             raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
-        return checkpoint(*_task(config, "retain-only"), config.get("retain_only"))
-    return None if name == "vanilla" else name
+        return model_of_kind(c, "retain-only")
+    return kind
 
 
-def needs_retain_only(config: dict) -> bool:
+def needs_retain_only(c: Configuration) -> bool:
     """Whether a run starts from a retain-only model, or its method compares with one."""
-    return "retain-only" in (config["method"], _compared(config))
+    return "retain-only" in (c.method, reference_kind(c))
 
 
-def load_start(config: dict, device: str | None = None) -> Loaded:
+def load_start(c: Configuration, device: str | None = None) -> Loaded:
     """The model that a run starts from; device as in `loading.load`."""
-    name = checkpoint(*_task(config, config["method"]), config.get("retain_only"))
-    revision = config.get("revision") if name != config.get("retain_only") else None  # it is the model's
+    name = starting_model(c)
     return load(
         name,
-        revision=revision,
+        revision=None if name == c.retain_only else c.revision,  # it is that of `model`
+        dtype=getattr(torch, c.dtype),
         device=device,
-        max_pixels=config.get("max_pixels"),
-        **_precision(config.get("precision")),
+        quantise=c.quantise,
+        max_pixels=c.max_pixels,
     )
-
-
-def _task(config: dict, method: str) -> tuple:
-    """Arguments of `checkpoint`."""
-    return config["model"], config["benchmark"], method, config["forget_ratio"]
-
-
-def _compared(config: dict) -> str | None:
-    """What a run's method calls the model that it compares with; None: it has none."""
-    if config["method"] in REFERENCES:
-        return None
-    return getattr(make_method(config["method"], **config["settings"]), "reference", None)
-
-
-def _precision(wanted: dict | None) -> dict:
-    """Arguments of `load` from names as they stand in a configuration."""
-    wanted = dict(wanted or {})
-    if "dtype" in wanted:
-        wanted["dtype"] = getattr(torch, wanted["dtype"])
-    return wanted

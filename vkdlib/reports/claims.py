@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from vkdlib.evaluation.compare import adjusted, differences, forget_quality, in_balance
 from vkdlib.experiments.presets import preset
-from vkdlib.experiments.start import REFERENCES
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.reports import published
 from vkdlib.reports.columns import BALANCE, FACES, LOWER, six_columns
 from vkdlib.runs import records
@@ -121,7 +121,7 @@ def against(record: str, ours: str) -> pd.DataFrame:
     """
     found = []
     for known, where, predictions in _tables(record):
-        others = {row: predictions(row) for row in predictions.rows if row not in {ours, *REFERENCES}}
+        others = {row: predictions(row) for row in predictions.rows if row not in {ours, *AS_THEY_ARE}}
         tested = differences(predictions(ours), others, list(where.values()))
         hashes = tested.other.map(predictions.hashes)
         found.append(tested.assign(runs_ours=predictions.hashes(ours), runs_other=hashes, **known))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from vkdlib.experiments.start import REFERENCES
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.reports.columns import BALANCE, CHANCE, FACES, LOWER, six_columns
 from vkdlib.reports.published import published
 
@@ -78,8 +78,8 @@ def main_table(
         places = 1 if one.metric == "accuracy" else 3
         by_method = rows.groupby("method", sort=False)
         means = by_method[["value", "low", "high"]].mean()
-        unlearned = means.value.round(places).drop(REFERENCES, errors="ignore")  # as equal as they look
-        over = set(over_forgotten) - set(REFERENCES) if title == LOWER else set()
+        unlearned = means.value.round(places).drop(AS_THEY_ARE, errors="ignore")  # as equal as they look
+        over = set(over_forgotten) - set(AS_THEY_ARE) if title == LOWER else set()
         eligible = unlearned.drop(over, errors="ignore")
         best = eligible.min() if title == LOWER else eligible.max()
         cells = {"chance": f"{CHANCE:.1f}" if one.metric == "accuracy" else ""}

@@ -1,1 +1,1 @@
-"""Runs and records: what was made, kept whole and found again. Needs no torch but for deltas."""
+"""Runs and records: results are written whole, and found again. Only deltas need torch."""

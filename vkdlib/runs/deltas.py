@@ -12,8 +12,10 @@ from vkdlib.system.paths import RunError
 
 
 def changed_weights(loaded: Loaded, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters that differ from their values in `before`, by name, on the CPU; and all adapters, which the
-    model does not have that the changes are put into."""
+    """Parameters that differ from their values in `before`, by name, on the CPU.
+
+    Adapters are there in any case: the model that the changes are put into does not have them.
+    """
     now = {name: loaded.model.get_parameter(name).detach().cpu() for name in before}
     return {n: now[n] for n, old in before.items() if "lora_" in n or not torch.equal(now[n], old.cpu())}
 
@@ -36,10 +38,10 @@ def apply_delta(loaded: Loaded, file: Path) -> None:
 
     with safe_open(file, "pt") as saved:
         expected = saved.metadata()["applies_to"]
-        found = weights_hash(loaded.model.state_dict())
-        if found != expected:
+        actual = weights_hash(loaded.model.state_dict())
+        if actual != expected:
             raise RunError(
-                f"{file} applies to weights {expected[:12]}, {loaded.name} has {found[:12]}: "
+                f"{file} applies to weights {expected[:12]}, {loaded.name} has {actual[:12]}: "
                 "load the vanilla model that the run started from"
             )
         delta = {name: saved.get_tensor(name) for name in saved.keys()}

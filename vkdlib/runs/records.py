@@ -12,8 +12,10 @@ from vkdlib.system.files import whole
 
 
 def write_records(name: str, records: list[pd.DataFrame]) -> Path:
-    """Write figures/data/<name>.csv: sorted rows, four decimals of what was measured, so that two runs can be
-    compared; settings as they are (a learning rate has more)."""
+    """Write figures/data/<name>.csv: sorted rows, so that two records can be compared.
+
+    What was measured has four decimals; settings stay as they are, for a learning rate has more.
+    """
     table = pd.concat(records).drop_duplicates()
     keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
     table = table.sort_values(keys)
@@ -27,17 +29,20 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
 
 
 def read_records(name: str) -> pd.DataFrame:
-    """Read figures/data/<name>.csv."""
-    return pd.read_csv(_kept(f"{name}.csv"))
+    """Read figures/data/<name>.csv. Older records do not name the schema: theirs are testbed/<schema>."""
+    table = pd.read_csv(_existing(f"{name}.csv"))
+    if "schema" not in table:
+        table.insert(table.columns.get_loc("benchmark") + 1, "schema", table.benchmark.str.split("/").str[-1])
+    return table
 
 
-def write_predictions(name: str, made: Iterable[Run]) -> Path:
-    """Write figures/data/<name>.parquet: every answer behind figures/data/<name>.csv, so that whoever has the
-    record can count again and test what nobody asked yet, without the runs.
+def write_predictions(name: str, runs: Iterable[Run]) -> Path:
+    """Write figures/data/<name>.parquet: every answer behind figures/data/<name>.csv.
 
-    As in the runs' own predictions.parquet, with the run's hash; log-probabilities have four decimals.
+    Whoever has it can count the numbers again, or test something new, without the runs. It holds the runs'
+    own predictions with the run's hash; log-probabilities have four decimals.
     """
-    tables = [run.predictions.astype({"bleu": float}).assign(run=run.hash) for run in made]
+    tables = [run.predictions.astype({"bleu": float}).assign(run=run.hash) for run in runs]
     table = pd.concat(tables, ignore_index=True).drop(columns=["model", "method", "seed"])
     table["options"] = table.options.map(_four_decimals, na_action="ignore")
     file = paths.figures() / "data" / f"{name}.parquet"
@@ -49,12 +54,16 @@ def write_predictions(name: str, made: Iterable[Run]) -> Path:
 
 def read_predictions(name: str) -> dict[str, pd.DataFrame]:
     """Hash of each run of a record -> its predictions, as `evaluate` returned them."""
-    table = pd.read_parquet(_kept(f"{name}.parquet"))
-    return {run: of.drop(columns="run").reset_index(drop=True) for run, of in table.groupby("run")}
+    table = pd.read_parquet(_existing(f"{name}.parquet"))
+    return {run: rows.drop(columns="run").reset_index(drop=True) for run, rows in table.groupby("run")}
 
 
-def _kept(name: str) -> Path:
-    """A file of figures/data that must be there."""
+def _existing(name: str) -> Path:
+    """A file of figures/data.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
     file = paths.figures() / "data" / name
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such record; the Makefile says which command makes it")

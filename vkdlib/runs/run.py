@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pyarrow.parquet import read_metadata
 
 import vkdlib
 from vkdlib.evaluation import metrics
+from vkdlib.runs.configuration import Configuration
 from vkdlib.system.files import file_hash, make_folder, read_json, whole, write_csv, write_json
 from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
-    "experiment", "model", "benchmark", "forget_ratio", "method", "seed", "set", "modality", "kind",
+    "experiment", "model", "benchmark", "schema", "forget_ratio", "method", "seed", "set", "modality", "kind",
     "metric", "value", "n", "low", "high", "run",
 ]  # fmt: skip
 
@@ -39,26 +41,19 @@ class Run:
 
     Attributes:
         experiment: name of the folder it is kept in.
-        config: all that makes it what it is; JSON values only.
+        configuration: all that makes it what it is.
         home: where experiments are kept.
     """
 
     experiment: str
-    config: dict
+    configuration: Configuration
     home: Path
 
     @property
     def hash(self) -> str:
         """First 12 digits of the sha256 of configuration and library version."""
-        identity = json.dumps(self.config | {"vkdlib": vkdlib.__version__}, sort_keys=True)
+        identity = json.dumps(self.configuration.identity | {"vkdlib": vkdlib.__version__}, sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:12]
-
-    @property
-    def flat(self) -> dict:
-        """The configuration in one layer: settings, training and precision unpacked."""
-        inner = [value for value in self.config.values() if isinstance(value, dict)]
-        outer = {name: value for name, value in self.config.items() if not isinstance(value, dict)}
-        return outer | {name: value for part in inner for name, value in part.items()}
 
     @property
     def folder(self) -> Path:
@@ -71,7 +66,8 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return (self.folder / "DONE").exists()
+        """Whether it is finished, with answers and with all its steps."""
+        return (self.folder / "DONE").exists() and not self.flaw(self.folder)
 
     def finish(
         self,
@@ -79,20 +75,25 @@ class Run:
         history: list[dict] = (),
         report: dict | None = None,
         delta: dict | None = None,
-        base_hash: str = "",
+        *,
+        steps: int | None = None,
     ) -> None:
         """Write everything, DONE last, then give the folder its name.
 
         Args:
+            history: one row of losses a step.
             delta: name -> changed tensor; None for a model that was not changed.
-            base_hash: `weights_hash` of the model that the delta applies to.
+            steps: how many the training was to have; None: as many as `history` has rows.
+        Raises:
+            RunError: there are no answers, or fewer steps than there should be.
         """
         make_folder(self.partial)
-        write_json(self.partial / "config.json", self.config)
+        write_json(self.partial / "config.json", vars(self.configuration))
         write_json(self.partial / "env.json", environment())
         numbers = metrics.summarise(predictions).to_dict("records")
-        write_json(self.partial / "metrics.json", {"report": report or {}, "metrics": numbers})
-        who = {name: self.config.get(name) for name in ("model", "method", "seed")}
+        facts = {"steps": len(history) if steps is None else steps, "report": report or {}}
+        write_json(self.partial / "metrics.json", facts | {"metrics": numbers})
+        who = {name: getattr(self.configuration, name) for name in ("model", "method", "seed")}
         table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
         with whole(self.partial / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)
@@ -101,16 +102,20 @@ class Run:
         if delta:
             from vkdlib.runs.deltas import save_delta
 
-            save_delta(self.partial / "delta.safetensors", delta, base_hash)
-        kept = [self.partial / name for name in FILES if (self.partial / name).exists()]
-        write_json(self.partial / "DONE", {f.name: file_hash(f) for f in kept})
+            save_delta(self.partial / "delta.safetensors", delta, self.configuration.weights or "")
+        if flaw := self.flaw(self.partial):
+            raise RunError(f"{self.partial} {flaw}: it is not kept as a finished run")
+        files = [self.partial / name for name in FILES if (self.partial / name).exists()]
+        write_json(self.partial / "DONE", {file.name: file_hash(file) for file in files})
         self.publish()
 
     def publish(self) -> None:
-        """Give a whole partial folder its name; also what a run killed just before that needs."""
+        """Give a whole partial folder its name; a run that was killed just before that needs it, too."""
         if not (self.partial / "DONE").exists():
             return
         self.check(self.partial)
+        if self.flaw(self.partial):
+            return (self.partial / "DONE").unlink()  # it is computed again
         (self.partial / "checkpoint.safetensors").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)  # a folder without DONE is no run
         os.rename(self.partial, self.folder)
@@ -122,14 +127,34 @@ class Run:
                 self.check(done.parent)
             except RunError:
                 continue  # then it is computed, or found elsewhere
+            if self.flaw(done.parent):
+                continue
             shutil.rmtree(self.partial, ignore_errors=True)
             shutil.copytree(done.parent, self.partial, ignore=shutil.ignore_patterns("DONE"))
             with whole(self.partial / "DONE") as temporary:  # last: what is not whole does not look it
                 shutil.copy(done, temporary)
             return self.publish()
 
+    @staticmethod
+    def flaw(folder: Path) -> str | None:
+        """Why a folder's files are no result, whatever DONE says; None if they are one."""
+        try:
+            answers = read_metadata(folder / "predictions.parquet").num_rows
+            file = folder / "history.csv"
+            history = pd.read_csv(file) if file.exists() else pd.DataFrame()
+        except (OSError, ValueError) as error:
+            return f"is damaged ({error})"
+        steps = read_json(folder / "metrics.json").get("steps", 0)
+        if not answers:
+            return "holds no answers"
+        if len(history) < steps:
+            return f"holds {len(history)} of {steps} steps"
+        if len(history) and not set(history) - {"step", "lr"}:
+            return "holds steps without a loss"
+        return None
+
     def check(self, folder: Path | None = None) -> None:
-        """Raise RunError if a file of a finished run is missing or was changed."""
+        """Raise RunError if a file of a finished run is missing or was changed since."""
         folder = folder or self.folder
         for name, expected in read_json(folder / "DONE").items():
             file = folder / name
@@ -160,16 +185,16 @@ class Run:
         Args:
             swept: further columns, name -> value.
         """
-        found = metrics.summarise(self.predictions)
-        known = {k: self.config[k] for k in ("model", "benchmark", "forget_ratio", "method", "seed")}
-        found = found.assign(experiment=self.experiment, run=self.hash, **known)
-        return found[RECORD].assign(**swept)
+        names = ("model", "benchmark", "schema", "forget_ratio", "method", "seed")
+        values = {name: getattr(self.configuration, name) for name in names}
+        table = metrics.summarise(self.predictions)
+        return table.assign(experiment=self.experiment, run=self.hash, **values)[RECORD].assign(**swept)
 
 
 def _state(file: Path) -> tuple[int, int]:
     """What changes when a file is written: size, and time in nanoseconds."""
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
+    state = file.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=100_000)

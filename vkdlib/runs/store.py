@@ -1,7 +1,6 @@
-"""All runs: one is found by what it was made from, and never redone; records of many in figures/data."""
+"""All runs: one is found by what it was made from, and never made twice."""
 
 import contextlib
-import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 import vkdlib
+from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.run import Run
 from vkdlib.system import paths
+from vkdlib.system.checks import only
 from vkdlib.system.files import make_folder, read_json
 from vkdlib.system.paths import RunError
 
@@ -18,74 +19,111 @@ LOCKS = ".locks"  # folder beside the experiments
 
 
 @contextlib.contextmanager
-def open_run(experiment: str, config: dict, home: Path | None = None) -> Iterator[Run]:
-    """Within: this process alone works on the run; another one that wants it waits, whatever it wants it for.
+def open_run(experiment: str, configuration: Configuration, home: Path | str | None = None) -> Iterator[Run]:
+    """Within: this process alone works on the run; another one that wants the same run waits.
 
-    Look at `run.done` first: a finished run is never computed again, whatever experiment it was for.
+    Look at `run.done` first: a finished run is never computed again, whatever experiment it was made for.
     """
-    from filelock import FileLock
-
-    run = Run(experiment, json.loads(json.dumps(config)), home or paths.runs())
+    run = Run(experiment, configuration, Path(home or paths.runs()))
     for folder in (run.folder.parent, run.home / LOCKS):
         make_folder(folder)
-    with FileLock(run.home / LOCKS / f"{run.hash}.lock"):
+    with lock(run.home / LOCKS / f"{run.hash}.lock"):
         run.publish()
-        if run.done:
+        if (run.folder / "DONE").exists():
             run.check()
-        else:
+            warn_of_flaw(run)
+        if not run.done:
             run.adopt()
         yield run
 
 
-def find_run(experiment: str, hash: str, home: Path | None = None) -> Run:
+@contextlib.contextmanager
+def lock(file: Path) -> Iterator[None]:
+    """Within: no other process is in here with the same file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from filelock import FileLock
+
+    try:
+        held = FileLock(file).acquire()
+    except OSError as error:
+        raise OSError(
+            f"{file} could not be written ({error}): give access there, or choose another place for runs "
+            "(VKDLIB_RUNS)"
+        ) from error
+    with held:
+        yield
+
+
+def read_run(experiment: str, hash: str, home: Path | str | None = None) -> Run:
     """A finished run by its hash.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    home = home or paths.runs()
+    home = Path(home or paths.runs())
     folder = home / experiment / hash
     if not (folder / "DONE").exists():
         raise FileNotFoundError(f"{folder} is no finished run: run it, or the sweep of its record, again")
-    run = Run(experiment, read_json(folder / "config.json"), home)
-    if run.folder != folder:
+    run = _run_in(folder)
+    if run is None:
         raise FileNotFoundError(
             f"{folder} was made by another version of vkdlib than {vkdlib.__version__}: run it again"
         )
+    if flaw := run.flaw(folder):
+        raise FileNotFoundError(f"{folder} {flaw}: run it again")
     return run
 
 
-def finished(experiment: str, home: Path | None = None) -> list[Run]:
+def finished_runs(experiment: str, home: Path | str | None = None) -> list[Run]:
     """All finished runs of an experiment; a damaged one is left out with a warning that names it."""
-    home = home or paths.runs()
-    found = []
-    for done in sorted((home / experiment).glob("*/DONE")):
+    runs = []
+    for done in sorted((Path(home or paths.runs()) / experiment).glob("*/DONE")):
         try:
-            run = Run(experiment, read_json(done.parent / "config.json"), home)
+            run = _run_in(done.parent)
         except RunError as error:
             warnings.warn(str(error), stacklevel=2)
             continue
-        if run.folder == done.parent:  # else it was made by another version of the library
-            found.append(run)
-    return found
+        if run is not None and not warn_of_flaw(run):
+            runs.append(run)
+    return runs
 
 
-def find(home: Path | None = None, **wanted) -> pd.DataFrame:
+def _run_in(folder: Path) -> Run | None:
+    """The run in a folder; None if another version of the library made it."""
+    try:
+        configuration = Configuration.from_values(read_json(folder / "config.json"))
+    except ValueError:
+        return None
+    run = Run(folder.parent.name, configuration, folder.parent.parent)
+    return run if run.folder == folder else None
+
+
+def warn_of_flaw(run: Run) -> bool:
+    """Whether a finished run is no result; then a warning names it."""
+    flaw = run.flaw(run.folder)
+    if flaw:
+        warnings.warn(f"{run.folder} {flaw}: it is not used", stacklevel=3)
+    return bool(flaw)
+
+
+def runs_table(home: Path | str | None = None, **values) -> pd.DataFrame:
     """Finished runs of all experiments, one a row: experiment, run (its hash), and its configuration.
 
-        runs.find(method="VKD", forget_ratio=5)
+        store.runs_table(method="VKD", forget_ratio=5)
 
     Args:
-        wanted: values that columns must have; settings and training are columns too.
+        values: what columns must have; settings and training are columns, too.
     Raises:
         ValueError: no run has such a column; the message names those there are.
     """
-    home = home or paths.runs()
-    every = [run for folder in sorted(home.glob("[!.]*/")) for run in finished(folder.name, home)]
-    rows = [{"experiment": run.experiment, "run": run.hash, **run.flat} for run in every]
-    known = list(dict.fromkeys(name for row in rows for name in row))
-    for name in wanted:
-        if rows and name not in known:
-            raise ValueError(f"no run has {name!r}; they have: {', '.join(known)}")
-    matching = [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
-    return pd.DataFrame(matching, columns=known)
+    home = Path(home or paths.runs())
+    runs = [run for folder in sorted(home.glob("[!.]*/")) for run in finished_runs(folder.name, home)]
+    rows = [{"experiment": run.experiment, "run": run.hash, **run.configuration.flat} for run in runs]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if rows:
+        only("a run", values, columns)
+    matches = [row for row in rows if all(row.get(name) == value for name, value in values.items())]
+    return pd.DataFrame(matches, columns=columns)

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from vkdlib.experiments import presets
-from vkdlib.experiments.start import REFERENCES
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run import RECORD, Run
 from vkdlib.sweep import grid, slurm
@@ -156,8 +156,10 @@ def write_report(title: str, everything: list[Point]) -> None:
 def swept(run: Run, given: dict, names: list[str]) -> dict:
     """Values of swept parameters: those of the run's configuration, wherever in it they are, else as the
     point gave them, and of what the run reports; none for references."""
-    given = {} if run.config["method"] in REFERENCES else given
-    known = given | {name: value for name, value in (run.flat | run.report).items() if value is not None}
+    given = {} if run.configuration.method in AS_THEY_ARE else given
+    known = given | {
+        name: value for name, value in (run.configuration.flat | run.report).items() if value is not None
+    }
     return {name: known[name] for name in names if name not in RECORD and known.get(name) is not None}
 
 

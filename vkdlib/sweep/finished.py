@@ -1,17 +1,17 @@
 """Which points of a sweep are done, and how long the others will take."""
 
 import functools
-import json
 from pathlib import Path
 
 import nbformat
+import torch
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.experiments.start import load_start, reference
+from vkdlib.experiments.start import reference_model, starting_model
 from vkdlib.models.loaded import weights_hash
-from vkdlib.models.loading import files_hash
+from vkdlib.models.loading import files_hash, load
 from vkdlib.runs.run import Run
-from vkdlib.runs.store import find_run
+from vkdlib.runs.store import read_run
 from vkdlib.sweep.point import Point
 from vkdlib.system import paths
 from vkdlib.system.paths import RunError
@@ -28,7 +28,7 @@ def run_of(point: Point) -> Run | None:
     if not began:
         return None  # also one that failed after its run: it will find it again
     try:
-        found = find_run(point.parameters["experiment"], point.run_hash or "none")
+        found = read_run(point.parameters["experiment"], point.run_hash or "none")
         found.check()
         return found if up_to_date(found, began, point.cwd) else None
     except (OSError, ValueError, RunError):
@@ -45,19 +45,18 @@ def up_to_date(run: Run, began: float, cwd: Path | None = None) -> bool:
         began: when, in seconds since 1970.
         cwd: where the notebook was, for folders that it named from there.
     """
-    benchmark = run.config["benchmark"]
+    c = run.configuration
+    benchmark = c.benchmark
     if cwd and (cwd / benchmark).is_dir():
         benchmark = str(cwd / benchmark)
-    if _data(benchmark, run.config.get("data_revision")) != run.config["data"]:
+    if _data(benchmark, c.data_revision) != c.data:
         return False
-    if not run.config["model"].startswith("testbed/"):
-        names = (run.config["model"], run.config.get("retain_only"), run.flat.get("reference"))
+    if not c.model.startswith("testbed/"):
+        names = (c.model, c.retain_only, c.settings.get("reference"))
         return not any(_changed(Path(cwd or "", name), began) for name in names if name)
-    fields = ("model", "benchmark", "method", "forget_ratio", "precision", "max_pixels", "retain_only")
-    start = {k: run.config.get(k) for k in fields}
-    compared = reference(run.config)
-    same = not compared or _files(compared) == run.config["reference"]
-    return same and _weights(json.dumps(start)) == run.config["weights"]
+    reference = reference_model(c)
+    same = not reference or _files(reference) == c.reference_weights
+    return same and _weights(starting_model(c), c.dtype, c.quantise) == c.weights
 
 
 def _changed(folder: Path, since: float) -> bool:
@@ -71,8 +70,9 @@ def _data(benchmark: str, revision: str | None) -> str:
 
 
 @functools.cache
-def _weights(start: str) -> str:
-    return weights_hash(load_start(json.loads(start), device="cpu").model.state_dict())
+def _weights(name: str, dtype: str, quantise: str | None) -> str:
+    loaded = load(name, dtype=getattr(torch, dtype), device="cpu", quantise=quantise)
+    return weights_hash(loaded.model.state_dict())
 
 
 _files = functools.cache(files_hash)

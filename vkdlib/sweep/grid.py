@@ -27,7 +27,7 @@ import yaml
 
 from vkdlib.benchmarks.schema import KINDS
 from vkdlib.experiments.presets import PRESETS
-from vkdlib.experiments.start import REFERENCES
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.methods import METHODS
 
 FIELDS = (
@@ -36,7 +36,7 @@ FIELDS = (
 REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
 KINDS_OF_FIELDS = {"parameters": dict, "grid": list, "instead": dict, "columns": list, "core_minutes": int}
 SPACED = {"linspace": np.linspace, "logspace": np.geomspace}
-KNOWN = {"method": [*METHODS, *REFERENCES], "preset": [*PRESETS], "kinds": [*KINDS]}
+KNOWN = {"method": [*METHODS, *AS_THEY_ARE], "preset": [*PRESETS], "kinds": [*KINDS]}
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list[str]": list, "dict": dict}
 
 

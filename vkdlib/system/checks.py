@@ -2,15 +2,16 @@
 
 import difflib
 import math
+import typing
 from collections.abc import Collection
+from dataclasses import MISSING, Field, field, fields
 
 
 def one_of(name: str, value, known: Collection) -> None:
     """Raise ValueError unless a value is among the known ones; the message names the nearest."""
-    if value not in known:
-        near = difflib.get_close_matches(str(value), map(str, known), 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}{hint}")
+    if value not in list(known):
+        allowed = ", ".join(map(str, known))
+        raise ValueError(f"{name} is {value!r}; it must be one of {allowed}{did_you_mean(value, known)}")
 
 
 def some_of(name: str, values, known: Collection) -> None:
@@ -25,9 +26,14 @@ def only(what: str, given: Collection[str], known: Collection[str]) -> None:
     """Raise ValueError for a name that is not among the known ones: `what` has no such field."""
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{what} has no {name!r}; it has: {', '.join(known)}{hint}")
+            raise ValueError(f"{what} has no {name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def did_you_mean(value, known: Collection) -> str:
+    """A question for the known name nearest to a value, whatever the case of its letters; "" if none is."""
+    names = {str(name).lower(): str(name) for name in known}
+    near = difflib.get_close_matches(str(value).lower(), names, 1)
+    return f" (did you mean {names[near[0]]!r}?)" if near else ""
 
 
 def number(
@@ -53,12 +59,74 @@ def number(
     types = int if whole else (int, float)
     right = isinstance(value, types) and not isinstance(value, bool) and math.isfinite(value)
     if not right or not low <= value <= high or above is not None and value <= above:
-        text = isinstance(value, str) and "e" in value.lower()
-        hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)" if text else ""
+        hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)" if _exponent(value) else ""
         raise ValueError(f"{name} is {value!r}; it must be {wanted}{hint}")
+
+
+def _exponent(value) -> bool:
+    """Whether a value is the text of a number with an exponent."""
+    try:
+        return isinstance(value, str) and "e" in value.lower() and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def flag(name: str, value) -> None:
     """Raise ValueError unless a value is True or False; words like "no" are neither."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; it must be True or False")
+
+
+def setting(default=MISSING, **allowed) -> Field:
+    """A field of a dataclass, with what `check_fields` allows in it.
+
+    Args:
+        allowed: `known`, the values it may have; or `low`, `high`, `above` of `number`.
+    """
+    return field(default=default, metadata=allowed)
+
+
+def check_fields(record) -> None:
+    """Raise ValueError unless each field of a dataclass fits its annotation and its `setting`.
+
+    Annotations may be bool, int, float, str, a tuple of one of these, or one of these or None; or dict, from
+    names to any of these values.
+    """
+    for f in fields(record):
+        _check_field(f.name, getattr(record, f.name), f.type, f.metadata)
+
+
+def _check_field(name: str, value, kind, allowed: dict) -> None:
+    parts = typing.get_args(kind)
+    if type(None) in parts:
+        if value is not None:
+            _check_field(name, value, parts[0], allowed)
+    elif parts:  # a tuple
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{name} is {value!r}; it must be a list")
+        for place, item in enumerate(value):
+            _check_field(f"{name}[{place}]", item, parts[0], allowed)
+    elif kind is dict:
+        _check_values(name, value)
+    elif "known" in allowed:
+        one_of(name, value, allowed["known"])
+    elif kind is bool:
+        flag(name, value)
+    elif kind is str:
+        text(name, value)
+    else:
+        number(name, value, whole=kind is int, **allowed)
+
+
+def _check_values(name: str, values) -> None:
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ValueError(f"{name} is {values!r}; it must be a mapping from names to values")
+    for key, value in values.items():
+        if not isinstance(value, (bool, str, type(None))):
+            number(f"{key} in {name}", value)
+
+
+def text(name: str, value) -> None:
+    """Raise ValueError unless a value is text, and not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} is {value!r}; it must be text")

@@ -1,0 +1,65 @@
+"""The gate before unlearning: a model that never memorised the faces has nothing to unlearn."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+
+from vkdlib.evaluation.compare import sign_flip
+from vkdlib.runs.configuration import Configuration
+from vkdlib.runs.run import Run
+
+SIGNIFICANT = 0.05
+BLANK = "vanilla, blank picture"
+
+
+def require_memorisation(evaluate: Callable[[Configuration], Run], c: Configuration) -> dict[str, float]:
+    """Ask vanilla and retain-only about the people that a run is to forget, and compare (`memorisation`).
+
+    Selection people are hidden from no model. There vanilla must beat itself with blank pictures.
+
+    Args:
+        evaluate: makes the run of a model as it is, or finds it if it was made before.
+        c: the run that is to come.
+    Raises:
+        ValueError: no retain-only model is named, or vanilla does not know the faces.
+    """
+    if not c.retain_only and not c.select:
+        raise ValueError(
+            f"has {c.model} memorised the faces it is to forget? That shows beside a model that "
+            "never saw them: name one (retain_only, a folder; notebooks/02_vanilla_models.ipynb makes one "
+            "with hide_ratio), or go on without (gate=False)"
+        )
+    c = replace(c, settings={}, training={}, qa_image=None, seed=0, kinds=("classification",))
+    other = BLANK if c.select else "retain-only"
+    runs = [evaluate(replace(c, method=method)) for method in ("vanilla", other)]
+    return memorisation(*(run.predictions for run in runs), other)
+
+
+def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain-only") -> dict[str, float]:
+    """Does vanilla know the forget people's faces better than a model that never saw them?
+
+    Args:
+        vanilla, other: predictions of both models on the same questions; multiple choice about the forget
+            people's pictures is what counts.
+        name: of the other model.
+    Returns:
+        accuracies in per cent, "vanilla" and `name`; "n", how many questions; "p" of no
+        difference (`compare.sign_flip`: questions about one person go together).
+    Raises:
+        ValueError: vanilla is not significantly better; there would be nothing to unlearn.
+    """
+    faces = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
+    first, second = (table.query(faces).set_index("question") for table in (vanilla, other))
+    scores, others = first.score, second.score.reindex(first.index)
+    if others.isna().any() or not len(scores):
+        raise ValueError("the predictions are not of the same forget questions")
+    p = sign_flip(scores - others, first.person)
+    if p >= SIGNIFICANT or scores.mean() <= others.mean():
+        raise ValueError(
+            f"of {len(scores)} questions about the forget people's pictures vanilla answers "
+            f"{scores.sum():.0f} right, {name} {others.sum():.0f} (p = {p:.2g}): it has not memorised the "
+            "faces, and there is nothing to unlearn. Teach it longer (notebooks/02_vanilla_models.ipynb: "
+            "epochs, lr), or go on all the same (gate=False)"
+        )
+    return {"vanilla": 100 * scores.mean(), name: 100 * others.mean(), "n": len(scores), "p": p}

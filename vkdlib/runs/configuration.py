@@ -1,0 +1,130 @@
+"""What makes a run what it is (`Configuration`), and what changes no result (`Machine`). Needs no torch."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, PROTOCOLS
+from vkdlib.system.checks import check_fields, only, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What makes a run what it is: two equal ones are the same run.
+
+    A field at its default leaves no trace in the run's hash, so that a new field renames no old run. For the
+    same reason the default of a field never changes.
+
+    Attributes:
+        model: "testbed/<family>", or folder or Hub id of a vanilla model.
+        benchmark: "testbed/mllmu", "testbed/clear", a folder of parquet files, or a Hub id.
+        forget_ratio: per cent of the people to forget.
+        method: one of `methods.METHODS`, or of `start.AS_THEY_ARE`.
+        settings: of the method, for example {"beta": 0}.
+        training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
+        qa_image: "blank" gives questions in text a grey picture in training.
+        seed: of the order in which training sees people.
+        select: pose the task on selection people, to choose settings, instead of the reported ones.
+        draw: which of the selection people to forget, see `Split.for_selection`.
+        kinds: of questions that are asked afterwards.
+        protocol: how multiple choice is answered, see `evaluate.evaluate`.
+        max_new_tokens: of an answer in words.
+        revision, data_revision: commits of model and benchmark on the Hub; None takes the newest.
+        dtype, quantise: precision of the language model, see `loading.load`.
+        max_pixels: of a picture, see `loading.load`.
+        retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
+            what the gate compares with. None: the embedded one. Only a run that starts from it, or compares
+            with it, is another run with another one.
+        schema: of the benchmark, "mllmu" or "clear". This field and those below are filled in when a run
+            starts.
+        data, weights: hashes of the benchmark and of the model that the run starts from.
+        processor: hash of a model folder's other files.
+        reference_weights: hash of the model that the method compares with.
+    """
+
+    model: str = "testbed/llava"
+    benchmark: str = "testbed/mllmu"
+    forget_ratio: int = setting(5, low=1, high=99)
+    method: str = "VKD"
+    settings: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+    qa_image: str | None = setting(None, known=["blank"])
+    seed: int = setting(0, low=0)
+    select: bool = False
+    draw: int = setting(0, low=0)
+    kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
+    protocol: str = setting("likelihood", known=PROTOCOLS)
+    max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)
+    revision: str | None = None
+    data_revision: str | None = None
+    dtype: str = "float32"
+    quantise: str | None = None
+    max_pixels: int | None = setting(None, low=1)
+    retain_only: str | None = None
+    schema: str | None = None
+    data: str | None = None
+    weights: str | None = None
+    processor: str | None = None
+    reference_weights: str | None = None
+
+    def __post_init__(self):
+        for name in ("model", "benchmark", "retain_only"):
+            if isinstance(getattr(self, name), Path):
+                object.__setattr__(self, name, str(getattr(self, name)))
+        check_fields(self)
+        if not self.kinds:
+            raise ValueError(f"kinds is empty; it must name some of {', '.join(KINDS)}")
+        plain = {
+            "kinds": tuple(kind for kind in KINDS if kind in self.kinds),
+            "settings": whole_numbers(self.settings),
+            "training": whole_numbers(self.training),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_values(cls, values: dict) -> "Configuration":
+        """The configuration that JSON or YAML holds.
+
+        Raises:
+            ValueError: a field is not known, or has a value that is not allowed.
+        """
+        only("a configuration", values, [f.name for f in fields(cls)])
+        return cls(**values)
+
+    @property
+    def identity(self) -> dict:
+        """What the run's hash is made of: the fields that are not at their default."""
+        default = vars(Configuration())
+        return {name: value for name, value in vars(self).items() if value != default[name]}
+
+    @property
+    def flat(self) -> dict:
+        """All values in one layer: settings and training unpacked."""
+        layer = {name: value for name, value in vars(self).items() if not isinstance(value, dict)}
+        return layer | self.settings | self.training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What fits the machine. No result depends on it but by rounding, and it is no part of what a run is.
+
+    Attributes:
+        micro_batch: pictures of each set on the device at a time; None: all of a step's.
+        checkpointing: compute activations twice instead of keeping them.
+        evaluation_batch: packs or prompts at a time when questions are asked.
+    """
+
+    micro_batch: int | None = setting(None, low=1)
+    checkpointing: bool = False
+    evaluation_batch: int = setting(64, low=1)
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+def whole_numbers(values: dict) -> dict:
+    """The same values, 3.0 as 3: beta 3 and beta 3.0 are one run."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in values.items()
+    }
