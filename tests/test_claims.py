@@ -1,12 +1,13 @@
 """The papers' sentences: what is compared with what, and what is said of it."""
 
 import math
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from vkdlib.methods.vkd import CHOICES
+from vkdlib.methods.vkd import VKD
 from vkdlib.reports import claims, published
 from vkdlib.reports.columns import BALANCE, six_columns
 from vkdlib.runs import records
@@ -131,7 +132,9 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
     titles = set(six_columns(records.read_records("any"))) | {"Real world", "Real faces", BALANCE}
     known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
     known["table3_ablation"] = set(published.published("vkd", 3).method) | {"retain-only"}
-    settings = {f"{k}={v}" for k, of in CHOICES.items() for v in of} | {"prune=False", "mask=False", "VKD"}
+    choices = {f.name: f.metadata.get("known", ()) for f in fields(VKD)}
+    settings = {f"{k}={v}" for k, values in choices.items() for v in values}
+    settings |= {"prune=False", "mask=False", "VKD"}
     known["selective_forgetting"] = settings
     for record, rows in known.items():
         for one in claims.statements(record):

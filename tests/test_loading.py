@@ -18,7 +18,7 @@ from vkdlib.models import loaded, loading
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.families import FAMILIES
 from vkdlib.packs.pack import make_pack
-from vkdlib.plan import unlearning
+from vkdlib.plan.unlearning import IMAGE
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system import paths
 from vkdlib.testbed.build import make_processor
@@ -107,7 +107,7 @@ def test_large_pictures_are_made_as_small_as_the_preset_says(published_settings)
         tokens = pack(capped, size).image_tokens
         assert 0.8 * 576 < tokens <= 576 and tokens == family.tokens(config, *size, limit)
         assert pack(free, size).image_tokens == family.tokens(config, *size) > tokens
-    assert pack(free, unlearning.IMAGE).image_tokens == 1369
+    assert pack(free, IMAGE).image_tokens == 1369
     for size in ((336, 336), (200, 640), (672, 672)):
         a, b = pack(free, size), pack(capped, size)
         assert a.prefix == b.prefix and torch.equal(a.image["pixel_values"], b.image["pixel_values"])

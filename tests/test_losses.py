@@ -68,3 +68,22 @@ def test_kl_is_per_answer_token_and_npo_per_question():
     by_token = npo_loss(now.sum(1) / lengths, then.sum(1) / lengths, 0.4)
     by_batch = npo_loss(now.sum()[None] / 8, then.sum()[None] / 8, 0.4)
     assert len({round(loss.item(), 3) for loss in (by_question, by_token, by_batch)}) == 3
+
+
+LOGITS, TARGETS = torch.zeros(2, 5, 7), torch.zeros(2, 5, dtype=torch.long)
+WRONG_SHAPES = [
+    (lambda: answer_nll(LOGITS, TARGETS[:, :4]), r"\(2, 5, 7\), targets \(2, 4\)"),
+    (lambda: answer_nll(LOGITS[0], TARGETS[0]), r"\(5, 7\), targets \(5,\)"),
+    (lambda: answer_nll(LOGITS, TARGETS.reshape(5, 2)), r"\(2, 5, 7\), targets \(5, 2\)"),
+    (lambda: answer_logprobs(LOGITS, TARGETS.reshape(5, 2)), r"\(2, 5, 7\), targets \(5, 2\)"),
+    (lambda: answer_kl(LOGITS, LOGITS[:1], TARGETS), r"student \(2, 5, 7\) and teacher \(1, 5, 7\)"),
+    (lambda: answer_kl(LOGITS, LOGITS, TARGETS[:1]), r"\(2, 5, 7\), targets \(1, 5\)"),
+    (lambda: vkd_loss(torch.ones(4, 3), torch.ones(1, 3)), r"student \(4, 3\) and teacher \(1, 3\)"),
+    (lambda: npo_loss(torch.ones(4), torch.ones(4, 1), 0.4), r"model \(4,\) and reference \(4, 1\)"),
+]
+
+
+@pytest.mark.parametrize("loss, shapes", WRONG_SHAPES, ids=range(len(WRONG_SHAPES)))
+def test_other_shapes_are_refused_and_never_broadcast(loss, shapes):
+    with pytest.raises(ValueError, match=shapes):
+        loss()

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vkdlib import masking
+from vkdlib import masking, pruning
 from vkdlib.models.parts import visual_parameters
 from vkdlib.packs.batch import collate
 
@@ -108,3 +108,13 @@ def test_fisher_leaves_the_model_as_it_was(loaded, tasks):
 def test_unknown_kind(loaded, tasks):
     with pytest.raises(ValueError, match="fisher is 'full'; it must be one of summed"):
         masking.fisher(loaded, [tasks.forget_vqa], {}, "full")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -1.0])
+def test_thresholds_are_numbers(threshold):
+    """NaN would mask everything and prune nothing, in silence."""
+    ratio = torch.ones(3)
+    with pytest.raises(ValueError, match=f"d_F is {threshold}; it must be a number 0 or more"):
+        masking.weight_mask({"w": ratio}, threshold)
+    with pytest.raises(ValueError, match=f"d_I is {threshold}; it must be a number 0 or more"):
+        pruning.neurons_to_prune({0: ratio}, threshold)

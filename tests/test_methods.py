@@ -1,8 +1,9 @@
 """The baselines: each loss against its closed form, what moves, what is pruned."""
 
 import copy
+import inspect
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import pytest
 import torch
@@ -11,23 +12,26 @@ import torch.nn.functional as F
 import vkdlib
 from vkdlib.losses import IGNORE, answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
+from vkdlib.methods.base import ORIGINS, Method, ascend
 from vkdlib.methods.manu import (
     MANU,
     four_statistics,
     modality_scores,
     moments,
+    neuron_statistics,
     projections,
-    statistics,
     top_share,
 )
-from vkdlib.methods.npo import answers
+from vkdlib.methods.npo import answer_logprobs_by_pack
 from vkdlib.models.loaded import weights_hash
-from vkdlib.models.parts import language_blocks, live_blocks, mlp_output
+from vkdlib.models.parts import language_blocks, live_blocks, mlp_output, visual_parameters
 from vkdlib.models.passes import batch_nll
 from vkdlib.packs.batch import collate
+from vkdlib.plan.unlearning import plan_unlearning
 from vkdlib.runs.deltas import apply_delta, changed_weights, save_delta
-from vkdlib.tasks import Tasks
-from vkdlib.unlearn import combine, unlearn
+from vkdlib.system.checks import setting
+from vkdlib.tasks import Steps, Tasks
+from vkdlib.unlearn import combine, make_training, unlearn
 
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
@@ -39,7 +43,7 @@ def method_of(name, **settings):
 def gradients(loaded, tasks, method, batch=None):
     """The combined gradient of one step: name in the model -> tensor; and the named losses."""
     parameters = method.scope(loaded)
-    prepared = method.prepare(loaded, tasks)
+    prepared = method.prepare(loaded, tasks, Steps())
     losses = combine(loaded, method, prepared, parameters, batch or tasks.batch(0, 2, 0))
     found = {n: p.grad for n, p in loaded.model.named_parameters() if p.grad is not None}
     loaded.model.zero_grad()
@@ -108,7 +112,7 @@ def test_kl_min_starts_as_ga_and_then_pulls_back(loaded, tasks):
     got, losses = gradients(loaded, tasks, method)
     assert losses["retain_kl"] == pytest.approx(0, abs=1e-6)
     assert_close(got, up, 1e-4)
-    prepared = method.prepare(loaded, tasks)
+    prepared = method.prepare(loaded, tasks, Steps())
     with torch.no_grad():
         for p in loaded.model.parameters():
             p.add_(0.02 * torch.randn_like(p))
@@ -131,7 +135,7 @@ def test_npo_closed_form_and_limit():
 
 
 def test_npo_asks_its_reference_once_and_per_question(loaded, tasks):
-    reference = answers(loaded, tasks.forget_vqa, 2)
+    reference = answer_logprobs_by_pack(loaded, tasks.forget_vqa, 2)
     assert {k: len(v) for k, v in reference.items()} == {p.key: 4 for p in tasks.forget_vqa}
     inputs = collate([tasks.forget_vqa[0].select([2])])
     logp = F.log_softmax(loaded.model(**inputs["inputs"]).logits[0], -1)
@@ -140,7 +144,7 @@ def test_npo_asks_its_reference_once_and_per_question(loaded, tasks):
     losses = gradients(loaded, tasks, make_method("NPO", reference="vanilla", beta=0.4))[1]
     assert losses["npo"] == pytest.approx(2 / 0.4 * math.log(2), rel=1e-6)  # model = reference
     with pytest.raises(ValueError, match="name or folder"):
-        make_method("NPO").prepare(loaded, tasks)
+        make_method("NPO").prepare(loaded, tasks, Steps())
 
 
 def test_npo_with_another_model_as_reference(loaded, tasks, tmp_path):
@@ -151,10 +155,10 @@ def test_npo_with_another_model_as_reference(loaded, tasks, tmp_path):
     oracle.model.save_pretrained(tmp_path / "oracle")
     oracle.processor.save_pretrained(tmp_path / "oracle")
     method = make_method("NPO", reference=str(tmp_path / "oracle"))
-    reference = method.prepare(loaded, tasks, 2).teacher
-    expected = answers(oracle, tasks.forget_vqa, 2)
+    reference = method.prepare(loaded, tasks, Steps(2)).teacher
+    expected = answer_logprobs_by_pack(oracle, tasks.forget_vqa, 2)
     assert all(torch.allclose(reference[k], v, atol=1e-3) for k, v in expected.items())
-    vanilla = answers(loaded, tasks.forget_vqa, 2)
+    vanilla = answer_logprobs_by_pack(loaded, tasks.forget_vqa, 2)
     assert any(not torch.allclose(reference[k], v, atol=1e-2) for k, v in vanilla.items())
     with pytest.raises(ValueError, match="beta is 0"):
         make_method("NPO", beta=0)
@@ -166,14 +170,14 @@ def test_adapters_are_masked_by_what_can_be_judged(loaded, tasks):
         make_method("MMUnlearner", trained="lora"),
         make_method("VKD", trained="lora", prune=False),
     ):
-        mask = method.prepare(loaded, tasks).mask
+        mask = method.prepare(loaded, tasks, Steps()).mask
         assert mask and all("lora_B" in n for n in mask) and any(m.any() for m in mask.values())
         assert {n for n in method.scope(loaded) if "lora_B" in n} == set(mask)
 
 
 def test_mmunlearner_masks_the_forget_term_alone(loaded, tasks):
     method = make_method("MMUnlearner", alpha=1.5)
-    mask = method.prepare(loaded, tasks).mask
+    mask = method.prepare(loaded, tasks, Steps()).mask
     assert set(mask) == set(method.scope(loaded))
     assert any("language_model" in n and m.any() for n, m in mask.items())
     assert any("vision_tower" in n and m.any() for n, m in mask.items())
@@ -192,7 +196,7 @@ def test_mmunlearners_mask_compares_means_of_squared_batch_gradients(loaded, tas
         [squares(batch) for batch in batches_of(packs)]
         for packs in (tasks.forget_vqa, tasks.retain_vqa, (*tasks.forget_qa, *tasks.retain_qa))
     )
-    mask = make_method("MMUnlearner").prepare(loaded, tasks, 2).mask
+    mask = make_method("MMUnlearner").prepare(loaded, tasks, Steps(2)).mask
     vision = [n for n in mask if "vision" in n or "projector" in n]
     assert 0 < len(vision) < len(mask)
     for name, m in mask.items():
@@ -221,7 +225,7 @@ def test_every_method_trains_what_it_says(loaded, tasks, name, trained):
 @pytest.mark.parametrize("name", TRAINED)
 def test_micro_batches_change_no_gradient(loaded, tasks, name):
     method = method_of(name)
-    prepared = method.prepare(loaded, tasks)
+    prepared = method.prepare(loaded, tasks, Steps())
     with torch.no_grad():  # away from where KL and NPO start
         for p in method.scope(loaded).values():
             p.mul_(1.01)
@@ -278,10 +282,10 @@ def test_manu_measures_every_token_of_both_modalities(loaded, tasks):
     z = torch.cat(caught)
     fired = (z.abs() > 0.1).float().mean(0)
     expected = torch.stack([z.abs().mean(0), fired, z.std(0, correction=0), z.square().mean(0).sqrt()])
-    got = statistics(loaded, tasks.forget_qa, outputs, 3)  # padded together
+    got = neuron_statistics(loaded, tasks.forget_qa, outputs, 3)  # padded together
     assert set(got) == {f"language.{len(language_blocks(loaded)) - 1}"}
     assert torch.allclose(next(iter(got.values())).float(), expected, atol=1e-5)
-    assert set(statistics(loaded, tasks.forget_vqa, outputs, 2)) == set(outputs)
+    assert set(neuron_statistics(loaded, tasks.forget_vqa, outputs, 2)) == set(outputs)
 
 
 def test_manus_four_statistics_of_a_layer_by_hand():
@@ -347,3 +351,83 @@ def test_defaults_belong_to_a_version():
     """A run's name tells what was given and the version: other defaults need another version."""
     assert vkdlib.__version__ == "0.1.0"
     assert {name: asdict(method()) for name, method in METHODS.items()} == DEFAULTS
+
+
+@dataclass(frozen=True)
+class Biases(Method):
+    """L = -strength L_vqa^f, on biases alone."""
+
+    origin = "our reading"
+    strength: float = setting(1.0, low=0)
+
+    def scope(self, loaded):
+        return {n: p for n, p in visual_parameters(loaded).items() if n.endswith("bias")}
+
+    def forget_terms(self, loaded, part, batch, teacher):
+        loss, named = ascend(loaded, part, batch)
+        return self.strength * loss, named
+
+
+def test_a_new_method_is_a_class_and_a_line_in_the_registry(loaded, tasks, monkeypatch):
+    monkeypatch.setitem(METHODS, "Biases", Biases)
+    method = make_method("Biases", strength=2)
+    before = {n: p.clone() for n, p in loaded.model.named_parameters()}
+    history, _ = unlearn(loaded, tasks, method, epochs=1, lr=1e-3)
+    moved = {n for n, p in loaded.model.named_parameters() if not torch.equal(p, before[n])}
+    assert len(history) == 1 and moved and all(n.endswith("bias") for n in moved)
+    training = make_training(epochs=1, lr=1e-3)
+    plan = plan_unlearning("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, method, training)
+    value = plan.set_index(["part", "item"]).value
+    assert value["training", "trained"] == sum(p.numel() for p in method.scope(loaded).values())
+    assert "preparation" not in set(plan.part) and value["memory", "masks"] == 0
+    with pytest.raises(ValueError, match="strength is -1; it must be a number 0 or more"):
+        make_method("Biases", strength=-1)
+
+
+@pytest.mark.parametrize("name, method", METHODS.items())
+def test_every_method_fulfils_the_contract_by_itself(name, method):
+    assert method.__bases__ == (Method,) and method.origin in ORIGINS
+    assert method.describe().startswith(("L = ", "Zero the share")) and "\n" not in method.describe()
+    signature = inspect.signature(Method.prepare)
+    assert list(inspect.signature(method.prepare).parameters) == list(signature.parameters)
+
+
+WRONG_SETTINGS = [
+    ("VKD", {"prune": "False"}, "prune is 'False'; it must be True or False"),
+    ("VKD", {"prune": "no"}, "prune is 'no'; it must be True or False"),
+    ("VKD", {"mask": 1}, "mask is 1; it must be True or False"),
+    ("VKD", {"d_I": math.nan}, "d_I is nan; it must be a number 0 or more"),
+    ("VKD", {"d_I": -1}, "d_I is -1; it must be a number 0 or more"),
+    ("VKD", {"d_F": math.nan}, "d_F is nan; it must be a number 0 or more"),
+    ("VKD", {"alpha": math.nan}, "alpha is nan; it must be a number 0 or more"),
+    ("VKD", {"alpha": -1}, "alpha is -1; it must be a number 0 or more"),
+    ("VKD", {"beta": math.inf}, "beta is inf; it must be a number 0 or more"),
+    ("VKD", {"beta": math.nan}, "beta is nan; it must be a number 0 or more"),
+    ("VKD", {"beta": "0.3"}, "beta is '0.3'; it must be a number 0 or more$"),
+    ("VKD", {"layers": 0}, "layers is 0; it must be a whole number 1 or more"),
+    ("VKD", {"layers": 2.5}, "layers is 2.5; it must be a whole number 1 or more"),
+    ("VKD", {"fisher": "sumed"}, "fisher is 'sumed'; .*did you mean 'summed'"),
+    ("VKD", {"order": "mask prune"}, "order is 'mask prune'; .*did you mean 'mask, prune'"),
+    ("VKD", {"target": "projektor"}, "target is 'projektor'; .*did you mean 'projector'"),
+    ("VKD", {"trained": "visuel"}, "trained is 'visuel'; .*did you mean 'visual'"),
+    ("GA", {"trained": None}, "trained is None; it must be one of visual, all, lora"),
+    ("NPO", {"beta": math.nan}, "beta is nan; it must be a number above 0"),
+    ("NPO", {"reference": ""}, "reference is ''; it must be text"),
+    ("MANU", {"share": math.nan}, "share is nan; it must be a number 0 or more and 1 or less"),
+    ("MANU", {"weights": [1, math.nan, 1, 1]}, r"weights\[1\] is nan; it must be a number"),
+    ("MANU", {"weights": 2.0}, "weights is 2.0; it must be a list"),
+    ("MMUnlearner", {"threshold": math.nan}, "threshold is nan; it must be a number 0 or more"),
+    ("VKD", {"betta": 1}, "VKD has no 'betta'; .*did you mean 'beta'"),
+    ("vkd", {}, "method is 'vkd'; .*did you mean 'VKD'"),
+]
+
+
+@pytest.mark.parametrize("name, settings, message", WRONG_SETTINGS)
+def test_settings_of_another_type_or_out_of_range_are_refused(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_method(name, **settings)
+
+
+def test_whole_numbers_are_numbers_and_lists_are_tuples():
+    assert make_method("VKD", beta=1).beta == 1
+    assert make_method("MANU", weights=[1, 1, 1, 1]).weights == [1, 1, 1, 1]

@@ -1,6 +1,6 @@
 """The papers' real architectures, without weights: parameters by part, paths, live layers, plans."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from PIL import Image
@@ -11,16 +11,20 @@ from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.experiments import presets
 from vkdlib.masking import FISHERS, Hold
 from vkdlib.methods import METHODS, VKD, make_method
+from vkdlib.methods.base import TaskSize
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.families import FAMILIES
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import live_blocks, mlp_output, visual_parameters
 from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, make_pack
-from vkdlib.plan import memory, unlearning
-from vkdlib.tasks import Tasks
+from vkdlib.plan import memory
+from vkdlib.plan.evaluation import count_questions, plan_evaluation
+from vkdlib.plan.unlearning import plan_unlearning
+from vkdlib.tasks import Steps, Tasks
 from vkdlib.testbed.architectures import QWEN_TEMPLATE
 from vkdlib.testbed.build import make_processor
+from vkdlib.unlearn import Training, make_training
 
 CLIP_MLP = 2 * 1024 * 4096 + 4096 + 1024
 QWEN2_MLP = 2 * 1280 * 5120 + 5120 + 1280
@@ -97,13 +101,13 @@ def test_parameters_by_part(real):
     billions, _, _, _ = REAL[real.name]
     everything = sum(p.numel() for p in real.model.parameters())
     assert round(everything / 1e9, 2) == billions
-    count = memory.parts(real)
+    count = memory.count_parameters(real)
     assert sum(count.values()) == everything
     assert all(p.is_meta for p in real.model.parameters())
 
 
 def test_parameters_by_part_are_those_of_the_dimensions(real):
-    assert tuple(unlearning.parts(real).values()) == PARTS[real.name]
+    assert tuple(memory.count_parameters(real).values()) == PARTS[real.name]
 
 
 def test_paths_of_the_parts(real):
@@ -171,10 +175,12 @@ def real_processor(real: Loaded):
 
 def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", method=None, **changes):
     known = presets.preset(name, "training") | presets.preset(name, "machine") | presets.preset(name, "model")
-    wanted = ("epochs", "batch_size", "retain_batch", "micro_batch", "checkpointing", "dtype", "quantise")
-    options = {k: known[k] for k in (*wanted, "max_pixels")} | changes
-    found = unlearning.plan(known["model"], benchmark, 5, method or VKD(), **options)
-    return found.set_index(["part", "item"]).value
+    known |= {k: v for k, v in changes.items() if k in known}
+    training = make_training(**{f.name: known[f.name] for f in fields(Training) if f.name in known})
+    options = {k: known[k] for k in ("dtype", "quantise", "max_pixels")}
+    options |= {k: v for k, v in changes.items() if k in ("revision", "data_revision", "processes")}
+    table = plan_unlearning(known["model"], benchmark, 5, method or VKD(), training, **options)
+    return table.set_index(["part", "item"]).value
 
 
 PAPER = [n for n in presets.PRESETS if n.startswith("paper-")]
@@ -287,47 +293,44 @@ def test_every_value_of_a_preset_has_a_source():
 
 
 def test_the_plan_of_the_testbed_counts_what_is_there(loaded):
-    options = dict(epochs=50, batch_size=5, retain_batch=15)
-    found = unlearning.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), **options)
+    training = make_training(epochs=50, lr=1e-3, batch_size=5, retain_batch=15)
+    found = plan_unlearning("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), training)
     found = found.set_index(["part", "item"]).value
     assert found["model"].sum() == sum(p.numel() for p in loaded.model.parameters())
     assert found["training", "trained"] == sum(p.numel() for p in visual_parameters(loaded).values())
     assert found["training", "steps"] == 100 and "download" not in found
     with pytest.raises(ValueError, match="forget_ratio is 7; MLLMMU/MLLMU-Bench has 5, 10, 15"):
-        unlearning.plan("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, VKD(), **options)
+        plan_unlearning("testbed/llava-mllmu/vanilla", "MLLMMU/MLLMU-Bench", 7, VKD(), training)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_a_plan_on_the_testbed(method):
     """Whole models train in fp32, as they are loaded, whatever the shipped files have."""
-    options = presets.preset("testbed", "training", method)
-    options = {k: options[k] for k in ("epochs", "batch_size", "retain_batch")}
+    training = make_training(**presets.preset("testbed", "training", method))
     chosen = make_method(method, **presets.preset("testbed", "method", method))
-    found = unlearning.plan("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, **options)
+    found = plan_unlearning("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, training)
     found = found.set_index(["part", "item"]).value
     assert (found["training", "trained"] > 0) == chosen.trains
     if chosen.trains:
-        shorter = unlearning.plan(
-            "testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, epochs=1, batch_size=5
-        )
+        training = make_training(epochs=1, lr=1e-3, batch_size=5)
+        shorter = plan_unlearning("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, chosen, training)
         shorter = shorter.set_index(["part", "item"]).value
         assert found["memory", "activations"] == pytest.approx(3 * shorter["memory", "activations"], rel=0.01)
 
 
 def test_memory_of_weights_is_exact(loaded):
     """What the plan says of a model in memory, against its tensors."""
-    count = memory.parts(loaded)
+    count = memory.count_parameters(loaded)
     assert sum(count.values()) == sum(p.numel() for p in loaded.model.parameters())
-    used = memory.memory(loaded, count, 10, 1, 100, 16, False, "float32", None)
-    weights = ("visual weights, fp32", "language model", "embeddings, norms, head")
     exact = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    assert sum(used[w] for w in weights) == exact
+    assert sum(memory.weights(count, "float32", None).values()) == exact
 
 
 METHODS = [
     *(("VKD", {"fisher": kind, "target": target}) for kind in FISHERS for target in ("projector", "both")),
     ("VKD", {"order": "parallel"}),
-    *(("VKD", {off: False}) for off in ("prune", "mask", "beta")),
+    *(("VKD", {off: False}) for off in ("prune", "mask")),
+    ("VKD", {"beta": 0}),
     ("VKD", {"mask_scope": "update"}),
     ("VKD", {"mask_scope": "update", "prune": False}),
     ("VKD", {"trained": "all"}),
@@ -348,12 +351,11 @@ def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, set
     embedded.register_forward_pre_hook(
         lambda _, args, kwargs: shown.append(len((*args, *kwargs.values())[0])), with_kwargs=True
     )
-    of = {f"{n} pictures": len(getattr(tasks, f"{n}_vqa")) for n in ("forget", "retain")}
-    of |= {f"{n} questions": 4 * of[f"{n} pictures"] for n in ("forget", "retain")}
-    expected = unlearning.preparation(loaded, method, of, of["retain pictures"], 16, 100.0)
-    bytes_kept = memory.copies(loaded, method)
-    prepared = method.prepare(loaded, tasks, 3)
-    assert sum(pictures for pictures, _ in expected.values()) == sum(shown)
+    forget, retain = len(tasks.forget_vqa), len(tasks.retain_vqa)
+    cost = method.cost(loaded, TaskSize(forget, retain, 4 * forget, 4 * retain, retain, 16, 30))
+    bytes_kept = memory.copies(cost)
+    prepared = method.prepare(loaded, tasks, Steps(3))
+    assert sum(pictures for pictures, _ in cost.passes.values()) == sum(shown)
     held = Hold(scope, prepared.held).entries
     masks = [*(prepared.mask or {}).values(), *(where for _, where, _ in held)]
     copied = [value for _, _, value in held]
@@ -371,9 +373,8 @@ def test_the_teacher_is_asked_about_pictures_that_are_drawn(epochs):
     tasks = Tasks(packs["f"], packs["r"], (), ())
     steps = round(epochs * 10 / 5)
     drawn = {p.key for step in range(steps) for p in tasks.batch(step, 5, 0, 15).retain_vqa}
-    found = unlearning.plan(
-        "testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), epochs=epochs, batch_size=5, retain_batch=15
-    )
+    training = make_training(epochs=epochs, lr=1e-3, batch_size=5, retain_batch=15)
+    found = plan_unlearning("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, VKD(), training)
     assert found.set_index("item").value["the teacher's features, Eq. 4: pictures"] == len(drawn)
 
 
@@ -382,15 +383,15 @@ def test_the_questions_are_those_asked(untrained, benchmark, kinds):
     split = benchmark.split(5)
     few = replace(split, forget=split.forget[:2], retain=split.retain[:2], real=split.real[:1])
     rows = evaluate(untrained, few, kinds=kinds, max_new_tokens=1)
-    asked = {name: n for name, n in unlearning.questions(few, kinds).items() if n}
+    asked = {name: n for name, n in count_questions(few, kinds).items() if n}
     assert asked == rows.groupby("set").size().to_dict()
 
 
 def test_what_a_reference_takes():
-    found = unlearning.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, kinds=["classification"])
+    found = plan_evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, kinds=["classification"])
     assert set(found.part) == {"evaluation"} and found.set_index("item").value["forget"] == 10 * 2 * 5
-    chosen = unlearning.evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, select=True)
+    chosen = plan_evaluation("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, select=True)
     assert set(chosen["item"]) and chosen.value.sum() != found.value.sum()
-    far = unlearning.evaluation("llava-hf/llava-1.5-7b-hf", "therem/CLEAR", 5)
+    far = plan_evaluation("llava-hf/llava-1.5-7b-hf", "therem/CLEAR", 5)
     assert far.part.tolist() == ["evaluation", "download", "download"]
     assert far.value.isna().tolist() == [True, False, True]

@@ -7,6 +7,7 @@ import torch
 from conftest import begin, full_disk
 from safetensors.torch import load_file
 
+from vkdlib import training
 from vkdlib.training import constant, fit, linear, one_cycle
 
 
@@ -148,3 +149,33 @@ def test_schedules():
     assert [linear(s, 4) for s in range(4)] == [1, 0.75, 0.5, 0.25]
     cycle = [one_cycle(s, 20) for s in range(20)]
     assert cycle[0] == 0.5 and max(cycle) == cycle[1] == 1 and cycle[-1] < 0.01
+
+
+WRONG = [
+    ({"steps": 0}, "steps is 0; it must be a whole number 1 or more"),
+    ({"lr": float("nan")}, "lr is nan; it must be a number above 0"),
+    ({"lr": 0}, "lr is 0; it must be a number above 0"),
+    ({"weight_decay": -1}, "weight_decay is -1; it must be a number 0 or more"),
+    ({"checkpoint_every": 0}, "checkpoint_every is 0; it must be a whole number 1 or more"),
+]
+
+
+@pytest.mark.parametrize("wrong, message", WRONG)
+def test_numbers_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**{"parameters": parameter(), "gradients": None, "steps": 1, "lr": 0.1} | wrong)
+
+
+def test_a_step_that_trains_nothing_stops():
+    w = parameter()
+    with pytest.raises(RuntimeError, match="step 0 trains nothing"):
+        fit(w, lambda step: {"loss": 0.0}, 3, 0.1)
+    with pytest.raises(RuntimeError, match="step 0 trains nothing"):
+        fit(w, lambda step: w["w"].sum().backward() or {}, 3, 0.1)
+
+
+def test_a_history_shorter_than_the_steps_is_an_error(monkeypatch):
+    w = parameter()
+    monkeypatch.setattr(training, "bar", lambda steps, *_, **__: list(steps)[:-1])
+    with pytest.raises(RuntimeError, match="3 steps were to be taken, the history has 2"):
+        fit(w, lambda step: w["w"].sum().backward() or {"loss": 0.0}, 3, 0.1)

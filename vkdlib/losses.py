@@ -15,57 +15,64 @@ def answer_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """L in Eq. 1, 2 and 5: mean negative log-likelihood of the answer tokens of a batch.
 
     Args:
-        logits: (B, K, V), of the K positions that `layout.collate` keeps.
-        targets: (B, K) the answer tokens they are to predict, IGNORE where there is none.
+        logits: (B, K, V), of the K positions that `packs.batch.collate` keeps.
+        targets: (B, K), the answer tokens they are to predict; IGNORE where there is none.
     Returns:
         scalar, in nats per answer token.
     """
+    check_answers(logits, targets)
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE)
 
 
 def answer_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of each answer token: (B, K), 0 where there is none. Arguments as `answer_nll`."""
-    tokens = F.cross_entropy(
+    check_answers(logits, targets)
+    nll = F.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
-    )
-    return -tokens.view_as(targets)
+    )  # (B * K,)
+    return -nll.view_as(targets)
 
 
 def answer_kl(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
     """KL(teacher || student) of the next-token distributions, mean over answer tokens, in nats.
 
     Args:
-        student: (B, K, V) logits with gradient, of the K positions that `layout.collate` keeps.
+        student: (B, K, V) logits with gradient, of the K positions that `packs.batch.collate` keeps.
         teacher: (B, K, V) logits of the model to agree with.
         targets: (B, K), IGNORE where there is no answer token.
     """
-    answered = targets != IGNORE
-    ours, wanted = (F.log_softmax(logits[answered].float(), -1) for logits in (student, teacher))
-    return F.kl_div(ours, wanted, reduction="batchmean", log_target=True)
+    check_pair(student=student, teacher=teacher)
+    check_answers(student, targets)
+    answer = targets != IGNORE  # (B, K)
+    log_q = F.log_softmax(student[answer].float(), -1)  # (answer tokens, V)
+    log_p = F.log_softmax(teacher[answer].float(), -1)
+    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-def npo_loss(now: Tensor, then: Tensor, beta: float) -> Tensor:
-    """Negative preference optimisation: -(2/beta) log sigmoid(-beta (now - then)), mean over questions.
+def npo_loss(model: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """NPO: mean over questions of -(2/beta) log sigmoid(-beta (model - reference)).
 
     Args:
-        now, then: (Q,) log-probability of each question's whole answer under model and reference.
+        model, reference: (Q,), the log-probability of each question's whole answer under either.
     """
-    return -2 / beta * F.logsigmoid(-beta * (now - then)).mean()
+    check_pair(model=model, reference=reference)
+    return -2 / beta * F.logsigmoid(-beta * (model - reference)).mean()
 
 
 def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
     """Eq. 4: L_VKD = ||f_vqa^r - t_vqa^r||², squared distance of visual features on retain images.
 
-    The paper does not say how the norm is reduced. "mean" (default) averages over tokens and channels;
-    "sum" adds the channels up and averages over tokens, which puts beta on a scale of its own.
+    The paper does not say how the norm is reduced. "mean" (default) averages over tokens and channels.
+    "sum" adds the channels up and averages over tokens, which puts beta on another scale.
 
     Args:
-        student: (N, C) projector outputs of N image tokens, with gradient.
-        teacher: (N, C) the same of the frozen vanilla model.
+        student: (N, C), projector outputs of N image tokens, with gradient.
+        teacher: (N, C), the same of the frozen vanilla model.
     """
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; it must be one of {REDUCTIONS}")
-    squares = (student.float() - teacher.float()).square()
+        raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(REDUCTIONS)}")
+    check_pair(student=student, teacher=teacher)
+    squares = (student.float() - teacher.float()).square()  # (N, C)
     return squares.mean() if reduction == "mean" else squares.sum(-1).mean()
 
 
@@ -83,7 +90,21 @@ def output_loss(
 ) -> Tensor:
     """Eq. 5 (Eq. 2 with alpha = 1): -alpha L_vqa^f + L_qa^f + L_vqa^r + L_qa^r.
 
-    The mask m of Eq. 5 multiplies the gradient of the first term (see `unlearn`). The QA terms are 0
-    by default: with the LLM frozen no trainable weight enters them, so their gradient is exactly 0.
+    The mask m of Eq. 5 multiplies the gradient of the first term (see `unlearn.combine`). The QA terms are
+    0 by default: with the LLM frozen no trained weight enters them, so their gradient is exactly 0.
     """
     return -alpha * forget_vqa + forget_qa + retain_vqa + retain_qa
+
+
+def check_answers(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless there are logits for each target."""
+    if logits.dim() != 3 or logits.shape[:2] != targets.shape:
+        shapes = f"logits have shape {tuple(logits.shape)}, targets {tuple(targets.shape)}"
+        raise ValueError(f"{shapes}; they must be (B, K, V) and (B, K)")
+
+
+def check_pair(**tensors: Tensor) -> None:
+    """Raise ValueError unless tensors have one shape: broadcasting would give a wrong number in silence."""
+    if len({t.shape for t in tensors.values()}) > 1:
+        shapes = " and ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
+        raise ValueError(f"shapes of {shapes} differ; they must be the same")

@@ -9,6 +9,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import batch_nll, trainable
 from vkdlib.packs.pack import Pack, answer_tokens, batches
 from vkdlib.system import processes
+from vkdlib.system.checks import number, one_of
 
 Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
 FISHERS = ("summed", "batch", "sample")
@@ -32,8 +33,7 @@ def fisher(
     Returns:
         name -> squared gradient, of the parameter's shape; 0 where no gradient arrives.
     """
-    if kind not in FISHERS:
-        raise ValueError(f"fisher is {kind!r}; it must be one of {', '.join(FISHERS)}")
+    one_of("fisher", kind, FISHERS)
     total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     for packs in (d for d in datasets if d):
         if kind == "sample":
@@ -59,19 +59,17 @@ def loss_gradient(loaded: Loaded, packs: Sequence[Pack], parameters: dict) -> We
     return {n: g.float() for n, g in zip(parameters, grads) if g is not None}
 
 
-def saliency_ratio(forget_vqa: Weights, retained: Weights) -> Weights:
+def saliency_ratio(forget: Weights, retain: Weights) -> Weights:
     """Eq. 10: R = [∇L_vqa^f]² / [∇(L_qa^f + L_vqa^r + L_qa^r)]².
 
     0/0 gives 0: a weight without any gradient is not salient.
     """
-    return {
-        name: torch.where(above > 0, above / retained[name], torch.zeros_like(above))
-        for name, above in forget_vqa.items()
-    }
+    return {n: torch.where(f > 0, f / retain[n], torch.zeros_like(f)) for n, f in forget.items()}
 
 
 def weight_mask(ratio: Weights, d_F: float) -> Weights:
     """Eq. 11: m_F = 1[R >= d_F]. Returns name -> bool tensor, True = salient for the forget set."""
+    number("d_F", d_F, 0)
     return {name: r >= d_F for name, r in ratio.items()}
 
 

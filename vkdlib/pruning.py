@@ -14,6 +14,7 @@ from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.system import processes
+from vkdlib.system.checks import number
 
 Neurons = dict[int, Tensor]  # block number -> one entry per neuron of its MLP
 
@@ -38,12 +39,12 @@ def importance(
     totals = {i: torch.zeros(m.in_features, device=loaded.device) for i, m in outputs.items()}
     shown = [p for p in packs if p.image]
     for group in processes.mine(batches(shown, batch_size)):
-        weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)
+        weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)  # (images,)
         for i, z in activations(loaded, group, outputs).items():
-            z = z.flatten(0, -2)
+            z = z.flatten(0, -2)  # (tokens of all images, neurons)
             rows = loaded.family.rows([p.image for p in group], len(z))
-            means = [a.abs().float().mean(0) for a in z.split(rows)]
-            totals[i] += weights @ torch.stack(means)
+            means = torch.stack([a.abs().float().mean(0) for a in z.split(rows)])  # (images, neurons)
+            totals[i] += weights @ means  # (neurons,)
     processes.add_up(totals.values())
     count = sum(len(p.segments) for p in shown)
     return {i: t.cpu() / max(count, 1) for i, t in totals.items()}
@@ -51,24 +52,27 @@ def importance(
 
 def activations(loaded: Loaded, packs: Sequence[Pack], outputs: dict[int, nn.Linear]) -> dict[int, Tensor]:
     """Neurons' activations z: the inputs of the given MLP output projections for the packs' images."""
-    caught: dict[int, Tensor] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda _, args, i=i: caught.__setitem__(i, args[0]))
-        for i, module in outputs.items()
-    ]
+    z: dict[int, Tensor] = {}  # block number -> (images, tokens, neurons), or (tokens of all images, neurons)
+
+    def keep(i: int):
+        def hook(module, args):
+            z[i] = args[0]
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(keep(i)) for i, module in outputs.items()]
     try:
         loaded.model.get_image_features(**image_inputs(loaded, packs))
     finally:
         for hook in hooks:
             hook.remove()
-    return caught
+    return z
 
 
 def image_inputs(loaded: Loaded, packs: Sequence[Pack]) -> dict[str, Tensor]:
     """The image inputs of a batch of packs, without the text, on the model's device."""
     inputs = collate([p.select([0]) for p in packs], loaded.pad, loaded.dtype)["inputs"]
-    names = packs[0].image
-    return {name: inputs[name].to(loaded.device) for name in names}
+    return {name: inputs[name].to(loaded.device) for name in packs[0].image}
 
 
 def importance_ratio(
@@ -83,15 +87,22 @@ def importance_ratio(
     is not important.
     """
     ratio = {}
-    for i, above in forget_vqa.items():
-        below = retain_vqa[i] + sum(qa[i] for qa in (forget_qa, retain_qa) if qa is not None)
-        ratio[i] = torch.where(above > 0, above / below, torch.zeros_like(above))
+    for i, forget in forget_vqa.items():
+        retain = retain_vqa[i] + sum(qa[i] for qa in (forget_qa, retain_qa) if qa is not None)
+        ratio[i] = torch.where(forget > 0, forget / retain, torch.zeros_like(forget))  # (neurons,)
     return ratio
 
 
 def neurons_to_prune(ratio: Neurons, d_I: float) -> Neurons:
     """Eq. 8: n_P = 1[I_u >= d_I]. Returns block number -> (neurons,) bool, True = prune."""
+    number("d_I", d_I, 0)
     return {i: r >= d_I for i, r in ratio.items()}
+
+
+def pruned_share(neurons: Neurons) -> float:
+    """Share of neurons that are pruned, 0 to 1."""
+    flags = torch.cat(list(neurons.values()))
+    return int(flags.sum()) / len(flags)
 
 
 @torch.no_grad()
@@ -103,7 +114,7 @@ def prune(loaded: Loaded, neurons: Neurons) -> dict[int, Tensor]:
     """
     before = {}
     for i, chosen in neurons.items():
-        weight = mlp_output(live_blocks(loaded)[i]).weight
+        weight = mlp_output(live_blocks(loaded)[i]).weight  # (C, neurons)
         if chosen.shape != (weight.shape[1],):
             raise ValueError(
                 f"block {i} has {weight.shape[1]} neurons, the mask has shape {tuple(chosen.shape)}"

@@ -1,20 +1,20 @@
-"""The four data sets of Eq. 2, as packs: forget and retain, asked with the picture and by name."""
+"""The four data sets of Eq. 2, as packs: people to forget and to retain, with their pictures and by name."""
 
 import functools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vkdlib.benchmarks.pictures import grey
 from vkdlib.benchmarks.schema import Person, Split
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.pack import Pack, make_pack
+from vkdlib.system.checks import number, one_of
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """Training questions: D_vqa^f, D_vqa^r, D_qa^f, D_qa^r of Eq. 2: one pack a picture, one a person
-    in text."""
+    """D_vqa^f, D_vqa^r, D_qa^f and D_qa^r of Eq. 2. One pack a picture; in text, one a person."""
 
     forget_vqa: tuple[Pack, ...]
     retain_vqa: tuple[Pack, ...]
@@ -27,13 +27,10 @@ class Tasks:
         Each set is walked through in an order drawn anew for every round. All follows from seed and
         step, so a resumed run sees the same batches.
         """
-        sizes = {"forget": size, "retain": retain_size or size}
-        return Tasks(
-            *(
-                window(packs, step, sizes[name.split("_")[0]], f"{seed} {name}")
-                for name, packs in vars(self).items()
-            )
-        )
+        kept = retain_size or size
+        sizes = {"forget_vqa": size, "retain_vqa": kept, "forget_qa": size, "retain_qa": kept}
+        sets = vars(self).items()
+        return Tasks(*(window(packs, step, sizes[name], f"{seed} {name}") for name, packs in sets))
 
     def share(self, number: int, size: int) -> "Tasks":
         """What process `number` of `size` takes: every `size`-th pack of each set."""
@@ -42,9 +39,31 @@ class Tasks:
     def parts(self, size: int | None) -> Iterator["Tasks"]:
         """Cut into parts of at most `size` packs of each set (None: one part); sets may end before others."""
         longest = max(len(packs) for packs in vars(self).values())
-        for start in range(0, longest, size or max(longest, 1)):
-            end = start + size if size else None
-            yield Tasks(*(packs[start:end] for packs in vars(self).values()))
+        if size is not None:
+            number("micro_batch", size, 1, whole=True)
+        size = size or max(longest, 1)
+        for start in range(0, longest, size):
+            yield Tasks(*(packs[start : start + size] for packs in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a method's preparation has to know of the steps that follow.
+
+    Attributes:
+        batch_size: packs of each forget set in a step.
+        micro_batch: packs on the device at a time; None: `batch_size`. It changes no result but by rounding.
+        seen: keys of the retain pictures that any step shows to this process; None: all.
+    """
+
+    batch_size: int = 4
+    micro_batch: int | None = None
+    seen: Collection[str] | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Packs on the device at a time."""
+        return self.micro_batch or self.batch_size
 
 
 def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tasks:
@@ -56,8 +75,7 @@ def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tas
     Raises:
         ValueError: a person without training pairs, or an unknown `qa_image`.
     """
-    if qa_image not in (None, "blank"):
-        raise ValueError(f'qa_image is {qa_image!r}; it must be None or "blank"')
+    one_of("qa_image", qa_image, (None, "blank"))
     return Tasks(
         _vqa(loaded, split.forget),
         _vqa(loaded, split.retain),
@@ -70,12 +88,11 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
     """Pictures without training pairs are left out; a person without any is an error."""
     packs = []
     for p in people:
-        shown = [(number, picture) for number, picture in enumerate(p.pictures) if picture.pairs]
-        if not shown:
+        taught = [(place, picture) for place, picture in enumerate(p.pictures) if picture.pairs]
+        if not taught:
             raise ValueError(f"person {p.id!r} has no picture with training questions")
-        for number, picture in shown:
-            key = f"{p.id}/{number}"
-            packs.append(make_pack(loaded.processor, picture.pairs, picture.image, key))
+        for place, picture in taught:
+            packs.append(make_pack(loaded.processor, picture.pairs, picture.image, f"{p.id}/{place}"))
     return tuple(packs)
 
 
@@ -91,11 +108,11 @@ def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple
 def window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack, ...]:
     """The packs of a step: `size` further along an endless walk, reshuffled after each round."""
     size = min(size, len(packs))
-    chosen = []
-    for at in range(step * size, (step + 1) * size):
-        turn, place = divmod(at, len(packs))
-        chosen.append(packs[_order(len(packs), f"{seed} {turn}")[place]])
-    return tuple(chosen)
+    batch = []
+    for position in range(step * size, (step + 1) * size):
+        turn, place = divmod(position, len(packs))
+        batch.append(packs[_order(len(packs), f"{seed} {turn}")[place]])
+    return tuple(batch)
 
 
 @functools.lru_cache(maxsize=64)

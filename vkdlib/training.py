@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vkdlib.models.loaded import weights_hash
 from vkdlib.system import processes
+from vkdlib.system.checks import number
 from vkdlib.system.files import make_folder, whole, write_csv
 from vkdlib.system.progress import bar
 
@@ -51,7 +52,7 @@ def fit(
     weight_decay: float = 0.0,
     clip: float | None = None,
     after_step: Callable[[], None] | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     checkpoint_every: int = 50,
     identity: str = "",
     description: str = "training",
@@ -64,24 +65,32 @@ def fit(
             depend on nothing but the step number and the parameters.
         lr: peak learning rate; `schedule` scales it.
         clip: largest norm of the whole gradient, or None.
-        after_step: called after each update (holds masked weights).
-        folder: where checkpoint.safetensors lives; training goes on from one found there. None: none.
-        identity: what makes this training another than others; a checkpoint with another one is refused.
+        after_step: called after each update (restores weights that are held).
+        folder: of checkpoint.safetensors; a training that was interrupted goes on from there. None: none.
+        identity: what tells this training from others; the checkpoint of another one is refused.
     Returns:
         one row a step: step, lr and the named losses.
     Raises:
         FloatingPointError: a loss or gradient is NaN or infinite; weights stay as before that step.
-        ValueError: the checkpoint is damaged, or of another training.
+        ValueError: a number is out of range, or the checkpoint is damaged or belongs to another training.
+        RuntimeError: a step trains nothing.
     """
-    wrong = [name for name, p in parameters.items() if p.dtype != torch.float32]
-    if wrong:
-        raise TypeError(f"{wrong[0]} is not fp32: half-precision weights lose small updates")
+    number("steps", steps, 1, whole=True)
+    number("lr", lr, above=0)
+    number("weight_decay", weight_decay, 0)
+    number("checkpoint_every", checkpoint_every, 1, whole=True)
+    half = [name for name, p in parameters.items() if p.dtype != torch.float32]
+    if half:
+        raise TypeError(f"{half[0]} is not fp32: half-precision weights lose small updates")
+    folder = None if folder is None else Path(folder)
     optimiser = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=weight_decay)
     identity = f"{identity} steps={steps} lr={lr} {schedule.__name__} {weight_decay} {clip}"
     start, history = _resume(folder, parameters, optimiser, identity)
     for step in bar(range(start, steps), description, total=steps, initial=start):
         optimiser.zero_grad(set_to_none=True)
         losses = gradients(step)
+        if not losses or all(p.grad is None for p in parameters.values()):
+            raise RuntimeError(f"step {step} trains nothing: no loss reached a trained weight")
         for name, value in losses.items():
             _must_be_finite(f"{name} loss", value, step, lr)
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), math.inf if clip is None else clip)
@@ -91,13 +100,22 @@ def fit(
         if after_step:
             after_step()
         history.append({"step": step, "lr": lr * schedule(step, steps), **losses})
-        if (
-            folder
-            and processes.processes()[0] == 0
-            and ((step + 1) % checkpoint_every == 0 or step + 1 == steps)
-        ):
+        due = (step + 1) % checkpoint_every == 0 or step + 1 == steps
+        if folder and due and processes.processes()[0] == 0:
             _save(folder, step + 1, parameters, optimiser, history, identity)
+    if len(history) != steps:
+        raise RuntimeError(f"{steps} steps were to be taken, the history has {len(history)}")
     return history
+
+
+def gather_gradients(parameters: dict[str, Tensor]) -> None:
+    """Add the gradients of all processes up; a process may have had none for some parameters."""
+    if processes.processes()[1] == 1:
+        return
+    reached = set(processes.gather([name for name, p in parameters.items() if p.grad is not None]))
+    for p in (p for name, p in parameters.items() if name in reached):
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        processes.add_up([p.grad])
 
 
 def _must_be_finite(what: str, value: float, step: int, lr: float) -> None:

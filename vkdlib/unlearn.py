@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+from collections import Counter
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -12,27 +14,64 @@ from vkdlib.masking import Hold
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.passes import activation_checkpoints, trainable
 from vkdlib.system import processes
-from vkdlib.tasks import Tasks
+from vkdlib.system.checks import check_fields, only, setting
+from vkdlib.tasks import Steps, Tasks
 
 SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
 
 
+@dataclass(frozen=True)
+class Training:
+    """How the steps of unlearning are taken.
+
+    Attributes:
+        epochs: rounds over the forget pictures.
+        lr: peak learning rate.
+        batch_size: packs (pictures with their questions) of each set in a step.
+        retain_batch: packs of the retain sets in a step; None: as many as of the forget sets.
+        schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
+        weight_decay: of AdamW.
+        seed: of the order in which people come.
+        micro_batch: packs of each set on the device at a time; None: all of a step's. It changes no
+            result but by rounding. The same holds for the number of processes (see `system.processes`).
+        checkpointing: compute activations twice instead of keeping them: less memory, the same result.
+        checkpoint_every: steps from one checkpoint to the next.
+    """
+
+    epochs: float = setting(above=0)
+    lr: float = setting(above=0)
+    batch_size: int = setting(4, low=1)
+    retain_batch: int | None = setting(None, low=1)
+    schedule: str = setting("constant", known=tuple(SCHEDULES))
+    weight_decay: float = setting(0.0, low=0)
+    seed: int = setting(0, low=0)
+    micro_batch: int | None = setting(None, low=1)
+    checkpointing: bool = False
+    checkpoint_every: int = setting(20, low=1)
+
+    def __post_init__(self):
+        check_fields(self)
+
+    def steps(self, pictures: int) -> int:
+        """How many steps there are: epochs * forget pictures / batch_size, at least one."""
+        return max(1, round(self.epochs * pictures / min(self.batch_size, pictures)))
+
+
+def make_training(**arguments) -> Training:
+    """`Training` of given arguments.
+
+    Raises:
+        ValueError: an argument is unknown, missing, or out of its range.
+    """
+    only("training", arguments, [f.name for f in fields(Training)])
+    for f in fields(Training):
+        if f.default is MISSING and f.name not in arguments:
+            raise ValueError(f"training has no {f.name}: it is needed")
+    return Training(**arguments)
+
+
 def unlearn(
-    loaded: Loaded,
-    tasks: Tasks,
-    method,
-    *,
-    epochs: float,
-    lr: float,
-    batch_size: int = 4,
-    retain_batch: int | None = None,
-    micro_batch: int | None = None,
-    checkpointing: bool = False,
-    seed: int = 0,
-    schedule: str = "constant",
-    weight_decay: float = 0.0,
-    folder: Path | None = None,
-    checkpoint_every: int = 20,
+    loaded: Loaded, tasks: Tasks, method, *, folder: Path | str | None = None, **arguments
 ) -> tuple[list[dict], dict[str, float]]:
     """Unlearn in place, starting from a vanilla model.
 
@@ -40,61 +79,63 @@ def unlearn(
 
     Args:
         method: from `methods.make_method`.
-        epochs: rounds over the forget pictures; steps = epochs * pictures / batch_size.
-        batch_size: packs (pictures with their questions) of each set in a step.
-        retain_batch: packs of the retain sets in a step; None: as many as of the forget sets.
-        micro_batch: packs of each set on the device at a time; None: all of a step's. It changes no
-            result but by rounding. The same holds for the number of processes (see `parallel`).
-        checkpointing: compute activations twice instead of keeping them: less memory, the same result.
-        seed: of the order in which people come.
-        schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
         folder: for checkpoints; a run that was interrupted goes on from there, bit-identically.
+        arguments: fields of `Training`: epochs, lr, batch_size and so on.
     Returns:
         history (one row a step), and what the method reports of its preparation.
+    Raises:
+        ValueError: an argument is wrong, or the tasks cannot be trained on; nothing was computed.
     """
-    _check(tasks, schedule, epochs, batch_size, retain_batch or batch_size)
-    steps = max(1, round(epochs * len(tasks.forget_vqa) / min(batch_size, len(tasks.forget_vqa))))
+    how = make_training(**arguments)
+    check_tasks(tasks, how)
+    steps = how.steps(len(tasks.forget_vqa))
     start = weights_hash(loaded.model.state_dict()) if folder else ""
     parameters = method.scope(loaded)
-
-    batch = functools.partial(tasks.batch, size=batch_size, seed=seed, retain_size=retain_batch)
-    mine = {p.key for step in range(steps) for p in batch(step).share(*processes.processes()).retain_vqa}
-    with trainable(loaded, parameters), activation_checkpoints(loaded, checkpointing):
-        prepared = method.prepare(loaded, tasks, batch_size, micro_batch, mine)
+    batch = functools.partial(tasks.batch, size=how.batch_size, seed=how.seed, retain_size=how.retain_batch)
+    seen = {p.key for step in range(steps) for p in batch(step).share(*processes.processes()).retain_vqa}
+    with trainable(loaded, parameters), activation_checkpoints(loaded, how.checkpointing):
+        prepared = method.prepare(loaded, tasks, Steps(how.batch_size, how.micro_batch, seen))
         if not method.trains:
             return [], prepared.report
         history = training.fit(
             parameters,
-            lambda step: combine(loaded, method, prepared, parameters, batch(step), micro_batch),
+            lambda step: combine(loaded, method, prepared, parameters, batch(step), how.micro_batch),
             steps,
-            lr,
-            schedule=SCHEDULES[schedule],
-            weight_decay=weight_decay,
+            how.lr,
+            schedule=SCHEDULES[how.schedule],
+            weight_decay=how.weight_decay,
             after_step=Hold(parameters, prepared.held).restore,
             folder=folder,
-            checkpoint_every=checkpoint_every,
-            identity=f"{method} {batch_size}/{retain_batch} {seed} data={digest(tasks)} weights={start[:12]}",
+            checkpoint_every=how.checkpoint_every,
+            identity=f"{method} {how.batch_size}/{how.retain_batch} {how.seed} data={digest(tasks)} "
+            f"weights={start[:12]}",
             description="unlearning",
         )
-        report = prepared.report | (prepared.last() if prepared.last else {})
+        report = prepared.report | (prepared.finish() if prepared.finish else {})
     return history, report
 
 
 def digest(tasks: Tasks) -> str:
     """Twelve hex digits that tell training questions apart by people and tokens, not by pixels."""
-    asked = {name: [(p.key, p.prefix, p.segments) for p in packs] for name, packs in vars(tasks).items()}
-    return hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
+    content = {name: [(p.key, p.prefix, p.segments) for p in packs] for name, packs in vars(tasks).items()}
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
 
 
-def _check(tasks: Tasks, schedule: str, epochs: float, batch_size: int, retain_batch: int) -> None:
-    """Raise ValueError for what could not be trained."""
-    if epochs <= 0:
-        raise ValueError(f"epochs is {epochs}; it must be above 0")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}; it must be one of {', '.join(SCHEDULES)}")
-    if not tasks.forget_vqa or not tasks.retain_vqa:
-        raise ValueError("unlearning needs people to forget and people to retain; one set is empty")
-    smallest = min(batch_size, retain_batch, len(tasks.forget_vqa), len(tasks.retain_vqa))
+def check_tasks(tasks: Tasks, how: Training) -> None:
+    """Raise ValueError for tasks that cannot be trained on in this way."""
+    for name in ("forget", "retain"):
+        if not getattr(tasks, f"{name}_vqa"):
+            raise ValueError(f"there is nobody to {name}: unlearning needs pictures of both sets")
+    for name, packs in vars(tasks).items():
+        for key, count in Counter(p.key for p in packs).items():
+            if count > 1:
+                raise ValueError(f"{name} has {count} packs of key {key!r}: give each a key of its own")
+    shared = {p.key for p in tasks.forget_vqa} & {p.key for p in tasks.retain_vqa}
+    if shared:
+        raise ValueError(f"{min(shared)!r} is both to forget and to retain: take it out of one set")
+    smallest = min(
+        how.batch_size, how.retain_batch or how.batch_size, *map(len, (tasks.forget_vqa, tasks.retain_vqa))
+    )
     count = processes.processes()[1]
     if smallest < count:
         raise ValueError(
@@ -127,7 +168,7 @@ def combine(
             parameters[name].grad *= m
     for part in mine:
         backward(*method.keep_terms(loaded, part, batch, prepared.teacher), losses)
-    gather_gradients(parameters)
+    training.gather_gradients(parameters)
     names = sorted(set(processes.gather(list(losses))))  # a process may have had no pack of some set
     for name in names:
         losses.setdefault(name, torch.zeros((), device=loaded.device))
@@ -141,13 +182,3 @@ def backward(total: Tensor, named: dict[str, Tensor], losses: dict[str, Tensor])
         total.backward()
     for name, value in named.items():
         losses[name] = losses.get(name, 0.0) + value.detach()
-
-
-def gather_gradients(parameters: dict) -> None:
-    """Add the gradients of all processes up."""
-    if processes.processes()[1] > 1:
-        reached = set(processes.gather([name for name, p in parameters.items() if p.grad is not None]))
-        found = [p for name, p in parameters.items() if name in reached]
-        for p in found:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        processes.add_up(p.grad for p in found)

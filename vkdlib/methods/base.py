@@ -1,7 +1,12 @@
-"""What the methods have in common: what is trained, what is prepared, the two losses they share."""
+"""What every method is: a record of its settings that says what it trains, prepares, computes and costs.
 
+A new method is one file with a subclass of `Method`, and one line in `methods.METHODS`.
+"""
+
+import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +17,13 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import dead_parameters, visual_parameters
 from vkdlib.models.passes import batch_nll
 from vkdlib.packs.pack import Pack
-from vkdlib.tasks import Tasks
+from vkdlib.system.checks import check_fields, one_of
+from vkdlib.tasks import Steps, Tasks
 
 TRAINED = ("visual", "all", "lora")
+ORIGINS = ("paper", "official code", "our reading")
+
+Terms = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and the named losses that it is made of
 
 
 @dataclass(frozen=True)
@@ -24,16 +33,120 @@ class Prepared:
     Attributes:
         mask: m of Eq. 5, name -> bool; None lets every weight forget.
         held: entries that must not move at all, name -> bool.
-        teacher: what the method compares with, by whom or what it is of.
+        teacher: what the loss terms compare the model with; its keys are the method's own.
         report: what to tell the user (neurons pruned, density of the mask).
-        last: what is left to do after the last step; it returns more to report.
+        finish: what is left to do after the last step; it returns more to report.
     """
 
     mask: Weights | None = None
     held: Weights = field(default_factory=dict)
     teacher: dict = field(default_factory=dict)
     report: dict[str, float] = field(default_factory=dict)
-    last: Callable[[], dict[str, float]] | None = None
+    finish: Callable[[], dict[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """How much there is to train on.
+
+    Attributes:
+        forget_pictures, retain_pictures: how many there are.
+        forget_questions, retain_questions: about all pictures together.
+        drawn: retain pictures that any step takes.
+        image_tokens, question_tokens: of a picture; of a question with its answer.
+    """
+
+    forget_pictures: int
+    retain_pictures: int
+    forget_questions: int
+    retain_questions: int
+    drawn: int
+    image_tokens: int
+    question_tokens: int
+
+    @property
+    def pictures(self) -> int:
+        return self.forget_pictures + self.retain_pictures
+
+    @property
+    def questions(self) -> int:
+        return self.forget_questions + self.retain_questions
+
+    @property
+    def pack_tokens(self) -> float:
+        """Tokens of a picture with its questions, on average."""
+        return self.image_tokens + self.questions / self.pictures * self.question_tokens
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method takes beside weights, gradients and AdamW's moments.
+
+    Attributes:
+        passes: pictures that go through the model before the first step: what for -> (pictures, tokens).
+            Questions in text, which only methods that train the language model ask then, are not counted.
+        masked: parameters with a mask (bool) of the forget term's gradient.
+        held: parameters with entries that `masking.Hold` holds: it keeps a mask and a copy.
+        copied: parameters of which another copy is kept.
+        features: numbers kept beside the device for each retain picture that a process sees.
+    """
+
+    passes: dict[str, tuple[int, float]] = field(default_factory=dict)
+    masked: Sequence[nn.Parameter] = ()
+    held: Sequence[nn.Parameter] = ()
+    copied: Sequence[nn.Parameter] = ()
+    features: int = 0
+
+
+class Method(abc.ABC):
+    """A method; a subclass is a frozen dataclass of its settings, and its docstring begins with its loss.
+
+    Attributes:
+        origin: where the equations come from, one of ORIGINS.
+        trains: False if all is done in `prepare`: then no step is taken, and there are no loss terms.
+        reference: name of another model that it compares with; "vanilla" is the model itself at the start,
+            "retain-only" the one beside it. None: it needs none.
+        whole_batches: whether preparation needs whole batches, whatever fits the device.
+    """
+
+    origin: ClassVar[str]
+    trains: ClassVar[bool] = True
+    reference = None
+    whole_batches = False
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @classmethod
+    def describe(cls) -> str:
+        """One line: the loss, and where it comes from."""
+        return f"{cls.__doc__.strip().splitlines()[0]} Origin: {cls.origin}."
+
+    @abc.abstractmethod
+    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
+        """The weights that it changes: name -> parameter."""
+
+    def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
+        """What is done once, before the first step; it may change the model."""
+        return Prepared()
+
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
+        """The terms that the mask applies to.
+
+        Args:
+            part: the packs to compute now.
+            batch: all packs of the step, of which they are a part; the terms of all parts add up to its.
+            teacher: from `prepare`.
+        """
+        return no_terms(loaded)
+
+    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
+        """All other terms; arguments as `forget_terms`."""
+        return no_terms(loaded)
+
+    def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        """What preparation and a step take."""
+        return Cost()
 
 
 def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) -> dict[str, nn.Parameter]:
@@ -42,30 +155,32 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
     Args:
         trained: "visual": the MLPs of the `layers` deepest live vision blocks and the projector (VKD's way).
             "all": the whole model (the VKD paper's way for its baselines), but for vision blocks whose output
-            nobody reads. "lora": its linear layers by adapters, which are put into the model: what a 7B model
+            nobody reads. "lora": adapters on its linear layers, which are put into the model: what a 7B model
             allows.
         layers: for "visual"; None: the deeper half.
     """
-    if trained not in TRAINED:
-        raise ValueError(f"trained is {trained!r}; it must be one of {', '.join(TRAINED)}")
+    one_of("trained", trained, TRAINED)
     if trained == "visual":
         return visual_parameters(loaded, layers)
     if trained == "lora":
         return lora_parameters(loaded)
     dead = dead_parameters(loaded)
-    found = {n: p for n, p in loaded.model.named_parameters() if p not in dead}
-    fixed = [n for n, p in found.items() if p.dtype != torch.float32]
-    if fixed:
+    live = {n: p for n, p in loaded.model.named_parameters() if p not in dead}
+    half = [n for n, p in live.items() if p.dtype != torch.float32]
+    if half:
         raise ValueError(
-            f'trained="all" needs the whole model in fp32, and {fixed[0]} is {found[fixed[0]].dtype}: load '
+            f'trained="all" needs the whole model in fp32, and {half[0]} is {live[half[0]].dtype}: load '
             'it with dtype float32 and without quantise, or use trained="lora"'
         )
-    return found
+    return live
 
 
 def maskable(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """The trained weights that a saliency mask is about. Of an adapter, B alone: A acts through B, which is 0
-    at the start, so A has no gradient there by which to judge it, and is let through."""
+    """The trained weights that a saliency mask is about.
+
+    Of an adapter, B alone: A acts through B, which is 0 at the start, so A has no gradient there by which to
+    judge it, and is let through.
+    """
     return {name: p for name, p in parameters.items() if "lora_A" not in name}
 
 
@@ -74,15 +189,20 @@ def reaching(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:
     return [p for p in packs if p.image] if trained == "visual" else packs
 
 
-def ascend(loaded: Loaded, part: Tasks, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+def no_terms(loaded: Loaded) -> Terms:
+    """Nothing to minimise."""
+    return torch.zeros((), device=loaded.device), {}
+
+
+def ascend(loaded: Loaded, part: Tasks, batch: Tasks) -> Terms:
     """(-L_vqa^f, its named loss): gradient ascent on the forget people's pictures."""
     loss = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
     return -loss, {"forget_vqa": loss}
 
 
-def descend(loaded: Loaded, part: Tasks, batch: Tasks) -> tuple[Tensor, dict[str, Tensor]]:
+def descend(loaded: Loaded, part: Tasks, batch: Tasks) -> Terms:
     """(L_vqa^r, its named loss): ordinary training on the retain people's pictures."""
     if not part.retain_vqa:
-        return torch.zeros((), device=loaded.device), {}
+        return no_terms(loaded)
     loss = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
     return loss, {"retain_vqa": loss}

@@ -2,20 +2,33 @@
 
 from dataclasses import dataclass
 
-from vkdlib.methods.base import descend
-from vkdlib.methods.ga import GA
+from torch import nn
+
+from vkdlib.methods.base import TRAINED, Method, Terms, ascend, descend, trained_parameters
 from vkdlib.models.loaded import Loaded
+from vkdlib.system.checks import setting
 from vkdlib.tasks import Tasks
 
 
 @dataclass(frozen=True)
-class GADiff(GA):
-    """L = -L_vqa^f + L_vqa^r, one joint loss (Liu et al. 2022; VKD paper §4.2).
+class GADiff(Method):
+    """L = -L_vqa^f + L_vqa^r, one joint loss.
 
-    MLLMU-Bench's code ascends for a whole epoch, then descends for one; MMUnlearner's takes separate
-    steps, many more of them down than up. These are other algorithms.
+    Liu et al. 2022; VKD paper §4.2. MLLMU-Bench's code ascends for a whole epoch, then descends for one.
+    MMUnlearner's takes separate steps, many more of them down than up. These are other algorithms.
+
+    Attributes:
+        trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
     """
 
-    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict):
-        """(L_vqa^r, its named loss)."""
+    origin = "paper"
+    trained: str = setting("all", known=TRAINED)
+
+    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
+        return trained_parameters(loaded, self.trained)
+
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
+        return ascend(loaded, part, batch)
+
+    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         return descend(loaded, part, batch)

@@ -3,58 +3,83 @@
 import math
 from dataclasses import dataclass
 
+from torch import nn
+
 from vkdlib import masking
-from vkdlib.methods.base import Prepared, ascend, descend, maskable
-from vkdlib.methods.ga import GA
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Prepared,
+    TaskSize,
+    Terms,
+    ascend,
+    descend,
+    maskable,
+    trained_parameters,
+)
 from vkdlib.models.loaded import Loaded
-from vkdlib.tasks import Tasks
+from vkdlib.system.checks import setting
+from vkdlib.tasks import Steps, Tasks
 
 
 @dataclass(frozen=True)
-class MMUnlearner(GA):
-    """L = -alpha m ⊙ L_vqa^f + L_vqa^r (Huo et al. 2025).
+class MMUnlearner(Method):
+    """L = -alpha m ⊙ L_vqa^f + L_vqa^r.
 
-    A weight is salient if its Fisher information on the forget people's pictures is at least `threshold`
-    times that on what is to be kept: for a weight of the visual module the pictures of the retain people,
-    for one of the language model these and everything in text, as one set. The mask multiplies the gradient
-    of the forget term, for every weight trained. (In its code the mask of LLaVA never applies, and
+    Huo et al. 2025. A weight is salient if its Fisher information on the forget people's pictures is at least
+    `threshold` times that on what is to be kept: for a weight of the visual module the pictures of the retain
+    people, for one of the language model these and everything in text, as one set. The mask multiplies the
+    gradient of the forget term, for every weight trained. (In its code the mask of LLaVA never applies, and
     parameters without an entry in it are ascended freely.)
 
     Attributes:
+        trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
         alpha: strength of forgetting.
         threshold: of the saliency ratio.
     """
 
-    alpha: float = 1.0
-    threshold: float = 1.0
+    origin = "our reading"
+    whole_batches = True  # their gradients are squared
+    trained: str = setting("all", known=TRAINED)
+    alpha: float = setting(1.0, low=0)
+    threshold: float = setting(1.0, low=0)
 
-    def prepare(
-        self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None, *_
-    ) -> Prepared:
-        """Compute the mask: squared gradients of batches, averaged (so `batch_size` matters, and batches are
-        whole whatever `micro_batch` is)."""
-        weights = maskable(self.scope(loaded))
-        parts = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
-        visual = {p for part in parts for p in part.parameters()}
+    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
+        return trained_parameters(loaded, self.trained)
+
+    def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
+        """The mask, by the mean of the squared gradients of batches: it depends on the batch size."""
+        weights, size = maskable(self.scope(loaded)), steps.batch_size
+        visual = visual_module(loaded)
         text = () if self.trained == "visual" else (*tasks.forget_qa, *tasks.retain_qa)
-        above, pictures, told = (
-            masking.fisher(loaded, [packs], weights, "batch", batch_size)
+        forget, pictures, words = (
+            masking.fisher(loaded, [packs], weights, "batch", size)
             for packs in (tasks.forget_vqa, tasks.retain_vqa, text)
         )
-        counts = [math.ceil(len(packs) / batch_size) for packs in (tasks.retain_vqa, text)]
-        share = counts[0] / sum(counts)
-        below = {
-            n: pictures[n] if p in visual else share * pictures[n] + (1 - share) * told[n]
+        groups = [math.ceil(len(packs) / size) for packs in (tasks.retain_vqa, text)]
+        share = groups[0] / sum(groups)
+        retain = {
+            n: pictures[n] if p in visual else share * pictures[n] + (1 - share) * words[n]
             for n, p in weights.items()
         }
-        mask = masking.weight_mask(masking.saliency_ratio(above, below), self.threshold)
+        mask = masking.weight_mask(masking.saliency_ratio(forget, retain), self.threshold)
         return Prepared(mask, report={"mask_density": masking.density(mask)})
 
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict):
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """(-alpha L_vqa^f, its named loss)."""
         loss, named = ascend(loaded, part, batch)
         return self.alpha * loss, named
 
-    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict):
-        """(L_vqa^r, its named loss)."""
+    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         return descend(loaded, part, batch)
+
+    def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        passes = {"Fisher information": (size.pictures, size.pictures * size.pack_tokens)}
+        return Cost(passes, masked=list(maskable(self.scope(loaded)).values()))
+
+
+def visual_module(loaded: Loaded) -> set[nn.Parameter]:
+    """Parameters of the vision tower and the projector."""
+    parts = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
+    return {p for part in parts for p in part.parameters()}

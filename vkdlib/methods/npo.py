@@ -4,39 +4,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vkdlib.losses import npo_loss
-from vkdlib.methods.base import Prepared
-from vkdlib.methods.ga import GA
+from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, trained_parameters
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import Pack, batches
-from vkdlib.tasks import Tasks
+from vkdlib.system.checks import setting
+from vkdlib.tasks import Steps, Tasks
 
 
 @dataclass(frozen=True)
-class NPO(GA):
+class NPO(Method):
     """L = -(2/beta) log sigmoid(-beta log(model / reference)), mean over forget questions.
 
-    From Zhang et al. 2024. A question counts by the log-probability of its whole answer. The peers' codes
-    take the mean loss of a batch instead, one number for all its questions.
+    Zhang et al. 2024. A question counts by the log-probability of its whole answer. The peers' codes take the
+    mean loss of a batch instead, one number for all its questions.
 
     Attributes:
-        beta: how soon forgetting fades out as answers become less likely than the reference has them
+        trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
+        beta: how soon forgetting fades out as answers become less likely than under the reference
             (MMUnlearner's code: 0.4). Towards 0 this is gradient ascent on whole answers.
         reference: "retain-only" (the VKD paper's text: "an oracle model fine-tuned on D_r"), or "vanilla"
             (as NPO was published), or the name of any model.
     """
 
-    beta: float = 0.4
+    origin = "paper"
+    trained: str = setting("all", known=TRAINED)
+    beta: float = setting(0.4, above=0)
     reference: str = "retain-only"
 
-    def __post_init__(self):
-        if self.beta <= 0:
-            raise ValueError(f"NPO's beta is {self.beta}; it must be above 0")
+    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
+        return trained_parameters(loaded, self.trained)
 
-    def prepare(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4, micro_batch: int | None = None, *_):
+    def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Ask the reference about the forget people, once."""
         from vkdlib.models.loading import load
 
@@ -48,19 +50,25 @@ class NPO(GA):
         oracle = loaded
         if self.reference != "vanilla":  # in the same precision: what rounding does is no difference
             oracle = load(self.reference, device=str(loaded.device), **loaded.precision)
-        return Prepared(teacher=answers(oracle, tasks.forget_vqa, micro_batch or batch_size))
+        return Prepared(teacher=answer_logprobs_by_pack(oracle, tasks.forget_vqa, steps.at_once))
 
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]):
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]) -> Terms:
         """(the loss on the forget people, named)."""
-        now = torch.cat(segment_logprobs(loaded, part.forget_vqa))
-        then = torch.cat([teacher[p.key] for p in part.forget_vqa]).to(now.device)
-        share = len(now) / sum(len(p.segments) for p in batch.forget_vqa)
-        loss = npo_loss(now, then, self.beta) * share
+        model = torch.cat(segment_logprobs(loaded, part.forget_vqa))  # (questions,)
+        reference = torch.cat([teacher[p.key] for p in part.forget_vqa]).to(model.device)
+        share = len(model) / sum(len(p.segments) for p in batch.forget_vqa)
+        loss = npo_loss(model, reference, self.beta) * share
         return loss, {"npo": loss}
+
+    def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        tokens = size.forget_pictures * size.pack_tokens
+        return Cost({"the reference's answers": (size.forget_pictures, tokens)})
 
 
 @torch.no_grad()
-def answers(loaded: Loaded, packs: Sequence[Pack], batch_size: int) -> dict[str, Tensor]:
+def answer_logprobs_by_pack(loaded: Loaded, packs: Sequence[Pack], batch_size: int) -> dict[str, Tensor]:
     """Log-probability of every answer: key of the pack -> (questions,)."""
-    groups = batches(packs, batch_size)
-    return {p.key: sums.cpu() for group in groups for p, sums in zip(group, segment_logprobs(loaded, group))}
+    logprobs = {}
+    for group in batches(packs, batch_size):
+        logprobs |= {p.key: sums.cpu() for p, sums in zip(group, segment_logprobs(loaded, group))}
+    return logprobs

@@ -1,7 +1,7 @@
 """VKD, the paper's method: prune neurons, mask weights, fine-tune the visual module under Eq. 3."""
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,25 +10,32 @@ from torch import Tensor, nn
 from vkdlib import masking, pruning
 from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
-from vkdlib.methods.base import Prepared, maskable, reaching, trained_parameters
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Prepared,
+    TaskSize,
+    Terms,
+    maskable,
+    reaching,
+    trained_parameters,
+)
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.parts import live_blocks, vision_mlps
+from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 from vkdlib.models.passes import batch_nll, record_features, visual_features
 from vkdlib.packs.pack import Pack, batches
-from vkdlib.tasks import Tasks
+from vkdlib.system.checks import setting
+from vkdlib.tasks import Steps, Tasks
 
-CHOICES = {
-    "fisher": masking.FISHERS,
-    "mask_scope": ("forget", "update"),
-    "reduction": REDUCTIONS,
-    "order": ("prune, mask", "parallel", "mask, prune"),
-    "target": ("projector", "layers", "both"),
-}
+MASK_SCOPES = ("forget", "update")
+ORDERS = ("prune, mask", "parallel", "mask, prune")
+TARGETS = ("projector", "layers", "both")
 
 
 @dataclass(frozen=True)
-class VKD:
-    """Settings of VKD.
+class VKD(Method):
+    """L = -m ⊙ alpha L_vqa^f + L_qa^f + L_vqa^r + L_qa^r + beta L_VKD, after pruning (Eq. 3 to 11).
 
     Attributes:
         alpha: strength of forgetting, Eq. 5 (paper: 1.25).
@@ -44,132 +51,112 @@ class VKD:
         trained: "visual", as the method is ("F" in the paper's ablation), or "all" ("B"), or "lora".
         order: "prune, mask": prune, then fine-tune under the mask of the pruned model (the paper's best).
             "parallel": likewise, but the mask is the vanilla model's, as Eq. 9 has it (its θ0 "denotes the
-            vanilla model"). "mask, prune": fine-tune under the mask, then prune the model that this gives.
+            vanilla model"). "mask, prune": fine-tune under the mask, then prune the fine-tuned model.
         target: whose outputs are distilled: "projector" (f of Eq. 4), "layers" (those of the `layers` trained
             vision blocks, all weighing the same), or "both".
     """
 
-    alpha: float = 1.25
-    beta: float = 0.3
+    origin = "paper"
+    alpha: float = setting(1.25, low=0)
+    beta: float = setting(0.3, low=0)
     prune: bool = True
     mask: bool = True
-    d_I: float = 2.0
-    d_F: float = 1.0
-    layers: int | None = None
-    fisher: str = "summed"
-    mask_scope: str = "forget"
-    reduction: str = "mean"
-    trained: str = "visual"
-    order: str = "prune, mask"
-    target: str = "projector"
-    trains = True  # not a setting: steps are taken
+    d_I: float = setting(2.0, low=0)
+    d_F: float = setting(1.0, low=0)
+    layers: int | None = setting(None, low=1)
+    fisher: str = setting("summed", known=masking.FISHERS)
+    mask_scope: str = setting("forget", known=MASK_SCOPES)
+    reduction: str = setting("mean", known=REDUCTIONS)
+    trained: str = setting("visual", known=TRAINED)
+    order: str = setting("prune, mask", known=ORDERS)
+    target: str = setting("projector", known=TARGETS)
 
     def __post_init__(self):
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {known}")
-        if min(self.alpha, self.beta) < 0:
-            raise ValueError(f"alpha is {self.alpha}, beta {self.beta}; both must be 0 or above")
+        super().__post_init__()
         if self.prune and self.trained == "lora":
             raise ValueError('adapters would bring pruned neurons back: set prune=False with trained="lora"')
 
-    def scope(self, loaded: Loaded) -> dict[str, torch.nn.Parameter]:
-        """What is trained: vision MLPs and projector, unless `trained` says otherwise."""
+    @property
+    def whole_batches(self) -> bool:
+        """The reading "batch" of Eq. 9 squares the gradients of batches."""
+        return self.mask and self.fisher == "batch"
+
+    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
+        """Vision MLPs and projector, unless `trained` says otherwise."""
         return trained_parameters(loaded, self.trained, self.layers)
 
-    def prepare(
-        self,
-        loaded: Loaded,
-        tasks: Tasks,
-        batch_size: int = 4,
-        micro_batch: int | None = None,
-        kept: Collection[str] | None = None,
-    ) -> Prepared:
+    def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Ask the teacher, prune (Eq. 6-8), compute the mask (Eq. 9-11), see `order`.
 
         Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
-
-        Args:
-            micro_batch: packs at a time; None: `batch_size`. It changes no result but by rounding.
-            kept: keys of the retain packs that will be seen here; None: all. The others' features would
-                only take memory.
         """
-        size = micro_batch or batch_size
-        asked = [p for p in tasks.retain_vqa if kept is None or p.key in kept]
-        teacher = {}
-        if self.beta:
-            for name, module in self.compared(loaded).items():
-                teacher[name] = teacher_features(loaded, asked, size, module)
+        teacher = self.ask_teacher(loaded, tasks, steps)
         parameters = self.scope(loaded)
-        report, held, mask, last = {}, {}, None, None
-        # The reading "batch" depends on the batch, so it has to be whole.
-        whole = batch_size if self.fisher == "batch" else size
+        report, held, mask, finish = {}, {}, None, None
+        size = steps.batch_size if self.whole_batches else steps.at_once
         if self.mask and self.order == "parallel":
-            mask = self.choose_weights(loaded, tasks, whole)
+            mask = self.choose_weights(loaded, tasks, size)
         if self.prune and self.order == "mask, prune":
-            last = functools.partial(self.prune_last, loaded, tasks, size)
+            finish = functools.partial(self.prune_tuned, loaded, tasks, steps.at_once)
         elif self.prune:
-            neurons, report["pruned"] = self.prune_neurons(loaded, tasks, size)
+            neurons = self.choose_neurons(loaded, tasks, steps.at_once)
+            pruning.prune(loaded, neurons)
+            report["pruned"] = pruning.pruned_share(neurons)
             held = pruning.pruned_entries(loaded, neurons, parameters)
         if self.mask:
-            mask = mask or self.choose_weights(loaded, tasks, whole)
+            mask = mask or self.choose_weights(loaded, tasks, size)
             report["mask_density"] = masking.density(mask)
             if self.mask_scope == "update":
                 held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
-        return Prepared(mask, held, teacher, report, last)
+        return Prepared(mask, held, teacher, report, finish)
 
-    def compared(self, loaded: Loaded) -> dict[str, nn.Module]:
+    def ask_teacher(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> dict[str, dict[str, Tensor]]:
+        """t of Eq. 4 for the retain pictures that will be seen: module -> key of the pack -> (rows, C)."""
+        if not self.beta:
+            return {}
+        packs = [p for p in tasks.retain_vqa if steps.seen is None or p.key in steps.seen]
+        modules = self.distilled(loaded).items()
+        return {name: teacher_features(loaded, packs, steps.at_once, module) for name, module in modules}
+
+    def distilled(self, loaded: Loaded) -> dict[str, nn.Module]:
         """Modules whose outputs Eq. 4 compares, in the order in which they run."""
         blocks = {f"block {i}": live_blocks(loaded)[i] for i in vision_mlps(loaded, self.layers)}
         projector = {"projector": loaded.family.projector(loaded.model)}
         return {"projector": projector, "layers": blocks, "both": blocks | projector}[self.target]
 
-    def prune_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> tuple[pruning.Neurons, float]:
-        """Prune in place: which neurons (Eq. 6 to 8), and their share."""
+    def prune_tuned(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> dict[str, float]:
+        """Prune the model that fine-tuning gave; what to report of it."""
         neurons = self.choose_neurons(loaded, tasks, batch_size)
         pruning.prune(loaded, neurons)
-        chosen = torch.cat(list(neurons.values()))
-        return neurons, int(chosen.sum()) / len(chosen)
-
-    def prune_last(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> dict[str, float]:
-        """Prune the model that fine-tuning gave."""
-        return {"pruned": self.prune_neurons(loaded, tasks, batch_size)[1]}
+        return {"pruned": pruning.pruned_share(neurons)}
 
     def choose_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> pruning.Neurons:
-        """Eq. 6 to 8 on the four data sets."""
-        measured = [
+        """n_P of Eq. 6 to 8, on the four data sets."""
+        importances = [
             pruning.importance(loaded, packs, self.layers, batch_size)
             for packs in (tasks.forget_vqa, tasks.retain_vqa, tasks.forget_qa, tasks.retain_qa)
         ]
-        return pruning.neurons_to_prune(pruning.importance_ratio(*measured), self.d_I)
+        return pruning.neurons_to_prune(pruning.importance_ratio(*importances), self.d_I)
 
     def choose_weights(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Weights:
-        """Eq. 9 to 11."""
-        kept = [
-            tasks.retain_vqa,
-            *(reaching(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)),
-        ]
-        above, below = (
+        """m_F of Eq. 9 to 11."""
+        text = [reaching(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)]
+        forget, retain = (
             masking.fisher(loaded, sets, maskable(self.scope(loaded)), self.fisher, batch_size)
-            for sets in ([tasks.forget_vqa], kept)
+            for sets in ([tasks.forget_vqa], [tasks.retain_vqa, *text])
         )
-        return masking.weight_mask(masking.saliency_ratio(above, below), self.d_F)
+        return masking.weight_mask(masking.saliency_ratio(forget, retain), self.d_F)
 
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, dict]):
-        """The masked part of Eq. 5: (-alpha L_vqa^f, its named losses).
-
-        Args:
-            part: the packs to compute now.
-            batch: all packs of the step, of which they are a part; the terms of all parts add up to its.
-        """
+    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
+        """The masked part of Eq. 5: (-alpha L_vqa^f, its named loss)."""
         forget_vqa = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
         return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
 
-    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, dict]):
+    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """The rest of Eq. 3 and 5: (L_vqa^r + L_qa^f + L_qa^r + beta L_VKD, its named losses)."""
         named = {"retain_vqa": torch.zeros((), device=loaded.device)}
         if part.retain_vqa:
-            with record_features(loaded, list(self.compared(loaded).values())) as caught:
+            with record_features(loaded, list(self.distilled(loaded).values())) as features:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
             packs = reaching(getattr(part, name), self.trained)
@@ -179,16 +166,58 @@ class VKD:
         output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
         if not self.beta or not part.retain_vqa:
             return output, named
-        distances = []
-        for student, features in zip(caught, teacher.values()):
-            target = torch.cat([features[p.key] for p in part.retain_vqa]).to(student.device)
-            distances.append(vkd_loss(student, target, self.reduction))
-        share = image_tokens(part.retain_vqa) / image_tokens(batch.retain_vqa)
-        named["vkd"] = torch.stack(distances).mean() * share
+        distance = self.distance(features, list(teacher.values()), part.retain_vqa)
+        named["vkd"] = distance * (image_tokens_of(part.retain_vqa) / image_tokens_of(batch.retain_vqa))
         return total_loss(output, named["vkd"], self.beta), named
 
+    def distance(
+        self, student: Sequence[Tensor], teacher: Sequence[dict[str, Tensor]], packs: Sequence[Pack]
+    ) -> Tensor:
+        """Eq. 4 of some packs, mean over the modules that are distilled.
 
-def image_tokens(packs: Sequence[Pack]) -> int:
+        Args:
+            student: of each module the outputs (rows of all packs, C).
+            teacher: of each module key of the pack -> (rows, C).
+        """
+        distances = []
+        for outputs, features in zip(student, teacher):
+            target = torch.cat([features[p.key] for p in packs]).to(outputs.device)  # (rows of all packs, C)
+            distances.append(vkd_loss(outputs, target, self.reduction))
+        return torch.stack(distances).mean()
+
+    def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        passes, masked, held, features = {}, [], [], 0
+        if self.beta:
+            modules = len(self.distilled(loaded))
+            passes["the teacher's features, Eq. 4"] = times(size.drawn * modules, size.image_tokens)
+            features = self.feature_numbers(loaded, size.image_tokens)
+        if self.prune:
+            passes["importance, Eq. 6"] = times(size.pictures, size.image_tokens)
+            if self.order != "mask, prune":
+                held = [mlp_output(live_blocks(loaded)[i]).weight for i in vision_mlps(loaded, self.layers)]
+        if self.mask:
+            masked = list(maskable(self.scope(loaded)).values())
+            held = masked if self.mask_scope == "update" else held  # the pruned columns are among them
+            one_question = times(size.questions, size.image_tokens + size.question_tokens)
+            whole_packs = times(size.pictures, size.pack_tokens)
+            passes["Fisher information, Eq. 9"] = one_question if self.fisher == "sample" else whole_packs
+        return Cost(passes, masked, held, features=features)
+
+    def feature_numbers(self, loaded: Loaded, image_tokens: int) -> int:
+        """How many numbers the teacher's features of one picture are."""
+        config = loaded.model.config
+        rows = image_tokens * loaded.family.merge(config)  # of the vision tower
+        block = rows * mlp_output(live_blocks(loaded)[-1]).out_features
+        projector = image_tokens * config.get_text_config().hidden_size
+        return sum(projector if name == "projector" else block for name in self.distilled(loaded))
+
+
+def times(pictures: int, tokens: float) -> tuple[int, float]:
+    """(pictures, their tokens in all), of so many tokens each."""
+    return pictures, pictures * tokens
+
+
+def image_tokens_of(packs: Sequence[Pack]) -> int:
     """Number of image tokens of some packs."""
     return sum(p.image_tokens for p in packs)
 
@@ -197,15 +226,15 @@ def image_tokens(packs: Sequence[Pack]) -> int:
 def teacher_features(
     loaded: Loaded, packs: Sequence[Pack], batch_size: int = 8, module: nn.Module | None = None
 ) -> dict[str, Tensor]:
-    """t of Eq. 4, computed once: person -> (rows, C), kept off the GPU.
+    """t of Eq. 4, computed once: key of the pack -> (rows, C), kept off the GPU.
 
     Args:
         module: whose output; None: the projector's, one row an image token.
     """
     features = {}
     for group in batches(packs, batch_size):
-        found = visual_features(loaded, pruning.image_inputs(loaded, group), module).cpu()
+        outputs = visual_features(loaded, pruning.image_inputs(loaded, group), module).cpu()  # (rows, C)
         # A vision block has more rows than the projector, in the same proportion for every image.
-        counts = [p.image_tokens * len(found) // image_tokens(group) for p in group]
-        features |= {p.key: f.clone() for p, f in zip(group, found.split(counts))}
+        rows = [p.image_tokens * len(outputs) // image_tokens_of(group) for p in group]
+        features |= {p.key: f.clone() for p, f in zip(group, outputs.split(rows))}
     return features

@@ -7,14 +7,14 @@ from pathlib import Path
 import yaml
 
 from vkdlib.models.dimensions import dimensions, meta_model
-from vkdlib.plan.memory import parts
+from vkdlib.plan.memory import count_parameters
 from vkdlib.system import paths
 
 GB = 1e9
 BENCHMARKS = yaml.safe_load((paths.PACKAGE / "plan" / "benchmarks.yaml").read_text())
 
 
-def far(published: Collection[str], name: str) -> bool:
+def to_download(published: Collection[str], name: str) -> bool:
     """Whether a name is among the published ones, and no folder here has it."""
     return name in published and not Path(name).is_dir()
 
@@ -24,10 +24,10 @@ def downloads(
 ) -> list[tuple[str, float, str]]:
     """What has to be downloaded, of which commit: (what, size, unit), as far as sizes are known."""
     rows = []
-    if far(dimensions(), model):
-        size = 2 * sum(parts(meta_model(model)).values())
+    if to_download(dimensions(), model):
+        size = 2 * sum(count_parameters(meta_model(model)).values())  # in half precision
         rows += [(f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
-    if far(BENCHMARKS, benchmark):
+    if to_download(BENCHMARKS, benchmark):
         sizes = BENCHMARKS[benchmark].get("bytes", {})
         rows += [(f"{benchmark}, {name}", size / GB, "GB") for name, size in sizes.items()]
         rows += [(f"{benchmark}, the rest, {_commit(data_revision)}", math.nan, "GB, not published")]

@@ -22,8 +22,7 @@ from vkdlib.packs.pack import Pack, batches
 from vkdlib.system import processes
 from vkdlib.system.files import whole_folder
 from vkdlib.tasks import make_tasks, window
-from vkdlib.training import fit, linear
-from vkdlib.unlearn import gather_gradients
+from vkdlib.training import fit, gather_gradients, linear
 from vkdlib.vanilla.recipes import Recipe, recipe, taught
 
 
