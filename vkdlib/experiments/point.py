@@ -36,7 +36,7 @@ from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
 from vkdlib.system.checks import flag, one_of, only, text
 from vkdlib.tasks import make_tasks
-from vkdlib.unlearn import unlearn
+from vkdlib.unlearn import make_training, unlearn
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -78,6 +78,7 @@ def check_point(experiment: str, c: Configuration, gate: bool) -> None:
         only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
     else:
         make_method(c.method, **c.settings)
+        make_training(**c.training)
         check_training_dtype(c.dtype)
     if c.select and c.method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
