@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import yaml
 
 from vkdlib.methods.vkd import VKD
-from vkdlib.reports import claims, published
-from vkdlib.reports.columns import BALANCE, six_columns
+from vkdlib.reports import claims
+from vkdlib.reports.columns import BALANCE, rows_by_title
+from vkdlib.reports.paper import published
 from vkdlib.runs import records
 from vkdlib.system import paths
 
@@ -49,6 +51,7 @@ def table(monkeypatch):
                         "experiment": "x",
                         "model": "m",
                         "benchmark": "mllmu",
+                        "schema": "mllmu",
                         "forget_ratio": 5,
                         "method": method,
                     }
@@ -60,7 +63,7 @@ def table(monkeypatch):
 
 
 def test_claims_are_judged_on_the_runs_of_the_record(table):
-    judged = claims.judge("table1_main").set_index(["claim", "column"])
+    judged = claims.judge_table("table1_main").set_index(["claim", "column"])
     assert list(judged.reset_index()[claims.COLUMNS].columns) == claims.COLUMNS
     forget = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
     assert (forget.difference, forget.n, forget.seeds, forget.verdict) == (-100, 48, 2, "holds")
@@ -86,7 +89,7 @@ def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
     lucky = (never.set == "forget") & (never.modality == "vqa") & never.question.str.contains("[01]$")
     changed = predictions | {"retain-only0": never.assign(score=never.score.where(~lucky, 1.0))}
     monkeypatch.setattr(records, "read_predictions", lambda name: changed)
-    judged = claims.judge("table1_main").set_index(["claim", "column"])
+    judged = claims.judge_table("table1_main").set_index(["claim", "column"])
     row = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
     assert row.verdict == "holds" and row.over_forgotten == "VKD"
     assert (judged.loc["VKD keeps other faces better than MMUnlearner"].over_forgotten == "").all()
@@ -123,21 +126,21 @@ def test_rows_of_the_ablation_are_the_papers():
     switches = [(t, m, b) for t in ("all", "visual") for m in (False, True) for b in (0.0, 3.0)]
     record = pd.DataFrame(switches, columns=["trained", "mask", "beta"]).assign(method="VKD")
     references = pd.DataFrame({"method": ["vanilla", "retain-only"]})
-    names = claims.rows_of_table(pd.concat([record, references], ignore_index=True))
-    printed = set(published.published("vkd", 3).method)
+    names = claims.row_names(pd.concat([record, references], ignore_index=True), "parts")
+    printed = set(published.published_cells("vkd", 3).method)
     assert {n for n in names if n not in ("vanilla", "retain-only")} == (printed - {"Vanilla"}) | {"B+VKD"}
 
 
 def test_claims_name_rows_and_columns_that_tables_have(table):
-    titles = set(six_columns(records.read_records("any"))) | {"Real world", "Real faces", BALANCE}
+    titles = set(rows_by_title(records.read_records("any"))) | {"Real world", "Real faces", BALANCE}
     known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
-    known["table3_ablation"] = set(published.published("vkd", 3).method) | {"retain-only"}
+    known["table3_ablation"] = set(published.published_cells("vkd", 3).method) | {"retain-only"}
     choices = {f.name: f.metadata.get("known", ()) for f in fields(VKD)}
     settings = {f"{k}={v}" for k, values in choices.items() for v in values}
     settings |= {"prune=False", "mask=False", "VKD"}
     known["selective_forgetting"] = settings
     for record, rows in known.items():
-        for one in claims.statements(record):
+        for one in claims.read_topic(record).claims:
             assert set(one["rows"]) <= rows and set(one["columns"]) <= titles
             assert one["expected"] in ("lower", "higher", "as good", "as low")
             assert one["source"].startswith(("3.", "4.", "ours, "))
@@ -145,7 +148,7 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
 
 def test_a_whole_model_trained_by_lora_is_row_b():
     record = pd.DataFrame({"method": "VKD", "trained": ["lora"], "mask": [True], "beta": [0.0]})
-    assert claims.rows_of_table(record).tolist() == ["B+Mask"]
+    assert claims.row_names(record, "parts").tolist() == ["B+Mask"]
 
 
 def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
@@ -157,7 +160,7 @@ def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
     ]
     record = pd.DataFrame([{"method": "VKD", "order": None} | of for of in settings])
     record = pd.concat([record, pd.DataFrame({"method": ["vanilla"]})], ignore_index=True)
-    assert claims.rows_of_table(record).tolist() == [
+    assert claims.row_names(record, "settings").tolist() == [
         "VKD",
         "prune=False",
         "order=parallel",
@@ -167,17 +170,17 @@ def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
 
 
 def test_a_row_against_all_others(table):
-    found = claims.against("table1_main", "VKD")
+    found = claims.rival_tests("table1_main", "VKD")
     assert set(found.other) == set(ROWS) - {"VKD", "vanilla", "retain-only"} and set(found.model) == {"m"}
     assert len(found) == 6 * (len(ROWS) - 3)  # six columns; references are no rivals
     rival = found[(found.other == "MMUnlearner") & (found.modality == "vqa")].set_index("set").difference
     assert rival.to_dict() == {"forget": -100, "retain": 0, "real": 100}
-    with pytest.raises(ValueError, match="no row 'SGD'; it has vanilla, retain-only"):
-        claims.against("table1_main", "SGD")
+    with pytest.raises(ValueError, match="the record has no 'SGD'; it has: vanilla, retain-only"):
+        claims.rival_tests("table1_main", "SGD")
 
 
 def test_quality_of_every_run(table):
-    found = claims.quality("table1_main").set_index("row")
+    found = claims.run_quality("table1_main").set_index("row")
     assert len(found) == 2 * len(ROWS) - 2
     assert (found.loc["VKD", ["accuracy", "ks"]] == 0).all(axis=None)
     assert (found.loc["MANU", ["accuracy", "ks"]] == [100, 1]).all(axis=None)
@@ -192,20 +195,20 @@ def test_over_forgotten_is_one_thing_in_tables_and_claims(table):
     never = pd.DataFrame(asked, columns=["person", "question", "score"])
     never = never.assign(set="forget", modality="vqa", kind="classification")
     few, many = (never.assign(score=(~never.person.isin([f"p{i}" for i in range(n)])) * 1.0) for n in (3, 8))
-    assert not claims.below([few], [never]) and claims.below([many], [never])
-    assert not claims.quality("table1_main").over_forgotten.any()  # retain-only knows nothing here
+    assert not claims.over_forgets([few], [never]) and claims.over_forgets([many], [never])
+    assert not claims.run_quality("table1_main").over_forgotten.any()  # retain-only knows nothing here
 
 
 def test_what_is_written_again_replaces_its_own_rows_only(table, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "figures", lambda: tmp_path)
     (tmp_path / "data").mkdir()
-    claims.write("table1_main", "VKD")
+    claims.write_tests("table1_main", "VKD")
     first = pd.read_csv(tmp_path / "data" / "claims.csv")
     assert list(first.columns) == ["record", *claims.COLUMNS] and set(first.record) == {"table1_main"}
     pd.concat([first.assign(verdict="?"), first.iloc[:1].assign(record="other")]).to_csv(
         tmp_path / "data" / "claims.csv", index=False
     )
-    claims.write("table1_main", "VKD")
+    claims.write_tests("table1_main", "VKD")
     again = pd.read_csv(tmp_path / "data" / "claims.csv")
     assert len(again) == len(first) + 1 and "?" not in set(again.verdict) and "other" in set(again.record)
     for name in ("table1_main_tests", "table1_main_quality"):
@@ -215,13 +218,13 @@ def test_what_is_written_again_replaces_its_own_rows_only(table, monkeypatch, tm
 def test_claims_about_a_record_of_ones_own(table, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "figures", lambda: tmp_path)
     (tmp_path / "data").mkdir()
-    with pytest.raises(ValueError, match="no claims are known of 'mine': say whose are meant"):
-        claims.write("mine", "VKD")
+    with pytest.raises(ValueError, match="no claims are known of 'mine': name the topic that is meant"):
+        claims.write_tests("mine", "VKD")
     assert not list((tmp_path / "data").iterdir())
-    claims.write("mine", "VKD", of="table1_main")
+    claims.write_tests("mine", "VKD", topic="table1_main")
     written = pd.read_csv(tmp_path / "data" / "claims.csv")
     assert set(written.record) == {"mine"}
-    assert written.claim.tolist() == claims.judge("table1_main").claim.tolist()
+    assert written.claim.tolist() == claims.judge_table("table1_main").claim.tolist()
     assert {p.name for p in (tmp_path / "data").iterdir()} == {
         "claims.csv",
         "mine_tests.csv",
@@ -233,3 +236,49 @@ def test_a_verdict_is_printed_before_its_claim(capsys):
     claims.print_verdict("it forgets", True)
     claims.print_verdict("it keeps", False)
     assert capsys.readouterr().out == "holds          it forgets\ndoes not hold  it keeps\n"
+
+
+def with_claim(monkeypatch, tmp_path, **changes):
+    """A paper/claims.yaml of one claim, with changes."""
+    claim = {"claim": "it forgets", "source": "4.3", "rows": ["VKD", "vanilla"], "columns": ["Forget VQA"]}
+    claim |= {"expected": "lower"} | changes
+    topics = {"table1_main": {"table": "vkd 1", "claims": [claim]}}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(topics))
+    monkeypatch.setattr(claims, "FOLDER", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"expected": "lowr"}, "claims.yaml, table1_main, 'it forgets': expected is 'lowr'.*mean 'lower'"),
+        ({"columns": ["Forget VQ"]}, "column is 'Forget VQ'.*mean 'Forget VQA'"),
+        ({"rows": ["VDK", "vanilla"]}, "the record has no 'VDK'; it has: .*mean 'VKD'"),
+        ({"rows": ["VKD"]}, r"rows is \['VKD'\]; two rows are compared"),
+        ({"expected": "rises"}, "two rows are compared, a curve has none"),
+        ({"colums": []}, "'it forgets' has no 'colums'"),
+        ({"source": None, "columns": []}, "source is missing, columns is missing"),
+    ],
+)
+def test_a_misspelt_claim_is_refused(table, monkeypatch, tmp_path, changes, message):
+    with_claim(monkeypatch, tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        claims.judge_table("table1_main")
+
+
+def test_a_row_of_several_settings_is_not_judged(table, monkeypatch):
+    record, predictions = records.read_records("any"), records.read_predictions("any")
+    twice = record[record.run == "VKD0"].assign(run="other")
+    monkeypatch.setattr(records, "read_records", lambda name: pd.concat([record, twice]))
+    monkeypatch.setattr(
+        records, "read_predictions", lambda name: predictions | {"other": predictions["VKD0"]}
+    )
+    with pytest.raises(ValueError, match="table1_main: row 'VKD' has several runs of one seed"):
+        claims.judge_table("table1_main")
+
+
+def test_parts_of_another_method_have_no_name():
+    record = pd.DataFrame({"method": "VKD", "trained": ["projector"], "mask": [True], "beta": [0.0]})
+    with pytest.raises(ValueError, match="the parts of a row of the record do not make a name.*projector"):
+        claims.row_names(record, "parts")
+    with pytest.raises(ValueError, match="the record has no 'mask'; it has: method, trained, beta"):
+        claims.row_names(record.drop(columns="mask"), "parts")

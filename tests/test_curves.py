@@ -18,7 +18,8 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
     Everybody answers the first so many of their questions; with noise some person answers one less. `never`
     is how much retain-only answers of everything; None: there is none."""
     rows, predictions = [], {}
-    known = {"experiment": "x", "model": "m", "benchmark": "mllmu", "forget_ratio": 5, "metric": "accuracy"}
+    known = {"experiment": "x", "model": "m", "benchmark": "mllmu", "schema": "mllmu"}
+    known |= {"forget_ratio": 5, "metric": "accuracy"}
     for seed in seeds:
         for k, beta in enumerate([*BETAS, None] + ["never"] * (never is not None)):
             tables = []
@@ -47,7 +48,7 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
 
 def answers(rows):
     """Scores and people of one column of that record."""
-    return curves.answers(rows, "beta", records.read_predictions("x"))
+    return curves.column_answers(rows, "beta", records.read_predictions("x"))
 
 
 FLAT = {f"{who} QA": [90] * 5 for who in PLACES}
@@ -113,7 +114,7 @@ def test_where_more_is_forgotten_than_by_retain_only(monkeypatch):
     forgetting = judged.column.isin(["Forget VQA", "Balance"])
     assert set(judged.over_forgotten[forgetting]) == {"beta = 0, 0.1, 0.3"}
     assert set(judged.over_forgotten[~forgetting]) == {""}
-    shown = tables.claims(judged)
+    shown = tables.claim_table(judged)
     assert shown.verdict.str.endswith("; over-forgotten: beta = 0, 0.1, 0.3").sum() == forgetting.sum()
     best = shown.measured.str.startswith("best at, every seed")
     assert set(shown.N[best]) == {""} and "100" in set(shown.N[~best])
@@ -123,9 +124,11 @@ def test_where_more_is_forgotten_than_by_retain_only(monkeypatch):
 def test_another_record_is_judged_by_the_claims_of_a_figure(monkeypatch):
     shapes = {"Retain VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5, "Real-world VQA": [90] * 5}
     record_of(monkeypatch, shapes | FLAT)
-    judged = curves.judge_curves("fig2_beta_7b", "beta", of="fig2_beta")
+    judged = curves.judge_curves("fig2_beta_7b", "beta", topic="fig2_beta")
     assert judged.equals(curves.judge_curves("fig2_beta", "beta"))
-    with pytest.raises(ValueError, match="no claims are known of 'fig2_beta_7b': say whose are meant"):
+    with pytest.raises(
+        ValueError, match="no claims are known of 'fig2_beta_7b': name the topic that is meant"
+    ):
         curves.judge_curves("fig2_beta_7b", "beta")
 
 
@@ -133,7 +136,8 @@ def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):
     one = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "rises", "up_to": 1.0}
     record_of(monkeypatch, {"Retain VQA": [50, 60, 70, 80, 0]})
     for up_to, verdict in ((1.0, "holds"), (3.0, "does not hold")):
-        monkeypatch.setattr(curves, "statements", lambda record, to=up_to: [one | {"up_to": to}])
+        topic = claims.Topic("vkd 1", "method", [one | {"up_to": up_to}])
+        monkeypatch.setattr(curves, "read_topic", lambda name, topic=topic: topic)
         assert curves.judge_curves("x", "beta").verdict.tolist() == [verdict]
 
 
@@ -142,12 +146,12 @@ def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5, "Forget VQA": [30] * 5} | kept)
     better = (record["set"] == "retain") & (record.modality == "vqa") & (record.beta == 0.1)
     record.loc[better, "value"] = 83  # a point and a half of balance
-    assert curves.optimum(curves.balances(record, "beta"))["holds"] is False  # one point is none
-    assert curves.good_at(curves.balances(record, "beta"), 3.0)["holds"] is True
+    assert curves.optimum(curves.seed_balances(record, "beta"))["holds"] is False  # one point is none
+    assert curves.good_at(curves.seed_balances(record, "beta"), 3.0)["holds"] is True
     record.loc[better & (record.seed == 1), "value"] = 95  # seven and a half
-    found = curves.optimum(curves.balances(record, "beta"))
+    found = curves.optimum(curves.seed_balances(record, "beta"))
     assert found["holds"] is None and found["statistic"] == 0.1
-    found = curves.good_at(curves.balances(record, "beta"), 3.0)
+    found = curves.good_at(curves.seed_balances(record, "beta"), 3.0)
     assert found["holds"] is None and found["statistic"] == pytest.approx((7.5 + 1.5 + 1.5) / 3)
 
 
@@ -157,10 +161,10 @@ def test_luck_of_another_value_in_every_seed_is_no_optimum(monkeypatch):
     for seed, beta in ((0, 0.1), (1, 0.3), (2, 1.0)):
         lucky = (record["set"] == "retain") & (record.modality == "vqa")
         record.loc[lucky & (record.seed == seed) & (record.beta == beta), "value"] = 95
-    assert curves.optimum(curves.balances(record, "beta"))["holds"] is False
-    assert curves.good_at(curves.balances(record, "beta"), 3.0)["holds"] is True
+    assert curves.optimum(curves.seed_balances(record, "beta"))["holds"] is False
+    assert curves.good_at(curves.seed_balances(record, "beta"), 3.0)["holds"] is True
     with pytest.raises(ValueError, match="needs two seeds, three values of beta"):
-        curves.balances(record.query("seed == 0"), "beta")
+        curves.seed_balances(record.query("seed == 0"), "beta")
 
 
 def test_half_a_curve_is_not_judged(monkeypatch):
@@ -170,7 +174,7 @@ def test_half_a_curve_is_not_judged(monkeypatch):
     whole = records.read_predictions("x")
     fewer = {run: table[:-QUESTIONS] if run.endswith("-4") else table for run, table in whole.items()}
     with pytest.raises(ValueError, match="not every value of beta has the same questions"):
-        curves.answers(record, "beta", fewer)
+        curves.column_answers(record, "beta", fewer)
     with pytest.raises(ValueError, match="a peak needs at least three values"):
         curves.peak(*answers(record[~(record.beta > 0.1)]))
 
@@ -187,5 +191,9 @@ def test_flat_is_a_matter_of_points(monkeypatch):
 
 def test_every_claim_about_a_curve_can_be_tested():
     for record in ("fig2_beta", "fig3_alpha"):
-        for one in claims.statements(record):
-            assert one["expected"] in curves.TESTS and one["columns"] and one["source"].startswith("4.3")
+        for one in claims.read_topic(record).claims:
+            assert (
+                one["expected"] in {**curves.ANSWER_TESTS, **curves.BALANCE_TESTS}
+                and one["columns"]
+                and one["source"].startswith("4.3")
+            )

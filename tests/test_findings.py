@@ -9,8 +9,9 @@ import pytest
 
 import vkdlib
 from vkdlib.methods import METHODS
-from vkdlib.reports import claims, curves, findings, tables
-from vkdlib.reports.columns import LOWER, six_columns
+from vkdlib.reports import claims, curves, findings, rendering, tables
+from vkdlib.reports.columns import rows_by_title
+from vkdlib.reports.paper.published import published_table
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.system import paths
 
@@ -36,8 +37,8 @@ def readme():
 
 
 def test_readme_quotes_the_record(readme):
-    table = tables.table_1(read_records("quickstart"))
-    assert tables.markdown(table) in readme
+    table = tables.seed_table(read_records("quickstart"))
+    assert rendering.markdown(table) in readme
 
 
 def test_readme_is_short_and_its_links_lead_somewhere(readme):
@@ -103,7 +104,7 @@ def test_every_verdict_and_every_case_is_in_the_notebook():
     for _, table in judged.groupby("record"):
         assert findings.sentences(table) in text
         evidence = findings.evidence(table)
-        assert len(evidence) == len(table) and tables.markdown(evidence) in text
+        assert len(evidence) == len(table) and rendering.markdown(evidence) in text
     assert "not judged yet, VKD paper: Table 2, Table 4" in text
 
 
@@ -127,7 +128,7 @@ def test_findings_say_of_table_1_what_was_found():
     (holds,) = better[better.verdict == "holds"].itertuples()
     assert (holds.model, holds.benchmark) == ("testbed/qwen2-vl", "testbed/mllmu")
     there = read_records("table1_main").query("model == @holds.model and benchmark == @holds.benchmark")
-    left = six_columns(there)["Forget VQA"].groupby("method").value.mean()
+    left = rows_by_title(there)["Forget VQA"].groupby("method").value.mean()
     check(f"VKD leaves {left.VKD:.0f} % of forget VQA, MMUnlearner {left.MMUnlearner:.0f} %")
     balanced = judged[judged.claim.str.contains("balances .* better than MMUnlearner")]
     assert balanced.verdict.tolist() == better.verdict.tolist()
@@ -168,18 +169,18 @@ def test_findings_say_of_table_3_what_was_found():
     check(f"forget VQA is {more.min():.0f} to {more.max():.0f} points higher in the mean")
     assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
     record = read_records("table3_ablation")
-    record = record.assign(row=claims.rows_of_table(record))
+    record = record.assign(row=claims.row_names(record, "parts"))
     (of_b,), (of_f,) = (record[record.row.str.startswith(letter)].lr.unique() for letter in "BF")
     assert round(of_f / of_b) == 100
     check("GA_Diff's, which is 100 times smaller")
-    forget = six_columns(record)["Forget VQA"].groupby("row").value.mean()
+    forget = rows_by_title(record)["Forget VQA"].groupby("row").value.mean()
     assert forget[["F", "F+Mask", "F+VKD"]].max() < forget["retain-only"]
     frozen = judged[judged.claim.str.contains("forgets no less")]
     assert len(frozen) == 3 and set(frozen.verdict) == {"holds"}
     text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
     assert set(text.value) == {100.0}
-    printed = tables.published_table_3().astype(float)
-    more = (printed.loc["F+VKD"] - printed.loc["F"])[LOWER]
+    printed = published_table("vkd 3", "LLaVA-1.5-7B", "MLLMU-Bench").astype(float)
+    more = (printed.loc["F+VKD"] - printed.loc["F"])["Forget VQA"]
     less = (printed.loc["B"] - printed.loc["F"])["Forget QA"]
     check(f"F+VKD leaves {more:.0f} points more than F", f"F has {less:.0f} points less of Forget QA than B")
 
@@ -209,9 +210,9 @@ def test_findings_say_of_the_rest_of_table_3_what_was_found():
     assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
     assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
     record = read_records("table3_beyond")
-    record, more = record.assign(row=claims.rows_of_table(record)), []
+    record, more = record.assign(row=claims.row_names(record, "parts")), []
     for _, of in record.groupby(["model", "benchmark"]):
-        forget = six_columns(of)[LOWER].groupby("row").value.mean()
+        forget = rows_by_title(of)["Forget VQA"].groupby("row").value.mean()
         more += list(forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"])
     check(f"Rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of forget VQA than")
     pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
@@ -238,15 +239,19 @@ def test_findings_say_of_figure_2_what_was_found():
     assert set(text.verdict) == {"holds"} and not text.differ.any()
     record, lost, left = read_records("fig2_beta"), {}, {}
     for model, of in record.groupby("model"):
-        columns = six_columns(of)
+        columns = rows_by_title(of)
         for title in ("Retain VQA", "Real-world VQA"):
             vanilla = columns[title][columns[title].method == "vanilla"].value.item()
             by = columns[title].groupby("beta").value.mean()
             lost[model, title] = vanilla - by[0]
             assert by[300] > by.max() - 1
-        left[model] = columns[LOWER].groupby("beta").value.mean()
+        left[model] = columns["Forget VQA"].groupby("beta").value.mean()
     llava, qwen = left[LLAVA], left[QWEN]
-    never = six_columns(record[record.model == QWEN])[LOWER].query("method == 'retain-only'").value.item()
+    never = (
+        rows_by_title(record[record.model == QWEN])["Forget VQA"]
+        .query("method == 'retain-only'")
+        .value.item()
+    )
     check(
         f"LLaVA loses other faces: {lost[LLAVA, 'Retain VQA']:.0f} points of retain VQA and "
         f"{lost[LLAVA, 'Real-world VQA']:.0f} of real-world VQA",
@@ -258,7 +263,7 @@ def test_findings_say_of_figure_2_what_was_found():
         f"at β = {best.statistic[LLAVA]:.0f} with LLaVA, as chosen, "
         f"and at β = {best.statistic[QWEN]:.0f} with Qwen2-VL, hardly better there than at 3",
     )
-    balance = curves.balances(record[record.model == QWEN], "beta").mean()
+    balance = curves.seed_balances(record[record.model == QWEN], "beta").mean()
     assert 0 < balance[1] - balance[3] < 0.5
 
 
@@ -278,10 +283,10 @@ def test_findings_say_of_figure_3_what_was_found():
     assert not judged[judged.expected == "flat"].differ.any()
     record, left, short, flat = read_records("fig3_alpha"), {}, [], []
     for model, of in record.groupby("model"):
-        forget = six_columns(of)[LOWER]
+        forget = rows_by_title(of)["Forget VQA"]
         left[model] = forget.groupby("alpha").value.mean()
         assert left[model][0] == forget.query("method == 'vanilla'").value.item()
-        balance = curves.balances(of, "alpha").mean()
+        balance = curves.seed_balances(of, "alpha").mean()
         short.append(balance.max() - balance[1.25])
         flat.append(balance[0.75] - balance[0.75:2].min())
     lost = -fewer.change
@@ -301,18 +306,18 @@ def test_findings_say_of_selective_forgetting_what_was_found():
     data, record = paths.figures() / "data", read_records("selective_forgetting")
     judged = pd.read_csv(data / "claims.csv").query("record == 'selective_forgetting'")
     assert len(judged) == 12 and set(judged.verdict) == {"inside the noise"}
-    record = record.assign(row=claims.rows_of_table(record))
-    columns = six_columns(record)
+    record = record.assign(row=claims.row_names(record, "settings"))
+    columns = rows_by_title(record)
     means = pd.DataFrame({title: rows.groupby("row").value.mean() for title, rows in columns.items()})
-    forget, world = means[LOWER], means["Real-world VQA"]
+    forget, world = means["Forget VQA"], means["Real-world VQA"]
     schemes = ["prune=False", "mask=False", "prune=False, mask=False", "order=parallel", "order=mask, prune"]
     schemes = forget[["VKD", *schemes]]
     pairs = means[means.index.str.fullmatch("(d_I=[0-9.]+)?(, )?(d_F=[0-9.]+)?") | (means.index == "VKD")]
-    of_pairs = sorted(pairs[LOWER])
+    of_pairs = sorted(pairs["Forget VQA"])
     assert len(pairs) == 16 and pairs["Retain VQA"].max() - pairs["Retain VQA"].min() < 1
     blocks = world[["target=layers", "beta=30.0, target=layers", "beta=300.0, target=layers"]]
     without = read_records("fig2_beta").query("model == @LLAVA and beta == 0")
-    without = six_columns(without)["Real-world VQA"].value.mean()
+    without = rows_by_title(without)["Real-world VQA"].value.mean()
     check(
         f"Forget VQA is {schemes.min():.0f} to {schemes.max():.0f} % in all orders, with either scheme alone "
         f"and with neither (retain-only has {forget['retain-only']:.0f} %)",

@@ -104,10 +104,10 @@ def test_balance_of_clear_counts_rouge_times_100():
             for s, v in where.items()]  # fmt: skip
     rows += [{"set": s, "modality": "qa", "kind": "generation", "metric": "rouge_l", "value": v}
              for s, v in (("forget", 0.5), ("retain", 0.6))]  # fmt: skip
-    records = pd.DataFrame(rows).assign(benchmark="clear", method="GA")
+    records = pd.DataFrame(rows).assign(benchmark="clear", schema="clear", method="GA")
     found = columns.balance(records, ["method"])
     assert found["GA"] == pytest.approx((90 + 80 + 70 + 50 + 60) / 5 - 25)  # 20 is below chance
-    with pytest.raises(ValueError, match="a balance needs all columns of Table 1; there are Forget VQA"):
+    with pytest.raises(ValueError, match="a balance needs all columns of vkd 1; there are Forget VQA"):
         columns.balance(records[records["set"] != "retain"], ["method"])
     with pytest.raises(ValueError, match="several records of one row"):
         columns.balance(pd.concat([records, records]), ["method"])

@@ -2,12 +2,12 @@
 
 import pytest
 
-from vkdlib.reports.audit import audit, chance, reachable, repeated_rows, swapped
-from vkdlib.reports.published import published
+from vkdlib.reports.paper.audit import checked_cells, fit_by_chance, reachable, repeated_rows, swapped_rows
+from vkdlib.reports.paper.published import published_cells
 
 
 def test_every_table_is_whole():
-    cells = published()
+    cells = published_cells()
     sizes = cells.groupby(["paper", "table"]).size().to_dict()
     vgid = {"1": 16, "2": 24, "3": 270, "4": 63, "5": 36, "6": 36, "7": 15, "8": 270, "9": 270}
     vkd = {"1": 192, "2": 12, "3": 48, "4": 42}
@@ -19,15 +19,19 @@ def test_every_table_is_whole():
 
 
 def test_a_relearning_gain_is_the_difference_of_its_row():
-    table = published("vkd", 4).pivot(index=["modality", "method"], columns="condition", values="number")
+    table = published_cells("vkd", 4).pivot(
+        index=["modality", "method"], columns="condition", values="number"
+    )
     assert (table.AG - (table.Epoch5 - table.Original)).abs().max() < 0.05
 
 
 def test_a_cell_reads_as_printed():
-    ours = published("vkd", 1).query("model == 'LLaVA-1.5-7B' and method == 'Ours' and benchmark == 'CLEAR'")
+    ours = published_cells("vkd", 1).query(
+        "model == 'LLaVA-1.5-7B' and method == 'Ours' and benchmark == 'CLEAR'"
+    )
     assert ours.value.tolist() == ["34.2", "0.349", "49.6", "0.346", "52.8", "84.8"]
-    with pytest.raises(ValueError, match="table is 5; there are: 1, 2, 3, 4"):
-        published("vkd", 5)
+    with pytest.raises(ValueError, match="table is '5'; it must be one of 1, 2, 3, 4"):
+        published_cells("vkd", 5)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +59,11 @@ def test_reachable_agrees_with_counting():
     for n in (7, 48, 125):
         possible = {f"{round(100 * k / n, 1):.1f}" for k in range(n + 1)}
         assert {v for v in (f"{i / 10:.1f}" for i in range(1001)) if reachable(v, n)} >= possible
-    assert chance(125, 125) == pytest.approx(126 / 1001)  # k/125 has one decimal: nothing to round
+    assert fit_by_chance(125, 125) == pytest.approx(126 / 1001)  # k/125 has one decimal: nothing to round
 
 
 def test_the_audit_tells_what_is_not_reachable():
-    table = audit()
+    table = checked_cells()
     assert len(table) == 576
     vkd = table.query("paper == 'vkd' and table == '1' and benchmark == 'MLLMU-Bench' and modality == 'vqa'")
     assert vkd[~vkd.reachable].value.tolist() == ["45.8", "29.8", "42.8"]
@@ -75,7 +79,7 @@ def test_rows_that_are_printed_twice_or_exchanged():
         "vgid table 9 Qwen2.5-VL-3B MLLMU-Bench RMU 15 %",
     )
     assert rmu in pairs
-    found = swapped()
+    found = swapped_rows()
     assert set(found.method) == {"RMU"} and set(found.model) == {"LLaVA-1.5-13B"}
     assert sorted(found.table.unique()) == ["8", "9"]
     assert len(found) == 4 and set(found.set) == {"forget", "test"}

@@ -10,8 +10,9 @@ from vkdlib.evaluation.metrics import summarise, wilson
 from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.methods import METHODS
-from vkdlib.reports import claims, curves, published
-from vkdlib.reports.columns import six_columns
+from vkdlib.reports import claims, curves
+from vkdlib.reports.columns import rows_by_title
+from vkdlib.reports.paper import published
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.runs.run import RECORD
 from vkdlib.sweep import grid
@@ -105,20 +106,22 @@ def test_table_1_is_whole():
     assert set(seeds) - set(drawn) == {"MANU", *AS_THEY_ARE} - {"base"}
     assert (seeds.drop(columns=drawn) == 1).all(axis=None)
     for _, of in record.groupby(task):
-        columns = six_columns(of)
+        columns = rows_by_title(of)
         assert len(columns) == 6 and all(rows.run.nunique() == 23 for rows in columns.values())
 
 
 def test_table_3_is_whole():
     """The paper's eight rows and retain-only, three seeds of what has any."""
-    printed = {name if name != "Vanilla" else "vanilla" for name in published.published("vkd", 3).method}
+    printed = {
+        name if name != "Vanilla" else "vanilla" for name in published.published_cells("vkd", 3).method
+    }
     record = pd.concat([read_records("table3_ablation"), read_records("table3_beyond")])
     assert record.groupby(["model", "benchmark"]).ngroups == 4
     for _, of in record.groupby(["model", "benchmark"]):
-        seeds = of.assign(row=claims.rows_of_table(of)).groupby("row").seed.nunique()
+        seeds = of.assign(row=claims.row_names(of, "parts")).groupby("row").seed.nunique()
         assert set(seeds.index) == printed | {"retain-only"}
         assert set(seeds.drop(["vanilla", "retain-only"])) == {3}
-        assert all(rows.run.nunique() == 23 for rows in six_columns(of).values())
+        assert all(rows.run.nunique() == 23 for rows in rows_by_title(of).values())
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -129,13 +132,13 @@ def test_curves_are_whole(name):
     assert seeds.shape == (2, 9) and (seeds == 3).all(axis=None)
     assert set(record.method[record[CURVES[name]].isna()]) == {"vanilla", "retain-only"}
     for _, part in record.groupby("model"):
-        assert all(of.run.nunique() == 29 for of in six_columns(part).values())
+        assert all(of.run.nunique() == 29 for of in rows_by_title(part).values())
 
 
 def test_selective_forgetting_is_whole():
     """Three seeds of every row; of the map of both thresholds one, beside the preset's own."""
     record = read_records("selective_forgetting")
-    seeds = record.assign(row=claims.rows_of_table(record)).groupby("row").seed.nunique()
+    seeds = record.assign(row=claims.row_names(record, "settings")).groupby("row").seed.nunique()
     at = seeds.index.str.contains("d_I|d_F")
     assert at.sum() == 15 and set(seeds[at]) == {1}
     seeds = seeds[~at].drop(["vanilla", "retain-only"])
@@ -156,7 +159,7 @@ def test_every_number_of_a_record_is_counted_from_its_answers(name):
 @pytest.mark.parametrize("name", ANSWERED)
 def test_what_is_said_of_a_table_follows_from_its_answers(name):
     written = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == @name")
-    judged = curves.judge_curves(name, CURVES[name]) if name in CURVES else claims.judge(name)
+    judged = curves.judge_curves(name, CURVES[name]) if name in CURVES else claims.judge_table(name)
     measured = "statistic" if name in CURVES else "difference"
     assert written.verdict.tolist() == judged.verdict.tolist()
     assert written[measured].tolist() == pytest.approx(judged[measured].tolist(), rel=1e-4, abs=1e-3)
@@ -174,7 +177,7 @@ def test_what_is_said_of_a_table_was_measured_on_its_runs():
         for table in tables_of:
             named = [*table.runs_ours, *table.runs_other.dropna()]
             assert named and set(" ".join(named).split()) <= known
-        assert set(of.claim) == {one["claim"] for one in claims.statements(name)}
+        assert set(of.claim) == {one["claim"] for one in claims.read_topic(name).claims}
     assert set(judged.record) == set(ANSWERED)
 
 

@@ -21,17 +21,18 @@ def trial(method, tried, draw, forget, kept):
         kind="classification",
         metric="accuracy",
         benchmark="mllmu",
+        schema="mllmu",
     )
 
 
 def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
     records = pd.concat([trial("GA", 0.1, 0, 40, 90), trial("GA", 0.1, 1, 60, 80)])
-    assert selection.balance(records)["GA", 0.1] == pytest.approx((50 + 20) / 2)
+    assert selection.trial_balances(records)["GA", 0.1] == pytest.approx((50 + 20) / 2)
 
 
 def test_to_forget_more_than_a_guess_is_worth_nothing():
     records = pd.concat([trial("GA", 0.1, 0, 0, 90), trial("GA", 0.2, 0, 25, 90.5)])
-    assert selection.balance(records).tolist() == pytest.approx([65, 65.5])
+    assert selection.trial_balances(records).tolist() == pytest.approx([65, 65.5])
     assert selection.choose(records) == {"GA": 0.2}
 
 
@@ -66,7 +67,7 @@ def test_every_method_has_what_the_rule_chose(record, preset):
     "record", ["selection_methods", "selection_methods_clear", "selection_methods_qwen2_vl"]
 )
 def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
-    balance = selection.balance(read_records(record).query("method != 'vanilla'"))
+    balance = selection.trial_balances(read_records(record).query("method != 'vanilla'"))
     sweep = grid.points(grid.read(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))
     for method in balance.index.unique("method"):
         of = [point for point in sweep if point["method"] == method]

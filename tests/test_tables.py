@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from vkdlib.reports import tables
+from vkdlib.reports import rendering, tables
+from vkdlib.reports.paper import published
 
 
 def records(values: dict[str, list[float]], metric="accuracy", **where) -> pd.DataFrame:
@@ -14,7 +15,7 @@ def records(values: dict[str, list[float]], metric="accuracy", **where) -> pd.Da
             for group, value in zip(("forget", "retain"), pair):
                 row = {"method": method, "seed": seed, "set": group, "value": value, "n": 50}
                 rows.append(row | {"low": value - 5, "high": value + 5, "metric": metric})
-    task = {"modality": "vqa", "kind": "classification", "benchmark": "testbed/mllmu"}
+    task = {"modality": "vqa", "kind": "classification", "benchmark": "testbed/mllmu", "schema": "mllmu"}
     task |= {"model": "testbed/llava", "forget_ratio": 5}
     return pd.DataFrame(rows).assign(**task | where)
 
@@ -37,7 +38,7 @@ def table():
 def test_main_table_means_over_seeds_bold_and_noise(table):
     assert list(table.columns) == ["Forget VQA (N=50)", "Retain VQA (N=50)"]
     forget, retain = (table[c] for c in table)
-    assert forget["GA"] == "**22.0 [17.0, 27.0] ±2.8**" + tables.NOT_SIGNIFICANT
+    assert forget["GA"] == "**22.0 [17.0, 27.0] ±2.8**" + rendering.NOT_SIGNIFICANT
     assert forget["VKD"] == "31.0 [26.0, 36.0] ±1.4"
     assert retain["VKD"] == "**90.0 [85.0, 95.0] ±0.0**" and "±" not in retain["vanilla"]
     assert retain["GA"] == "62.0 [57.0, 67.0] ±2.8"  # references are better than either, and not bold
@@ -48,19 +49,19 @@ def test_main_table_means_over_seeds_bold_and_noise(table):
 def test_curves_have_a_row_a_value_with_the_range_of_seeds():
     weak = records({"VKD": [(20, 90), (30, 91)]}).assign(beta=0.5)
     strong = records({"VKD": [(60, 98), (61.4, 98)]}).assign(beta=10.0)
-    shown = tables.curves(pd.concat([weak, strong]), "beta")
+    shown = tables.curve_table(pd.concat([weak, strong]), "beta")
     assert shown.index.tolist() == ["0.5", "10"] and shown.index.name == "beta"
     assert shown["Forget VQA (N=50)"].tolist() == ["25.0 (20-30)", "60.7 (60-61)"]
     assert shown["Retain VQA (N=50)"].tolist() == ["90.5 (90-91)", "98.0 (98-98)"]
     words = records({"VKD": [(0.2, 0.5), (0.3, 0.5)]}, "rouge_l", modality="qa", kind="generation")
-    words = pd.concat([words, words[:1].assign(set="world", modality="vqa")]).assign(beta=1.0)
-    assert tables.curves(words, "beta")["Forget QA (N=50)"].tolist() == ["0.250 (0.200-0.300)"]
+    words = words.assign(beta=1.0, schema="clear")
+    assert tables.curve_table(words, "beta")["Forget QA (N=50)"].tolist() == ["0.250 (0.200-0.300)"]
 
 
 def test_forgetting_more_than_a_model_that_never_knew_is_no_success():
     found = records({"retain-only": [(30, 98)], "GA": [(20, 60)], "NPO": [(26, 70)], "VKD": [(33, 90)]})
     forget = tables.main_table(found, over_forgotten=["GA"])["Forget VQA (N=50)"]
-    assert forget["GA"] == "20.0 [15.0, 25.0]" + tables.OVER_FORGOTTEN
+    assert forget["GA"] == "20.0 [15.0, 25.0]" + rendering.OVER_FORGOTTEN
     assert forget["NPO"] == "**26.0 [21.0, 31.0]**" and "*" not in forget["VKD"]
 
 
@@ -76,33 +77,35 @@ def test_rows_of_several_settings_are_not_averaged():
     with pytest.raises(ValueError, match="records of several forget_ratios: 5, 10"):
         tables.main_table(pd.concat([one, one.assign(forget_ratio=10)]))
     p = pd.DataFrame({"other": ["GA"], "model": ["testbed/qwen2-vl"], "p_holm": [0.9]})
-    with pytest.raises(ValueError, match="p is of another model: testbed/qwen2-vl"):
+    with pytest.raises(ValueError, match="another model than the records: testbed/qwen2-vl"):
         tables.main_table(one, p)
 
 
 def test_published_numbers_stand_beside_ours(table):
-    theirs = tables.published_table_1("LLaVA-1.5-7B", "MLLMU-Bench")
+    theirs = published.published_table("vkd 1", "LLaVA-1.5-7B", "MLLMU-Bench")
     both = tables.beside_published(table, theirs)
     assert list(both.columns)[:2] == ["Forget VQA (N=50)", "Forget VQA, published"]
     assert both["Forget VQA, published"].tolist() == ["", "45.8", "", "43.2", "29.8"]
     assert both["Retain VQA, published"]["VKD"] == "45.0"
-    clear = tables.published_table_1("Qwen2-VL-7B", "CLEAR")
+    clear = published.published_table("vkd 1", "Qwen2-VL-7B", "CLEAR")
     assert clear.loc["MMUnlearner"].tolist() == ["50.0", "0.123", "68.3", "0.100", "68.9", "94.7"]
     assert list(clear.columns)[-2:] == ["Real world", "Real faces"]
-    ablation = tables.published_table_3()
+    ablation = published.published_table("vkd 3", "LLaVA-1.5-7B", "MLLMU-Bench")
     assert ablation.loc["F+Mask+VKD"].tolist() == ["29.8", "35.8", "45.0", "36.1", "46.9", "54.9"]
     assert ablation.index.tolist()[:2] == ["vanilla", "B"] and list(ablation) == list(theirs)
-    with pytest.raises(ValueError, match="no LLaVA on CLEAR"):
-        tables.published_table_1("LLaVA", "CLEAR")
+    with pytest.raises(ValueError, match="model of the published table vkd 1 is 'LLaVA'.*LLaVA-1.5-7B"):
+        published.published_table("vkd 1", "LLaVA", "CLEAR")
+    with pytest.raises(ValueError, match="benchmark of the published table vkd 3 is 'CLEAR'"):
+        published.published_table("vkd 3", "LLaVA-1.5-7B", "CLEAR")
 
 
 def test_latex_and_html_keep_bold_and_signs(table):
-    text = tables.latex(table.rename(index={"GA": "GA_Diff"}), "Ours, 5 % forgotten")
+    text = rendering.latex(table.rename(index={"GA": "GA_Diff"}), "Ours, 5 % forgotten")
     assert r"\textbf{22.0 [17.0, 27.0] $\pm$2.8}$^{\approx}$" in text and "**" not in text
     assert r"GA\_Diff & " in text and r"\toprule" in text and r"\caption{Ours, 5 \% forgotten}" in text
     assert text.count("{") == text.count("}") and text.count(r"\begin") == text.count(r"\end") == 2
-    assert "<b>22.0 [17.0, 27.0] ±2.8</b>≈" in tables.html(table)
-    for row in tables.markdown(table).splitlines():
+    assert "<b>22.0 [17.0, 27.0] ±2.8</b>≈" in rendering.html(table)
+    for row in rendering.markdown(table).splitlines():
         assert row.count("|") == 4
 
 
@@ -115,7 +118,7 @@ def test_claims_to_be_read():
     close = same | {"differ": 3, "p_holm": float("nan"), "verdict": "inside the noise"}
     curve = {k: row[k] for k in ("model", "benchmark", "column", "n", "differ", "p_holm", "verdict")}
     curve |= {"claim": "it rises", "source": "4.4", "test": "slope, sign flips", "statistic": 12.34}
-    shown = tables.claims(pd.DataFrame([row, curve, same, close]))
+    shown = tables.claim_table(pd.DataFrame([row, curve, same, close]))
     assert shown.index.tolist() == ["it forgets", "", "", "it rises"]
     assert shown.measured.tolist()[0] == "VKD - vanilla: -70.0 [-80.0, -60.0]"
     assert shown.measured.tolist()[3] == "slope, sign flips: 12.3"
@@ -123,5 +126,5 @@ def test_claims_to_be_read():
     verdicts = ["holds; over-forgotten: VKD", "holds", "inside the noise", "holds"]
     assert shown.verdict.tolist() == verdicts
     assert (shown.model == "llava").all() and shown.source.tolist() == ["4.3", "", "", "4.4"]
-    alone = tables.claims(pd.DataFrame([curve]))
+    alone = tables.claim_table(pd.DataFrame([curve]))
     assert alone.measured.tolist() == ["slope, sign flips: 12.3"]

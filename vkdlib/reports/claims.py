@@ -1,21 +1,27 @@
 """What a paper says of its tables, tested on ours: holds, does not hold, or inside the noise."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
-import yaml
 from filelock import FileLock
 
 from vkdlib.evaluation.compare import adjusted, differences, forget_quality, in_balance
 from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import AS_THEY_ARE
-from vkdlib.reports import published
-from vkdlib.reports.columns import BALANCE, FACES, LOWER, six_columns
+from vkdlib.reports.columns import BALANCE, Column, column_titles, record_columns
+from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
-from vkdlib.system import files, paths
+from vkdlib.system import checks, files, paths
 
-MARGIN = 5.0  # points: what "as good" allows
-WITHIN = ["as good", "as low"]  # an interval decides
+MARGIN = 5.0  # points: what "as good" and "as low" allow
+INTERVAL = ("as good", "as low")  # expectations on which an interval decides
+COMPARISONS = ("lower", "higher", *INTERVAL)  # of two rows of a table
+CURVES = ("rises", "falls", "flat", "starts low", "peaks", "has an optimum", "good at")  # see curves.py
+CURVE_BALANCE = "Balance"  # of a curve, see `curves.seed_balances`
+TASK = ["model", "benchmark", "forget_ratio"]
+FIELDS = ("claim", "source", "rows", "columns", "expected", "up_to", "at")
 COLUMNS = [
     "claim", "source", "model", "benchmark", "forget_ratio", "ours", "other", "column", "expected",
     "test", "difference", "low", "high", "n", "differ", "seeds", "p_holm", "verdict", "over_forgotten",
@@ -23,45 +29,153 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def statements(record: str) -> list[dict]:
-    """The claims about a table: claim, source, rows, columns, expected (see paper/claims.yaml)."""
-    known = yaml.safe_load((published.FOLDER / "claims.yaml").read_text())
-    if record not in known:
-        raise ValueError(f"no claims are known of {record!r}: say whose are meant, of {', '.join(known)}")
-    return known[record]
+@dataclass(frozen=True)
+class Topic:
+    """What a paper says of one table or figure, from paper/claims.yaml.
+
+    Attributes:
+        table: whose columns it speaks of, as in paper/columns.yaml.
+        rows: how the table's rows are named, see `row_names`.
+        claims: each with claim, source, columns, expected; rows where two rows are compared.
+    """
+
+    table: str
+    rows: str
+    claims: list[dict]
 
 
-def rows_of_table(record: pd.DataFrame) -> pd.Series:
-    """Name of the table's row that each record belongs to: the method, the ablation's name (Table 3), or
-    what is not as usual ("mask=False"; selective forgetting).
+def read_topic(name: str) -> Topic:
+    """A topic of paper/claims.yaml.
+
+    Raises:
+        ValueError: there is no such topic, or one of its claims has a misspelt field, column or expectation.
+    """
+    topics = files.read_yaml(FOLDER / "claims.yaml")
+    if name not in topics:
+        topics = ", ".join(topics)
+        raise ValueError(f"no claims are known of {name!r}: name the topic that is meant, one of {topics}")
+    topic = Topic(**{"rows": "method"} | topics[name])
+    titles = [*column_titles(topic.table), BALANCE, CURVE_BALANCE]
+    for claim in topic.claims:
+        _check_claim(f"paper/claims.yaml, {name}, {claim.get('claim')!r}", claim, titles)
+    return topic
+
+
+def _check_claim(place: str, claim: dict, titles: Sequence[str]) -> None:
+    """Raise ValueError for a claim with a missing or misspelt field, column or expectation."""
+    checks.only(place, claim, FIELDS)
+    missing = [field for field in ("claim", "source", "columns", "expected") if not claim.get(field)]
+    if missing:
+        raise ValueError(f"{place}: {', '.join(f'{field} is missing' for field in missing)}")
+    checks.one_of(f"{place}: expected", claim["expected"], COMPARISONS + CURVES)
+    for title in claim["columns"]:
+        checks.one_of(f"{place}: column", title, titles)
+    if (claim["expected"] in COMPARISONS) != (len(claim.get("rows", [])) == 2):
+        raise ValueError(f"{place}: rows is {claim.get('rows')!r}; two rows are compared, a curve has none")
+
+
+def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
+    """Name of the table's row that each row of a record belongs to.
 
     Args:
-        record: with columns "trained", "mask" and "beta" for an ablation; with "order" for the last.
+        naming: "method": the method; "parts": the name in Table 3 of the VKD paper, as "F+Mask", by columns
+            "trained", "mask" and "beta"; "settings": what is not as usual, as "mask=False".
     """
-    if "order" in record:
-        usual = {"order": "prune, mask", "target": "projector", "qa_image": None}
-        usual |= preset("testbed", "method")
-        given = record[[c for c in record if c in usual]]
-        changed = [
-            ", ".join(f"{k}={v}" for k, v in row.items() if not pd.isna(v) and v != usual[k])
-            for row in given.to_dict("records")
-        ]
-        return (
-            pd.Series(changed, record.index).replace("", "VKD").where(record.method == "VKD", record.method)
-        )
-    if "trained" not in record:
-        return record.method
-    name = record.trained.map({"all": "B", "lora": "B", "visual": "F"})
-    name += record["mask"].map({True: "+Mask", False: ""})
-    name += (record.beta > 0).map({True: "+VKD", False: ""})
-    return record.method.where(record.method != "VKD", name)
+    checks.one_of("how rows are named", naming, ROW_NAMES)
+    names = record.method.where(record.method != "VKD", ROW_NAMES[naming](record))
+    if names.isna().any():
+        row = record[names.isna()].iloc[0].dropna().to_dict()
+        raise ValueError(f"the {naming} of a row of the record do not make a name: {row}")
+    return names
 
 
-def judge(record: str, of: str | None = None) -> pd.DataFrame:
+def _parts(record: pd.DataFrame) -> pd.Series:
+    """B (the whole model is trained) or F (the language model is frozen), +Mask, +VKD."""
+    checks.only("the record", ("trained", "mask", "beta"), record.columns)
+    trained = record.trained.map({"all": "B", "lora": "B", "visual": "F"})
+    mask = record["mask"].map({True: "+Mask", False: ""})
+    return trained + mask + (record.beta > 0).map({True: "+VKD", False: ""})
+
+
+def usual_settings() -> dict:
+    """The settings of VKD in selective forgetting that stand in no name: those of the preset."""
+    return {"order": "prune, mask", "target": "projector", "qa_image": None, **preset("testbed", "method")}
+
+
+def _settings(record: pd.DataFrame) -> pd.Series:
+    """What is not as usual, "VKD" where all is."""
+    usual = usual_settings()
+    settings = record[[column for column in record if column in usual]]
+    names = [
+        ", ".join(f"{k}={v}" for k, v in row.items() if not pd.isna(v) and v != usual[k])
+        for row in settings.to_dict("records")
+    ]
+    return pd.Series(names, record.index).replace("", "VKD")
+
+
+ROW_NAMES = {"method": lambda record: record.method, "parts": _parts, "settings": _settings}
+
+
+@dataclass(frozen=True)
+class AnsweredTable:
+    """A table of a record, of one model, benchmark and forget ratio, with every answer behind it.
+
+    Attributes:
+        task: model, benchmark, forget_ratio.
+        columns: those of the paper's table.
+        runs: row of the table -> hashes of its runs, one a seed.
+        answers: hash of a run -> its predictions.
+    """
+
+    task: dict
+    columns: list[Column]
+    runs: dict[str, list[str]]
+    answers: dict[str, pd.DataFrame]
+
+    def hashes(self, row: str) -> str:
+        """The hashes of a row's runs."""
+        return " ".join(self._row(row))
+
+    def predictions(self, row: str) -> list[pd.DataFrame]:
+        """The predictions of a row's runs."""
+        return [self.answers[run] for run in self._row(row)]
+
+    def _row(self, row: str) -> list[str]:
+        checks.only("the record", [row], self.runs)
+        return self.runs[row]
+
+    def chosen(self, titles: Sequence[str]) -> list[Column]:
+        """The columns of these titles that the table has, in the titles' order."""
+        columns = {column.title: column for column in self.columns}
+        return [columns[title] for title in titles if title in columns]
+
+
+def answered_tables(record: str, topic: Topic) -> list[AnsweredTable]:
+    """The tables of a record: one for each model, benchmark and forget ratio.
+
+    Raises:
+        FileNotFoundError: the record, or its predictions, are not there: run its sweep.
+        ValueError: a row of a table has several runs of one seed.
+    """
+    table, answers = records.read_records(record), records.read_predictions(record)
+    table = table.assign(row=row_names(table, topic.rows))
+    tables = []
+    for values, part in table.groupby(TASK, sort=False):
+        runs = part.drop_duplicates("run")
+        if runs.duplicated(["row", "seed"]).any():
+            row = runs.row[runs.duplicated(["row", "seed"])].iloc[0]
+            raise ValueError(f"{record}: row {row!r} has several runs of one seed; keep those of one setting")
+        hashes = {row: list(group.run) for row, group in runs.groupby("row", sort=False)}
+        columns = record_columns(part, topic.table)
+        tables.append(AnsweredTable(dict(zip(TASK, values)), columns, hashes, answers))
+    return tables
+
+
+def judge_table(record: str, topic: str | None = None) -> pd.DataFrame:
     """Test every claim about a table on the predictions of the runs that its record names.
 
     Args:
-        of: record whose claims are meant, if not its own: "table1_main" for one at paper scale.
+        topic: whose claims are meant, if not the record's own: "table1_main" for one at paper scale.
     Returns:
         one row a claim, model, benchmark and column: COLUMNS; difference is ours minus the other, in points,
         with its 95 % interval; differ: how many questions are not answered the same; p_holm is over the rows
@@ -70,132 +184,62 @@ def judge(record: str, of: str | None = None) -> pd.DataFrame:
     Raises:
         FileNotFoundError: the record, or its predictions, are not there: run its sweep.
     """
-    found = []
-    for known, where, predictions in _tables(record):
-        for one in statements(of or record):
-            ours, other = one["rows"]
-            tested = _tested(predictions(ours), predictions(other), one["columns"], where)
-            text = {k: one[k] for k in ("claim", "source", "expected")}
-            hashes = {"runs_ours": predictions.hashes(ours), "runs_other": predictions.hashes(other)}
-            tested = tested.assign(ours=ours, other=other, seeds=len(predictions(ours)), **hashes)
-            less = tested.column.isin([LOWER, BALANCE])
-            tested["over_forgotten"] = _too_far(predictions, one["rows"]) if less.any() else ""
-            tested["over_forgotten"] = tested.over_forgotten.where(less, "")
-            found.append(tested.assign(**text, **known))
-    claims = pd.concat(found, ignore_index=True)
-    within = claims.expected.isin(WITHIN)
-    claims["p_holm"] = adjusted(claims[~within].assign(p_holm=1.0), ["claim"]).p_holm
-    claims["test"] = within.map({True: f"interval within {MARGIN:g} points", False: "sign flips by person"})
-    claims["verdict"] = [verdict(row, row.expected) for row in claims.itertuples()]
-    return claims[COLUMNS]
+    meaning = read_topic(topic or record)
+    tables = answered_tables(record, meaning)
+    judged = pd.concat(
+        [_judge_claim(table, claim) for table in tables for claim in meaning.claims], ignore_index=True
+    )
+    interval = judged.expected.isin(INTERVAL)
+    judged["p_holm"] = adjusted(judged[~interval].assign(p_holm=1.0), ["claim"]).p_holm
+    judged["test"] = np.where(interval, f"interval within {MARGIN:g} points", "sign flips by person")
+    judged["verdict"] = [verdict(row, row.expected) for row in judged.itertuples()]
+    return judged[COLUMNS]
 
 
-def _tested(ours: list, other: list, titles: Sequence[str], where: dict[str, tuple]) -> pd.DataFrame:
-    """`compare.differences` in columns of Table 1, or `in_balance`; their titles are in "column"."""
+def _judge_claim(table: AnsweredTable, claim: dict) -> pd.DataFrame:
+    """One row for each of a claim's columns that the table has, without p over the claim and verdict."""
+    ours, other = claim["rows"]
+    tested = _tests(table, ours, other, claim["columns"])
+    less = [c.title for c in table.columns if c.less] + [BALANCE]
+    success = tested.column.isin(less)  # where to forget counts
+    over = _over_forgotten(table, claim["rows"]) if success.any() else ""
+    return tested.assign(
+        **table.task,
+        **{field: claim[field] for field in ("claim", "source", "expected")},
+        ours=ours,
+        other=other,
+        seeds=len(table.predictions(ours)),
+        runs_ours=table.hashes(ours),
+        runs_other=table.hashes(other),
+        over_forgotten=np.where(success, over, ""),
+    )
+
+
+def _tests(table: AnsweredTable, ours: str, other: str, titles: Sequence[str]) -> pd.DataFrame:
+    """`compare.differences` in columns of a table, or `in_balance`; their titles are in "column"."""
+    a, b = table.predictions(ours), table.predictions(other)
     if BALANCE in titles:
-        kept = [where[t] for t in FACES if t in where]
-        return pd.DataFrame([in_balance(ours, other, kept, where[LOWER])]).assign(column=BALANCE)
-    columns = {t: where[t] for t in titles if t in where}
-    tested = differences(ours, {"": other}, list(columns.values())).set_index(["set", "modality", "kind"])
-    return tested.loc[list(columns.values())].assign(column=list(columns))
+        kept = [c.questions for c in table.columns if c.other_faces]
+        (forgotten,) = [c.questions for c in table.columns if c.less]
+        return pd.DataFrame([in_balance(a, b, kept, forgotten)]).assign(column=BALANCE)
+    columns = table.chosen(titles)
+    questions = [column.questions for column in columns]
+    tested = differences(a, {"": b}, questions).set_index(["set", "modality", "kind"])
+    return tested.loc[questions].assign(column=[column.title for column in columns])
 
 
-def _too_far(predictions: "_Predictions", rows: Sequence[str]) -> str:
+def _over_forgotten(table: AnsweredTable, rows: Sequence[str]) -> str:
     """Which of two rows have forgotten more than retain-only; "" where it is one of them: the row says it."""
     if "retain-only" in rows:
         return ""
-    return ", ".join(row for row in rows if below(predictions(row), predictions("retain-only")))
+    never = table.predictions("retain-only")
+    return ", ".join(row for row in rows if over_forgets(table.predictions(row), never))
 
 
-def below(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
+def over_forgets(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
     """Whether forget VQA is below retain-only's by more than noise: the 95 % interval says so, and p too."""
     gap = differences(ours, {"retain-only": retain_only}, [("forget", "vqa", "classification")])
     return bool(((gap.high < 0) & (gap.p < 0.05)).any())
-
-
-def against(record: str, ours: str) -> pd.DataFrame:
-    """A row of a table minus each other method's, in the columns of Table 1, on the runs of its record.
-
-    Returns:
-        `compare.differences` with model, benchmark, forget ratio, runs_ours and runs_other.
-    """
-    found = []
-    for known, where, predictions in _tables(record):
-        others = {row: predictions(row) for row in predictions.rows if row not in {ours, *AS_THEY_ARE}}
-        tested = differences(predictions(ours), others, list(where.values()))
-        hashes = tested.other.map(predictions.hashes)
-        found.append(tested.assign(runs_ours=predictions.hashes(ours), runs_other=hashes, **known))
-    return pd.concat(found, ignore_index=True)
-
-
-def quality(record: str) -> pd.DataFrame:
-    """Each run's forget VQA beside retain-only's (`compare.forget_quality`), and its mean truth ratio.
-
-    Returns:
-        one row a run: model, benchmark, forget ratio, row, over_forgotten (whether the row is `below`
-        retain-only, all its seeds together), run (its hash), accuracy (points), low, high, ks, ks_p, n,
-        truth_ratio; the last three measures are NaN where answers were generated.
-    """
-    found = []
-    for known, _, predictions in _tables(record):
-        reference = predictions("retain-only")
-        for row in predictions.rows:
-            of_row = known | {"row": row, "over_forgotten": below(predictions(row), reference)}
-            for run, table in zip(predictions.hashes(row).split(), predictions(row)):
-                found.append(of_row | {"run": run, **forget_quality(table, reference[0])})
-    return pd.DataFrame(found)
-
-
-def write(record: str, ours: str, of: str | None = None) -> None:
-    """Write figures/data/<record>_tests.csv (`against`), <record>_quality.csv, and claims.csv (`keep`); `of`
-    as in `judge`."""
-    judged = judge(record, of)
-    for name, table in (("tests", against(record, ours)), ("quality", quality(record))):
-        with files.whole(paths.figures() / "data" / f"{record}_{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
-    keep(record, judged)
-
-
-def keep(record: str, judged: pd.DataFrame) -> None:
-    """Put judged claims into figures/data/claims.csv, in place of those about the same record."""
-    file = paths.figures() / "data" / "claims.csv"
-    table = judged.assign(record=record)[["record", *judged.columns]]
-    # Those of another record may be written now, too. A lock has no place among figures, which are in git.
-    with FileLock(paths.runs() / "claims.lock"):
-        if file.exists():
-            before = pd.read_csv(file)
-            table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
-        with files.whole(file) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
-
-
-def _tables(record: str) -> Iterator[tuple[dict, dict, "_Predictions"]]:
-    """Of each model, benchmark and forget ratio of a record: which, its columns (title -> set, modality,
-    kind), and its predictions by row."""
-    table, answers = records.read_records(record), records.read_predictions(record)
-    table = table.assign(row=rows_of_table(table))
-    keys = ["model", "benchmark", "forget_ratio"]
-    for values, part in table.groupby(keys, sort=False):
-        where = {t: tuple(r.iloc[0][["set", "modality", "kind"]]) for t, r in six_columns(part).items()}
-        yield dict(zip(keys, values)), where, _Predictions(part, answers)
-
-
-class _Predictions:
-    """Row of a table -> predictions of its runs, one for each seed."""
-
-    def __init__(self, part: pd.DataFrame, answers: dict[str, pd.DataFrame]):
-        self.runs = part.drop_duplicates("run")
-        self.rows = list(self.runs.row.unique())
-        self.answers = answers
-
-    def hashes(self, row: str) -> str:
-        """The hashes of a row's runs."""
-        return " ".join(self.runs.run[self.runs.row == row])
-
-    def __call__(self, row: str) -> list[pd.DataFrame]:
-        if row not in self.rows:
-            raise ValueError(f"the record has no row {row!r}; it has {', '.join(self.rows)}")
-        return [self.answers[run] for run in self.hashes(row).split()]
 
 
 def verdict(row, expected: str) -> str:
@@ -206,18 +250,75 @@ def verdict(row, expected: str) -> str:
         expected: "lower", "higher"; "as good": not more than MARGIN lower; "as low": not more than MARGIN
             higher.
     """
-    if expected in WITHIN:
+    checks.one_of("expected", expected, COMPARISONS)
+    if expected in INTERVAL:
         low, high = (row.low, row.high) if expected == "as good" else (-row.high, -row.low)
         if low >= -MARGIN:
             return "holds"
         return "does not hold" if high < -MARGIN else "inside the noise"
-    if expected not in ("lower", "higher"):
-        raise ValueError(f"expected is {expected!r}; it must be lower, higher, as good or as low")
     if not row.differ:
         return "no answer differs"
     if row.p_holm >= 0.05:
         return "inside the noise"
     return "holds" if (row.difference < 0) == (expected == "lower") else "does not hold"
+
+
+def rival_tests(record: str, ours: str, topic: str | None = None) -> pd.DataFrame:
+    """A row of a table minus each other method's, in the table's columns, on the runs of its record.
+
+    Returns:
+        `compare.differences` with model, benchmark, forget ratio, runs_ours and runs_other.
+    """
+    tests = []
+    for table in answered_tables(record, read_topic(topic or record)):
+        rivals = {row: table.predictions(row) for row in table.runs if row not in {ours, *AS_THEY_ARE}}
+        tested = differences(table.predictions(ours), rivals, [c.questions for c in table.columns])
+        hashes = tested.other.map(table.hashes)
+        tests.append(tested.assign(runs_ours=table.hashes(ours), runs_other=hashes, **table.task))
+    return pd.concat(tests, ignore_index=True)
+
+
+def run_quality(record: str, topic: str | None = None) -> pd.DataFrame:
+    """Each run's forget VQA beside retain-only's (`compare.forget_quality`), and its mean truth ratio.
+
+    Returns:
+        one row a run: model, benchmark, forget ratio, row, over_forgotten (whether the row `over_forgets`,
+        all its seeds together), run (its hash), accuracy (points), low, high, ks, ks_p, n, truth_ratio; the
+        last three measures are NaN where answers were generated.
+    """
+    qualities = []
+    for table in answered_tables(record, read_topic(topic or record)):
+        never = table.predictions("retain-only")
+        for row, runs in table.runs.items():
+            over = over_forgets(table.predictions(row), never)
+            for run in runs:
+                quality = forget_quality(table.answers[run], never[0])
+                qualities.append(table.task | {"row": row, "over_forgotten": over, "run": run} | quality)
+    return pd.DataFrame(qualities)
+
+
+def write_tests(record: str, ours: str, topic: str | None = None) -> None:
+    """Test a record: write figures/data/<record>_tests.csv (`rival_tests`), <record>_quality.csv
+    (`run_quality`) and claims.csv (`write_claims`); `topic` as in `judge_table`."""
+    judged = judge_table(record, topic)
+    tables = {"tests": rival_tests(record, ours, topic), "quality": run_quality(record, topic)}
+    for name, table in tables.items():
+        with files.whole(paths.figures() / "data" / f"{record}_{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.5g")
+    write_claims(record, judged)
+
+
+def write_claims(record: str, judged: pd.DataFrame) -> None:
+    """Put judged claims into figures/data/claims.csv, in place of those about the same record."""
+    file = paths.figures() / "data" / "claims.csv"
+    table = judged.assign(record=record)[["record", *judged.columns]]
+    # Those of another record may be written now, too. A lock has no place among figures, which are in git.
+    with FileLock(paths.runs() / "claims.lock"):
+        if file.exists():
+            before = pd.read_csv(file)
+            table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
+        with files.whole(file) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.5g")
 
 
 def print_verdict(claim: str, holds: bool) -> None:

@@ -1,74 +1,182 @@
-"""The columns of the papers' tables: what each counts."""
+"""The columns of the papers' tables, from paper/columns.yaml: what each counts, and what is better in it."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from vkdlib.benchmarks.schema import OPTIONS
+from vkdlib.benchmarks.schema import KINDS, MODALITIES, OPTIONS
+from vkdlib.system import checks, files
 
-CHANCE = 100 / OPTIONS  # per cent
-LOWER = "Forget VQA"  # the one column of Table 1 in which less is better
-FACES = ["Retain VQA", "Real-world VQA", "Real world"]  # faces to keep, where a benchmark has them
-BALANCE = "Faces kept - forgotten"  # not a column: the mean of FACES minus LOWER
-# The six columns of the VKD paper's Table 1: title -> (set, modality, kind, metric). Under CLEAR the paper's
-# "Real-world QA" has the size of real_faces, where faces are named: no question in text.
-_MLLMU = {
-    f"{title} {modality.upper()}": (group, modality, "classification", "accuracy")
-    for title, group in (("Forget", "forget"), ("Retain", "retain"), ("Real-world", "real"))
-    for modality in ("vqa", "qa")
-}
-_CLEAR = {
-    "Forget VQA": ("forget", "vqa", "classification", "accuracy"),
-    "Forget QA": ("forget", "qa", "generation", "rouge_l"),
-    "Retain VQA": ("retain", "vqa", "classification", "accuracy"),
-    "Retain QA": ("retain", "qa", "generation", "rouge_l"),
-    "Real world": ("world", "vqa", "classification", "accuracy"),
-    "Real faces": ("real", "vqa", "classification", "accuracy"),
-}
+FILE = Path(__file__).parent / "paper" / "columns.yaml"
+BALANCE = "Faces kept - forgotten"  # not a column: the mean of other faces minus what is to be forgotten
+SETS = ("forget", "retain", "test", "real", "world")
+METRICS = ("accuracy", "rouge_l", "bleu")
+MEASURED = ["value", "low", "high"]
+FIELDS = ("counts", "less", "other_faces", "published")
 
 
-def table_1(sets: pd.Series) -> dict[str, tuple[str, str, str, str]]:
-    """The columns of Table 1 of the benchmark with these sets: title -> (set, modality, kind, metric)."""
-    return _CLEAR if (sets == "world").any() else _MLLMU  # no other asks about the world
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        set, modality, kind, metric: of the records that it counts.
+        less: whether less is better.
+        other_faces: whether it asks about faces that are to be kept, as the claims count them.
+        published: set and modality that the paper gives it.
+    """
+
+    title: str
+    set: str
+    modality: str
+    kind: str
+    metric: str
+    less: bool = False
+    other_faces: bool = False
+    published: tuple[str, str] | None = None
+
+    @property
+    def questions(self) -> tuple[str, str, str]:
+        """Set, modality and kind of its questions."""
+        return self.set, self.modality, self.kind
+
+    @property
+    def chance(self) -> float | None:
+        """What guessing gives, per cent; None where nothing is chosen among options."""
+        return 100 / OPTIONS if self.kind == "classification" else None
+
+    @property
+    def scale(self) -> int:
+        """What a value is multiplied with to be in points: 1 for per cent, 100 for values from 0 to 1."""
+        return 1 if self.metric == "accuracy" else 100
+
+    @property
+    def decimals(self) -> int:
+        """Decimals that a value is printed with."""
+        return 1 if self.metric == "accuracy" else 3
+
+    def rows(self, records: pd.DataFrame) -> pd.DataFrame:
+        """The rows of records that it counts."""
+        return records[
+            (records["set"] == self.set)
+            & (records.modality == self.modality)
+            & (records.kind == self.kind)
+            & (records.metric == self.metric)
+        ]
+
+    def heading(self, rows: pd.DataFrame) -> str:
+        """Its title with the number of questions, as "Forget VQA (N=50)"."""
+        return f"{self.title} (N={'/'.join(map(str, sorted(rows.n.unique())))})"
 
 
-def six_columns(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The columns of Table 1 from records of one benchmark: title -> its rows, where there are any."""
-    clear = (records.set == "world").groupby(records.benchmark).any()
-    if clear.nunique() > 1:
-        raise ValueError("records of several benchmarks; Table 1 has other columns for each")
-    found = {}
-    for title, wanted in table_1(records.set).items():
-        rows = records
-        for column, value in zip(("set", "modality", "kind", "metric"), wanted):
-            rows = rows[rows[column] == value]
-        found[title] = rows
-    return {title: rows for title, rows in found.items() if len(rows)}
+def table_columns(table: str, schema: str) -> list[Column]:
+    """The columns of a paper's table under a benchmark.
+
+    Args:
+        table: paper and number, as "vkd 1".
+        schema: of the benchmark: "mllmu" or "clear".
+    Raises:
+        ValueError: paper/columns.yaml has no such table or schema, or an entry is not as its head says.
+    """
+    tables = files.read_yaml(FILE)
+    checks.one_of("table", table, tables)
+    checks.one_of(f"schema of a benchmark in {table}", schema, tables[table])
+    return [_column(title, entry) for title, entry in tables[table][schema].items()]
 
 
-def balance(records: pd.DataFrame, by: list[str], kept: Collection[str] | None = None) -> pd.Series:
-    """What is kept minus what is not forgotten, in points: the mean of the columns of Table 1 but forget VQA,
-    minus forget VQA. ROUGE-L counts times 100, and forget VQA below chance as chance: to answer wrongly on
-    purpose is not to have forgotten.
+def column_titles(table: str) -> list[str]:
+    """The titles of a table's columns under any benchmark."""
+    schemas = files.read_yaml(FILE)[table]
+    return list(dict.fromkeys(column.title for s in schemas for column in table_columns(table, s)))
+
+
+def _column(title: str, entry: dict) -> Column:
+    """A column as its entry in paper/columns.yaml describes it."""
+    checks.only(f"{FILE.name}: {title}", entry, FIELDS)
+    known = {"set": SETS, "modality": MODALITIES, "kind": KINDS, "metric": METRICS}
+    counts = entry.get("counts")
+    if not isinstance(counts, list) or len(counts) != len(known):
+        raise ValueError(f"{FILE.name}: {title}: counts is {counts!r}; it must be [{', '.join(known)}]")
+    for (field, values), value in zip(known.items(), counts):
+        checks.one_of(f"{FILE.name}: {title}: {field}", value, values)
+    for field in ("less", "other_faces"):
+        checks.flag(f"{FILE.name}: {title}: {field}", entry.get(field, False))
+    published = tuple(entry.get("published", counts[:2]))
+    return Column(title, *counts, entry.get("less", False), entry.get("other_faces", False), published)
+
+
+def record_schema(records: pd.DataFrame) -> str:
+    """The schema of the benchmark that records are about, from their column `schema`.
+
+    Raises:
+        ValueError: the records are empty, do not name a schema, or are of several.
+    """
+    if records.empty:
+        raise ValueError("the record is empty: there is nothing to show")
+    if "schema" not in records:
+        names = ", ".join(map(str, records.benchmark.unique()))
+        raise ValueError(f"the record of {names} has no column schema; add it: mllmu or clear")
+    schemas = list(records.schema.unique())
+    if len(schemas) > 1:
+        raise ValueError(f"records of several benchmarks ({', '.join(map(str, schemas))}): a table has one")
+    return schemas[0]
+
+
+def record_columns(records: pd.DataFrame, table: str = "vkd 1") -> list[Column]:
+    """The columns of a table that records have rows of.
+
+    Args:
+        records: in the layout of figures/data, of one benchmark.
+    Raises:
+        ValueError: see `record_schema`; or there is none, or a value that a column counts is NaN.
+    """
+    columns = [c for c in table_columns(table, record_schema(records)) if len(c.rows(records))]
+    if not columns:
+        raise ValueError(f"the record has no row of any column of {table}")
+    for column in columns:
+        missing = column.rows(records).query("value.isna()")
+        if len(missing):
+            run = dict(missing.iloc[0][[c for c in ("model", "method", "seed") if c in missing]])
+            raise ValueError(
+                f"{column.title} is NaN in {len(missing)} rows, first of {run}: run the sweep again"
+            )
+    return columns
+
+
+def rows_by_title(records: pd.DataFrame, table: str = "vkd 1") -> dict[str, pd.DataFrame]:
+    """Title of each of `record_columns` -> its rows."""
+    return {column.title: column.rows(records) for column in record_columns(records, table)}
+
+
+def balance(records: pd.DataFrame, by: Sequence[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
+    """What is kept minus what is not forgotten, in points: the mean of the columns in which more is better,
+    minus the mean of those in which less is. ROUGE-L counts times 100, and what is to be forgotten as chance
+    where it is below: to answer wrongly on purpose is not to have forgotten.
 
     Args:
         records: in the layout of figures/data, of one benchmark.
         by: columns of the records that tell rows of the table apart.
-        kept: only these columns count as kept, for example FACES; None: all.
+        faces: only columns of other faces count as kept.
     Returns:
-        indexed by `by`; NaN where a row lacks one of the six columns.
+        indexed by `by`; NaN where a row lacks one of the columns.
     Raises:
-        ValueError: one of the six columns is missing in all rows, or there are several for one row.
+        ValueError: one of the columns is missing in all rows, or there are several values for one row.
     """
-    points, found = {}, six_columns(records)
-    if len(found) < 6:
-        raise ValueError(f"a balance needs all columns of Table 1; there are {', '.join(found) or 'none'}")
-    for title, rows in found.items():
-        if rows.duplicated(by).any():
-            raise ValueError(f"{title}: several records of one row; tell them apart by more than {by}")
-        scale = np.where(rows.metric == "accuracy", 1, 100)
-        points[title] = (rows.value * scale).set_axis(pd.MultiIndex.from_frame(rows[by]))
-    forget = points.pop(LOWER).clip(lower=CHANCE)
-    points = {title: of for title, of in points.items() if kept is None or title in kept}
-    return sum(points.values()) / len(points) - forget
+    columns = record_columns(records, table)
+    if len(columns) < len(table_columns(table, record_schema(records))):
+        titles = ", ".join(column.title for column in columns)
+        raise ValueError(f"a balance needs all columns of {table}; there are {titles}")
+    points = {column: _points(column, records, list(by)) for column in columns}
+    kept = [points[c] for c in columns if not c.less and (c.other_faces or not faces)]
+    forgotten = [points[c].clip(lower=c.chance) for c in columns if c.less]
+    return sum(kept) / len(kept) - sum(forgotten) / len(forgotten)
+
+
+def _points(column: Column, records: pd.DataFrame, by: list[str]) -> pd.Series:
+    """A column's values in points, indexed by `by`."""
+    rows = column.rows(records)
+    if rows.duplicated(by).any():
+        raise ValueError(f"{column.title}: several records of one row; tell them apart by more than {by}")
+    return (rows.value * column.scale).set_axis(pd.MultiIndex.from_frame(rows[by]))

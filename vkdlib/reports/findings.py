@@ -5,8 +5,8 @@ Sentences are made from figures/data/claims.csv: they say what was judged, and n
 
 import pandas as pd
 
-from vkdlib.reports.columns import BALANCE, FACES, LOWER, six_columns
-from vkdlib.reports.published import PAPERS, published
+from vkdlib.reports.columns import BALANCE, record_columns
+from vkdlib.reports.paper.published import PAPERS, published_cells
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.system import paths
 
@@ -44,12 +44,13 @@ def people_asked(record: str) -> dict[tuple[str, str, str], int]:
     """(model, benchmark, column) -> number of people that the column's questions are about."""
     answers, people = read_predictions(record), {}
     for (model, benchmark), part in read_records(record).groupby(["model", "benchmark"]):
-        for title, rows in six_columns(part).items():
-            asked = answers[rows.run.iloc[0]]
-            about = (asked.set == rows.set.iloc[0]) & (asked.modality == rows.modality.iloc[0])
-            people[model, benchmark, title] = asked[about].person.nunique()
-        faces = [people.get((model, benchmark, title), 0) for title in (LOWER, *FACES)]
-        people[model, benchmark, BALANCE] = sum(faces)
+        faces = 0
+        for column in record_columns(part):
+            table = answers[column.rows(part).run.iloc[0]]
+            about = (table["set"] == column.set) & (table.modality == column.modality)
+            number = people[model, benchmark, column.title] = table[about].person.nunique()
+            faces += number if column.less or column.other_faces else 0
+        people[model, benchmark, BALANCE] = faces
     return people
 
 
@@ -138,6 +139,6 @@ def not_judged(judged: pd.DataFrame) -> dict[str, list[str]]:
     done = {TABLES[record] for record in judged.record.unique() if record in TABLES}
     missing = {}
     for paper in PAPERS:
-        numbers = published(paper).table.unique()
+        numbers = published_cells(paper).table.unique()
         missing[paper] = [f"Table {number}" for number in numbers if (paper, number) not in done]
     return missing

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.reports import columns as table_columns
-from vkdlib.reports.columns import CHANCE, LOWER
+from vkdlib.reports.columns import MEASURED, Column, record_columns
 from vkdlib.system import files, paths
 
 COLOURS = {
@@ -20,6 +19,7 @@ COLOURS = {
     "B": "#8172b3", "B+Mask": "#937860", "B+Mask+VKD": "#da8bc3",
     "F": "#8c8c8c", "F+Mask": "#ccb974", "F+VKD": "#64b5cd", "F+Mask+VKD": "#c44e52",
 }  # fmt: skip
+DASHED = {"ls": "--", "lw": 0.8, "color": "grey"}
 
 
 def use_style() -> None:
@@ -37,68 +37,91 @@ def save_figure(figure: plt.Figure, name: str) -> Path:
     return folder / f"{name}.png"
 
 
-def six_columns(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
-    """Table 1 as dots with 95 % intervals: six columns, one colour a method, chance dashed.
+def column_dots(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
+    """A table as dots with 95 % intervals: its columns side by side, one colour a method, chance dashed.
 
     ROUGE-L, where it is what a column measures, is drawn times 100.
     """
-    columns = table_columns.six_columns(records)
+    columns = record_columns(records, table)
     methods = list(records.method.unique())
-    for k, method in enumerate(methods):
-        for x, rows in enumerate(columns.values()):
-            r = rows[rows.method == method]
-            at = x + (k - (len(methods) - 1) / 2) * 0.2
-            scale = np.where(r.metric == "accuracy", 1, 100)
-            value, low, high = (r[column] * scale for column in ("value", "low", "high"))
+    offsets = {method: (k - (len(methods) - 1) / 2) * 0.2 for k, method in enumerate(methods)}
+    for method in methods:
+        for place, column in enumerate(columns):
+            rows = column.rows(records[records.method == method])
+            value, low, high = (rows[name] * column.scale for name in MEASURED)
             ax.errorbar(
-                np.full(len(r), at), value.to_list(), [(value - low).to_list(), (high - value).to_list()],
-                fmt="o", ms=4, capsize=2, lw=1, color=COLOURS.get(method), label=method if x == 0 else None,
+                np.full(len(rows), place + offsets[method]), value.to_list(),
+                [(value - low).to_list(), (high - value).to_list()],
+                fmt="o", ms=4, capsize=2, lw=1, color=COLOURS.get(method), label=None if place else method,
             )  # fmt: skip
-    ax.axhline(CHANCE, ls="--", lw=0.8, color="grey")
-    ax.annotate("chance", (len(columns) - 0.55, CHANCE), ha="right", va="bottom", color="grey")
-    ax.set_xticks(range(len(columns)), [t.replace(" ", "\n", 1) for t in columns])
+    chance = _chance(columns)
+    if chance is not None:
+        ax.axhline(chance, **DASHED)
+        ax.annotate("chance", (len(columns) - 0.55, chance), ha="right", va="bottom", color="grey")
+    ax.set_xticks(range(len(columns)), [column.title.replace(" ", "\n", 1) for column in columns])
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
     ax.legend(loc="center")
     return ax
 
 
-def forget_retain(ax: plt.Axes, records: pd.DataFrame) -> plt.Axes:
-    """Forget VQA against retain VQA: a dot a method (mean over seeds, mean 95 % interval), a star for
-    retain-only, which unlearning should reach: neither more nor less forgotten; a ring for vanilla.
+def _chance(columns: Sequence[Column]) -> float | None:
+    """What guessing gives in the columns in which options are chosen from; None: there is no such column."""
+    return next((column.chance for column in columns if column.chance is not None), None)
+
+
+def forget_retain(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
+    """Forgetting against keeping, the table's first column in which less is better against its first of other
+    faces: a dot a method (mean over seeds, mean 95 % interval), a star for retain-only, which unlearning
+    should reach: neither more nor less forgotten; a ring for vanilla.
 
     Args:
         records: rows in the layout of figures/data of one model, benchmark and forget ratio.
     """
-    columns = table_columns.six_columns(records)
-    sides = ["value", "low", "high"]
-    x, y = (columns[t].groupby("method", sort=False)[sides].mean() for t in (LOWER, "Retain VQA"))
+    columns = record_columns(records, table)
+    forget = next(column for column in columns if column.less)
+    keep = next(column for column in columns if column.other_faces)
+    x, y = (_mean_intervals(column.rows(records)) for column in (forget, keep))
+    markers = {"vanilla": ("o", 9), "retain-only": ("*", 13)}  # where unlearning begins and should end
     for method in x.index:
-        (a, *a_ends), (b, *b_ends) = x.loc[method], y.loc[method]
-        around = {"vanilla": 9, "retain-only": 13}.get(method)  # where unlearning begins and should end
+        marker, size = markers.get(method, ("o", 5))
         ax.errorbar(
-            [a], [b], xerr=[[a - a_ends[0]], [a_ends[1] - a]], yerr=[[b - b_ends[0]], [b_ends[1] - b]],
-            fmt="*" if method == "retain-only" else "o", ms=around or 5, mfc="none" if around else None, lw=1,
-            capsize=2, color=COLOURS.get(method), label=method,
+            [x.value[method]], [y.value[method]], xerr=_arms(x.loc[method]), yerr=_arms(y.loc[method]),
+            fmt=marker, ms=size, mfc="none" if method in markers else None, lw=1, capsize=2,
+            color=COLOURS.get(method), label=method,
         )  # fmt: skip
-    ax.axvline(CHANCE, ls="--", lw=0.8, color="grey")
-    bottom = ax.get_xaxis_transform()
-    ax.annotate("chance", (CHANCE, 0.02), xycoords=bottom, rotation=90, ha="right", va="bottom", color="grey")
+    if forget.chance is not None:
+        ax.axvline(forget.chance, **DASHED)
+        ax.annotate(
+            "chance", (forget.chance, 0.02), xycoords=ax.get_xaxis_transform(), rotation=90, ha="right",
+            va="bottom", color="grey",
+        )  # fmt: skip
     ax.set_xlim(-2, 104)
-    ax.set_xlabel("forget VQA (%)")
-    ax.set_ylabel("retain VQA (%)")
+    ax.set_xlabel(f"{forget.title[0].lower()}{forget.title[1:]} (%)")
+    ax.set_ylabel(f"{keep.title[0].lower()}{keep.title[1:]} (%)")
     ax.legend()
     return ax
 
 
-def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
+def _mean_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    """Value, low and high by method, each in the mean over seeds."""
+    return rows.groupby("method", sort=False)[MEASURED].mean()
+
+
+def _arms(row: pd.Series) -> list[list[float]]:
+    """The two arms of an error bar."""
+    return [[row.value - row.low], [row.high - row.value]]
+
+
+def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str, columns: Sequence[Column]) -> plt.Axes:
     """Paired differences with 95 % intervals, a line each; filled where Holm's p is below 0.05.
 
     Args:
         differences: from `compare.differences`.
         reference: the method that the others are subtracted from.
+        columns: of the table, for their titles.
     """
-    titles = {where[:3]: title for title, where in table_columns.table_1(differences.set).items()}
+    titles = {column.questions: column.title for column in columns}
     labels = []
     for line, row in enumerate(differences.itertuples()):
         sure = row.p_holm < 0.05
@@ -114,8 +137,10 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str) -> plt.Axes:
     return ax
 
 
-def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | None = None) -> plt.Axes:
-    """The six columns of Table 1 against a setting: mean over seeds, the band from lowest to highest seed.
+def column_curves(
+    ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | None = None, table: str = "vkd 1"
+) -> plt.Axes:
+    """The columns of a table against a setting: mean over seeds, the band from lowest to highest seed.
 
     The lines are labelled; a legend is left to the figure, which may have several such axes. ROUGE-L, where
     it is what a column measures, is drawn times 100.
@@ -127,22 +152,33 @@ def six_curves(ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | No
     """
     import seaborn as sns
 
-    columns = table_columns.six_columns(records)
-    long = pd.concat([rows.assign(column=title) for title, rows in columns.items()], ignore_index=True)
-    long["value"] *= np.where(long.metric == "accuracy", 1, 100)
-    forget = [title for title in columns if title == LOWER]
+    columns = record_columns(records, table)
+    parts = [column.rows(records).assign(column=column.title) for column in columns]
+    points = [part.assign(value=part.value * column.scale) for part, column in zip(parts, columns)]
+    rows = pd.concat(points, ignore_index=True)
+    widths = {column.title: 2 if column.less else 1 for column in columns}
     sns.lineplot(
-        long, x=x, y="value", hue="column", style="column", markers=True, dashes=False, ms=4, lw=1,
-        errorbar=("pi", 100), size="column", sizes={t: 2 if t in forget else 1 for t in columns}, ax=ax,
+        rows, x=x, y="value", hue="column", style="column", markers=True, dashes=False, ms=4, lw=1,
+        errorbar=("pi", 100), size="column", sizes=widths, ax=ax,
     )  # fmt: skip
     if smallest:
         ax.set_xscale("symlog", linthresh=smallest)
-        ax.set_xlim(long[x].min() - smallest / 3, long[x].max() * 1.3)
-    ax.axhline(CHANCE, ls="--", lw=0.8, color="grey", label="Chance")
+        ax.set_xlim(rows[x].min() - smallest / 3, rows[x].max() * 1.3)
+    chance = _chance(columns)
+    if chance is not None:
+        ax.axhline(chance, label="Chance", **DASHED)
     ax.set_ylim(0, 104)
     ax.set_ylabel("accuracy (%)")
     ax.get_legend().remove()
     return ax
+
+
+def retain_only_line(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> None:
+    """Draw what retain-only has where less is better: what forgetting should reach, and not pass."""
+    never = records[records.method == "retain-only"]
+    for column in (c for c in record_columns(never, table) if c.less):
+        value = column.rows(never).value.iloc[0]
+        ax.axhline(value, ls=":", lw=0.8, color="black", label=f"{column.title} of retain-only")
 
 
 def gallery(
@@ -160,8 +196,8 @@ def gallery(
         ax.imshow(open_image(image), interpolation="lanczos")
         ax.set_title(title)
         ax.axis("off")
-        for line, (model, said) in enumerate(answers.items()):
-            text, right = said[i]
+        for line, (model, pairs) in enumerate(answers.items()):
+            text, right = pairs[i]
             label = f"{model}: {textwrap.shorten(text or '(nothing)', 24)}"
             colour = "#2a7f3f" if right else "#b3262e"
             ax.text(0.5, -0.14 - 0.15 * line, label, color=colour, ha="center", fontsize=7,
@@ -169,7 +205,7 @@ def gallery(
     return figure
 
 
-def losses(ax: plt.Axes, history: pd.DataFrame) -> plt.Axes:
+def loss_curves(ax: plt.Axes, history: pd.DataFrame) -> plt.Axes:
     """The named losses of a run by step."""
     for name in history.columns.difference(["step", "lr"]):
         ax.plot(history.step, history[name], lw=1, label=name)

@@ -2,29 +2,29 @@
 
 import pandas as pd
 
-from vkdlib.reports import columns
+from vkdlib.reports.columns import balance
 
 
-def balance(records: pd.DataFrame) -> pd.Series:
-    """Mean accuracy of what is to be kept minus forget VQA, in points (`metrics.balance`); mean over draws.
+def trial_balances(records: pd.DataFrame) -> pd.Series:
+    """The balance of keeping and forgetting (`columns.balance`) of each trial, in points; mean over draws.
 
     Args:
-        records: of one benchmark, in the layout of figures/data, with columns "draw" and, for what was tried,
-            "lr" (learning rate) or "share" (of MANU).
+        records: of one benchmark, in the layout of figures/data, with columns "draw" and, for the value on
+            trial, "lr" (learning rate) or "share" (of MANU).
     Returns:
-        (method, value tried) -> balance.
+        (method, value) -> balance.
     Raises:
-        ValueError: a trial lacks a draw that others have, or a column of Table 1.
+        ValueError: a trial lacks a draw that others have, or a column of the table.
     """
-    tried = records.share.where(records.method == "MANU", records.lr)
-    scores = columns.balance(records.assign(tried=tried), ["method", "tried", "draw"])
-    trials = scores.groupby(level=["method", "tried"])
+    trial = records.share.where(records.method == "MANU", records.lr)
+    scores = balance(records.assign(trial=trial), ["method", "trial", "draw"])
+    trials = scores.groupby(level=["method", "trial"])
     if scores.isna().any() or trials.size().nunique() > 1:
         raise ValueError("every trial needs all draws and all columns: run the whole sweep")
     return trials.mean()
 
 
 def choose(records: pd.DataFrame) -> dict[str, float]:
-    """The value with the largest balance, of each method; of equal ones the smallest."""
-    scores = balance(records).round(6)  # as equal as the questions make them
-    return {method: float(of.idxmax()[1]) for method, of in scores.groupby(level="method")}
+    """The value with the largest balance, of each method; the smallest among equals."""
+    scores = trial_balances(records).round(6)  # as equal as the questions make them
+    return {method: float(trials.idxmax()[1]) for method, trials in scores.groupby(level="method")}

@@ -1,0 +1,149 @@
+"""Columns of tables are data: a new table is one entry, and what is misspelt in it is named."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import yaml
+
+from vkdlib.reports import columns, plots, report, tables
+from vkdlib.reports.paper.published import published_cells, published_table
+
+
+def records(values: dict[tuple, float], metric="accuracy", **labels) -> pd.DataFrame:
+    """Rows of two methods with a value for each (set, modality, kind); the second has 5 points less."""
+    rows = [
+        {"set": s, "modality": m, "kind": k, "value": value - 5 * (method == "VKD"), "method": method}
+        for (s, m, k), value in values.items()
+        for method in ("vanilla", "VKD")
+    ]
+    task = {
+        "metric": metric,
+        "model": "m",
+        "benchmark": "own",
+        "schema": "mllmu",
+        "forget_ratio": 5,
+        "seed": 0,
+    }
+    return pd.DataFrame(rows).assign(n=50, **task | labels).assign(low=0.0, high=100.0)
+
+
+CHOICE = {(s, m, "classification"): 90.0 for s in ("forget", "retain", "real") for m in ("vqa", "qa")}
+
+
+def with_columns(monkeypatch, tmp_path, **entries):
+    """paper/columns.yaml with one table more, "own 1"."""
+    file = tmp_path / "columns.yaml"
+    tables = yaml.safe_load(columns.FILE.read_text()) | {"own 1": {"mllmu": entries}}
+    file.write_text(yaml.safe_dump(tables, sort_keys=False))
+    monkeypatch.setattr(columns, "FILE", file)
+
+
+def test_a_new_table_is_one_entry(monkeypatch, tmp_path):
+    """Another paper's columns: two in which less is better, one without chance."""
+    with_columns(
+        monkeypatch,
+        tmp_path,
+        Seen={"counts": ["forget", "vqa", "cloze", "accuracy"], "less": True},
+        Unseen={"counts": ["test", "vqa", "classification", "accuracy"], "less": True},
+        Kept={"counts": ["retain", "vqa", "generation", "rouge_l"], "other_faces": True},
+    )
+    asked = {("forget", "vqa", "cloze"): 40.0, ("test", "vqa", "classification"): 20.0}
+    told = records({("retain", "vqa", "generation"): 0.75}, "rouge_l").assign(value=[0.75, 0.5])
+    record = pd.concat([records(asked | CHOICE), told])
+    table = tables.main_table(record, over_forgotten=["VKD"], table="own 1")
+    assert list(table) == ["Seen (N=50)", "Unseen (N=50)", "Kept (N=50)"]
+    assert table.loc["VKD"].tolist() == [
+        "35.0 [0.0, 100.0]↓",
+        "15.0 [0.0, 100.0]↓",
+        "**0.500 [0.000, 100.000]**",
+    ]
+    assert table.loc["chance"].tolist() == ["", "25.0", ""]
+    scores = columns.balance(record, ["method"], table="own 1")
+    assert scores["vanilla"] == 75 - (40 + 25) / 2 and scores["VKD"] == 50 - (35 + 25) / 2  # 20, 15: chance
+    dots = plots.column_dots(plt.subplots()[1], record, "own 1").containers
+    assert sorted(dot.lines[0].get_ydata()[0] for dot in dots) == [15, 20, 35, 40, 50, 75]
+    assert plots.forget_retain(plt.subplots()[1], record, "own 1").get_xlabel() == "seen (%)"
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"counts": ["forgot", "vqa", "cloze", "accuracy"]}, "Seen: set is 'forgot'.*mean 'forget'"),
+        ({"counts": ["forget", "vqa", "cloze", "acuracy"]}, "Seen: metric is 'acuracy'"),
+        ({"counts": ["forget", "vqa"]}, r"Seen: counts is \['forget', 'vqa'\]; it must be \[set, modality"),
+        ({"counts": ["forget", "vqa", "cloze", "accuracy"], "less": "yes"}, "Seen: less is 'yes'"),
+        ({"count": []}, "Seen has no 'count'; it has: counts"),
+    ],
+)
+def test_a_misspelt_column_is_refused(monkeypatch, tmp_path, entry, message):
+    with_columns(monkeypatch, tmp_path, Seen=entry)
+    with pytest.raises(ValueError, match=f"columns.yaml: {message}"):
+        columns.table_columns("own 1", "mllmu")
+
+
+def test_tables_and_schemas_have_names():
+    with pytest.raises(ValueError, match="table is 'vkd 7'; it must be one of vkd 1, vkd 3"):
+        columns.table_columns("vkd 7", "mllmu")
+    with pytest.raises(
+        ValueError, match="schema of a benchmark in vkd 1 is 'tofu'; it must be one of mllmu, clear"
+    ):
+        columns.table_columns("vkd 1", "tofu")
+
+
+def test_the_schema_is_not_guessed():
+    """Whatever sets are asked about: MLLMU-Bench's columns are not those of a benchmark unknown here."""
+    record = records(CHOICE)
+    assert tables.seed_table(record).shape == (2, 6)
+    with pytest.raises(ValueError, match="the record of own has no column schema; add it: mllmu or clear"):
+        tables.seed_table(record.drop(columns="schema"))
+    with pytest.raises(ValueError, match="schema of a benchmark in vkd 1 is 'tofu'"):
+        tables.seed_table(record.assign(schema="tofu"))
+
+
+@pytest.mark.parametrize("table", [tables.seed_table, tables.main_table], ids=["seed", "main"])
+def test_nothing_is_shown_of_nothing(table):
+    record = records(CHOICE)
+    with pytest.raises(ValueError, match="the record is empty"):
+        table(record[:0])
+    with pytest.raises(ValueError, match="the record has no row of any column of vkd 1"):
+        table(record.assign(kind="cloze"))
+    unknown = record.assign(value=record.value.where((record.method == "VKD") | (record["set"] != "retain")))
+    with pytest.raises(ValueError, match="Retain VQA is NaN in 1 rows, first of .*'method': 'vanilla'"):
+        table(unknown)
+
+
+def test_every_published_column_is_found():
+    """Every number of the papers' tables that have an entry stands in one column of it."""
+    for model, benchmark in [
+        (m, b) for m in ("LLaVA-1.5-7B", "Qwen2-VL-7B") for b in ("MLLMU-Bench", "CLEAR")
+    ]:
+        table = published_table("vkd 1", model, benchmark)
+        cells = published_cells("vkd", 1).query("model == @model and benchmark == @benchmark")
+        assert sorted(table.to_numpy().ravel()) == sorted(cells.value)
+    assert sorted(published_table("vkd 3", "LLaVA-1.5-7B", "MLLMU-Bench").to_numpy().ravel()) == sorted(
+        published_cells("vkd", 3).value
+    )
+
+
+def test_a_report_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="nothing.csv"):
+        report.read_report(["nothing"], "table1_main")
+    (tmp_path / "figures" / "data").mkdir(parents=True)
+    record = records(CHOICE)
+    monkeypatch.setattr(report, "read_records", lambda name: record)
+    with pytest.raises(
+        FileNotFoundError, match="nothing_tests.csv: no such file; run the record's notebook with"
+    ):
+        report.read_report(["nothing"], "table1_main")
+    with pytest.raises(ValueError, match="the table has no 'VKD'; it has: vanilla, GA"):
+        report.read_report(["nothing"], "table1_main", ["vanilla", "GA"])
+    with pytest.raises(ValueError, match="no claims are known of 'table_1': name the topic"):
+        report.read_report(["nothing"], "table_1")
+    (tmp_path / "figures" / "data" / "claims.csv").write_text("record,claim\nother,it forgets\n")
+    with pytest.raises(ValueError, match="claims.csv has no row about nothing"):
+        report.read_report(["nothing"], "fig2_beta")

@@ -1,0 +1,1 @@
+"""What the papers print and say: their numbers, claims and columns, and an audit of them."""

@@ -1,0 +1,77 @@
+"""The two papers' published numbers: every cell of every table, as it is printed.
+
+Each number was read twice, independently, and both readings agree. Nothing is corrected: `audit` is for
+what looks like a slip. In published.csv `condition` tells rows of one method apart (epochs of an attack,
+with and without an attack, what is trained). `value` is text, because the printed digits matter. Where
+`model`, `benchmark` or `forget_ratio` is empty, the table does not state it.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from vkdlib.reports.columns import BALANCE, Column, table_columns
+from vkdlib.system import checks
+
+FOLDER = Path(__file__).parent
+PAPERS = {
+    "vkd": "Robust MLLM Unlearning via Visual Knowledge Distillation",
+    "vgid": "VGID, Visual-Noise Guided In-Context Distillation",
+}
+SCHEMAS = {"MLLMU-Bench": "mllmu", "CLEAR": "clear"}
+METHODS = {"Vanilla": "vanilla", "MMU": "MMUnlearner", "Ours": "VKD"}  # the paper's names -> ours
+UNSTATED = {"vkd 3": {"model": "LLaVA-1.5-7B", "benchmark": "MLLMU-Bench"}}  # from the paper's text
+
+
+def published_cells(paper: str | None = None, table: int | None = None) -> pd.DataFrame:
+    """Published cells: columns paper, table, model, benchmark, forget_ratio, method, condition, set,
+    modality, kind, metric, value, spread, all text, and `number`, the value as a float (NaN for words).
+
+    Args:
+        paper: "vkd" or "vgid"; None: both.
+        table: its number; None: all.
+    Raises:
+        ValueError: there is no such paper or table.
+    """
+    cells = pd.read_csv(FOLDER / "published.csv", dtype=str, keep_default_na=False)
+    cells["number"] = pd.to_numeric(cells.value, errors="coerce")
+    for column, value in (("paper", paper), ("table", table)):
+        if value is not None:
+            checks.one_of(column, str(value), sorted(cells[column].unique()))
+            cells = cells[cells[column] == str(value)]
+    return cells.reset_index(drop=True)
+
+
+def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
+    """A table as the paper prints it, under our names of methods and columns, to be shown beside ours.
+
+    Args:
+        table: paper and number, as "vkd 1"; paper/columns.yaml has its columns.
+        model, benchmark: as the paper calls them, "LLaVA-1.5-7B" and "MLLMU-Bench".
+    Returns:
+        one row a method, text.
+    Raises:
+        ValueError: the table has no such model or benchmark.
+    """
+    cells = published_cells(*table.split())
+    for field, value in UNSTATED.get(table, {}).items():
+        cells[field] = value
+    for field, value in (("model", model), ("benchmark", benchmark)):
+        checks.one_of(f"{field} of the published table {table}", value, sorted(cells[field].unique()))
+        cells = cells[cells[field] == value]
+    cells = cells.assign(method=cells.method.replace(METHODS))
+    columns = {}
+    for column in table_columns(table, SCHEMAS[benchmark]):
+        place = dict(zip(("set", "modality"), column.published), kind=column.kind, metric=column.metric)
+        counted = cells[(cells[list(place)] == pd.Series(place)).all(axis=1)]
+        columns[column.title] = counted.set_index("method").value
+    return pd.DataFrame(columns).reindex(cells.method.unique())
+
+
+def published_difference(table: pd.DataFrame, columns: list[Column], ours: str, other: str) -> pd.Series:
+    """A row of a published table minus another, in points: by title, and BALANCE of other faces."""
+    numbers = table.loc[[ours, other]].astype(float)
+    gap = (numbers.loc[ours] - numbers.loc[other]) * pd.Series({c.title: c.scale for c in columns})
+    kept = gap[[column.title for column in columns if column.other_faces]].mean()
+    gap[BALANCE] = kept - gap[[column.title for column in columns if column.less]].mean()
+    return gap
