@@ -98,7 +98,7 @@ def notebook(request, tmp_path, monkeypatch):
             if not (kept := paths.figures() / "data" / file.name).exists():
                 shutil.copy(file, kept)
     matplotlib.use("Agg")
-    variables = {"display": lambda shown: None}
+    variables = {}
     for cell in (c for c in source.cells if c.cell_type == "code"):
         exec(cell.source, variables)
         if "parameters" in cell.metadata.get("tags", []):
@@ -114,8 +114,8 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
     assert set(judged.record) == set(sweeps) and judged.verdict.notna().all()
     for file in FIGURES[name]:
         assert (paths.figures() / file).stat().st_size > 1000
-    if "order" in variables:  # every row of the table is one that the notebook shows, and the other way round
-        assert set(variables["record"].method) == set(variables["order"])
+    report = variables["report"]  # every row of the table is one that it shows, and the other way round
+    assert set(report.records.method) == set(report.rows)
     if record == "selective_forgetting":
         shown = {"mask=False", "prune=False", "prune=False, mask=False", "order=parallel"}
         shown |= {"order=mask, prune", "target=layers", "target=both", "fisher=batch", "fisher=sample"}
@@ -123,4 +123,4 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
         shown |= {"d_I=1.1, d_F=0.3"}
         drawn = variables["grid"].groupby(["d_I", "d_F"]).run.nunique()
         assert drawn.to_list() == [1] * 16
-        assert shown <= set(variables["record"].method)
+        assert shown <= set(report.rows)
