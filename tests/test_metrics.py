@@ -29,6 +29,50 @@ def test_rouge_and_bleu(gold, answer, f, recall, precision, bleu):
     assert metrics.bleu(gold, answer) == pytest.approx(bleu, abs=1e-7)
 
 
+# The same sentence twice, and one that shares some words with it: (text, other, ROUGE-L F).
+SCRIPTS = [
+    ("Она работает врачом в Осло.", "она работает врачом в Лиме", 0.8),
+    ("她是一名医生", "她是一名律师", 4 / 6),
+    ("वह एक डॉक्टर है।", "वह एक वकील है", 0.75),
+    ("هي طبيبة في القاهرة", "هي طبيبة في بغداد", 0.75),
+    ("เธอเป็นแพทย์", "เธอเป็นครู", None),
+    ("彼女は医者です。", "彼女は弁護士です。", None),
+    ("그녀는 의사입니다.", "그녀는 변호사입니다.", 0.5),
+    ("Η Άννα ζει στην Αθήνα.", "η άννα ζει στο Παρίσι", 0.6),
+    ("היא רופאה", "היא מורה", 0.5),
+    ("Öö", "Ää", 0.0),
+    ("Anna живёт в Oslo, 1985", "anna живёт в Lima, 1985", 0.8),
+]
+
+
+@pytest.mark.parametrize("text, other, score", SCRIPTS)
+def test_equal_texts_score_one_in_any_script(text, other, score):
+    assert metrics.rouge_l(text, text) == 1.0
+    assert metrics.rouge_l(text, text.upper()) == 1.0
+    assert metrics.rouge_l(text, "") == 0.0
+    if score is not None:
+        assert metrics.rouge_l(text, other) == pytest.approx(score)
+    assert metrics.rouge_l(text, other) < 1
+
+
+def test_vowel_signs_count():
+    """Python takes the marks of Devanagari for no letters; without them these would be one word."""
+    assert metrics.rouge_l("की", "कि") == 0.0
+
+
+def test_latin_text_scores_as_rouge_score_has_it():
+    """To the last digit, with its stemmer: accents and signs part words, as they do there."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    stock = RougeScorer(["rougeL"], use_stemmer=True)
+    texts = [text for vector in VECTORS for text in vector[:2]]
+    texts += ["Zoë Müller-Núñez’s running, m² — 5 µm", "ﬁve ＡＢ ①Ⅳ ½ K x̃ ᴬ ẞ", "cafe\u0301s were closing"]
+    texts += ["Ação, Łódź: “the dancers’ dances”", "x_y __ 3.14 $5 50%", "\u200bzero width\u00ad"]
+    for gold in texts:
+        for answer in texts:
+            assert metrics.rouge_l(gold, answer) == stock.score(gold, answer)["rougeL"].fmeasure
+
+
 def test_wilson_closed_form():
     # Wilson (1927) with z = 1.959964 for 10 of 50, written out.
     z, p, n = 1.959964, 0.2, 50

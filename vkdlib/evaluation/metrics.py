@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from vkdlib.evaluation.tokens import Tokenizer
+
 CONFIDENCE = 0.95
 SHARES = ("accuracy", "unparsable")  # metrics that count questions
 
@@ -15,11 +17,11 @@ SHARES = ("accuracy", "unparsable")  # metrics that count questions
 def _rouge():
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+    return RougeScorer(["rougeL"], tokenizer=Tokenizer())
 
 
 def rouge_l(gold: str, answer: str, part: str = "fmeasure") -> float:
-    """ROUGE-L of rouge-score with its stemmer, 0 to 1.
+    """ROUGE-L of rouge-score with its stemmer, 0 to 1; equal texts score 1 in any script.
 
     Args:
         part: "fmeasure" (MLLMU-Bench, both papers), "recall" (CLEAR's own code) or "precision".
