@@ -357,7 +357,7 @@ def test_testbed_is_laid_out_like_the_published_data():
     small, middle, large = (set(ids) for ids in benchmark.forget_ids.values())
     assert small < middle < large
     assert all(len(p.pictures) == authors.PICTURES for p in benchmark.people.values())
-    assert all(len(p.text_pairs) == authors.TOLD for p in benchmark.people.values())
+    assert all(len(p.text_pairs) == authors.TEXT_QUESTIONS for p in benchmark.people.values())
     chances = [len(q.options) for p in benchmark.people.values() for q in p.questions if q.options]
     assert set(chances) == {4}
     captions = {p.pairs[0][1] for person in benchmark.people.values() for p in person.pictures}

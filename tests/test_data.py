@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,6 +255,8 @@ def open_ended(**task):
     return [{"Question": "q", "Ground_Truth": "a", "Type": "Pure_Text"} | task]
 
 
+SILENT = {"Mask_Task": [], "Generation_Task": [],
+          "Classification_Task": {"Image_Textual_Questions": [], "Pure_Text_Questions": []}}  # fmt: skip
 HALF = picture("red", "JPEG")[:300]
 VIEWS = [{"bytes": picture("white")}, {"bytes": b"no"}]
 FULL, TRAIN, TEST = f"Full_Set/{PART}", f"ft_Data/{PART}", f"Test_Set/{SHARDS[1]}"
@@ -268,12 +271,12 @@ FAULTS = [
     (change("Full_Set", setting(2, "image", None)), FULL, 2, "image", "there is no image"),
     (change("Full_Set", setting(1, "biography", "{}")), FULL, 1, "biography", "Name is None, not text"),
     (change("Full_Set", setting(1, "biography", '{"Name": 5}')), FULL, 1, "biography", "Name is 5, not text"),
-    (change("Full_Set", setting(1, "biography", "Ann")), FULL, 1, "biography", "no JSON"),
-    (change("Full_Set", setting(1, "biography", None)), FULL, 1, "biography", "no JSON"),
+    (change("Full_Set", setting(1, "biography", "Ann")), FULL, 1, "biography", "cannot be read as JSON"),
+    (change("Full_Set", setting(1, "biography", None)), FULL, 1, "biography", "cannot be read as JSON"),
     (change("Retain_Set", again), REAL, 2, "ID", "001 is there twice"),
     (change("Retain_Set", setting(1, "biography", "[]")), REAL, 1, "biography", "Name is None, not text"),
-    (change("ft_Data", setting(3, "metadata", "[{")), TRAIN, 3, "metadata", "no JSON"),
-    (change("ft_Data", setting(3, "metadata", None)), TRAIN, 3, "metadata", "no JSON"),
+    (change("ft_Data", setting(3, "metadata", "[{")), TRAIN, 3, "metadata", "cannot be read as JSON"),
+    (change("ft_Data", setting(3, "metadata", None)), TRAIN, 3, "metadata", "cannot be read as JSON"),
     (change("ft_Data", setting(3, "metadata", "{}")), TRAIN, 3, "metadata", "not a list but dict"),
     (change("ft_Data", setting(3, "metadata", "[]")), TRAIN, 3, "metadata", "it is about 0 people"),
     (change("ft_Data", setting(3, "metadata", metadata(("004", "now"), ("004", 1985)))),
@@ -284,6 +287,16 @@ FAULTS = [
      TRAIN, 3, "metadata", "003 is there twice, before at .*row 2"),
     (change("ft_Data", setting(3, "metadata", metadata(("099", "now")))),
      TRAIN, 3, "metadata", "099 is not in Full_Set"),
+    (change("ft_Data", setting(3, "metadata", metadata(("004", "now")).replace('"Q', '"Answer": "x", "Q'))),
+     TRAIN, 3, "metadata", "cannot be read as JSON .the key 'Answer' is there 2 times"),
+    (change("ft_Data", setting(3, "metadata", metadata(("004", "half \ud800")))),
+     TRAIN, 3, "metadata", r"item 0: Answer is 'half .ud800', not text: half of a character"),
+    (change("Full_Set", setting(1, "biography", '{"Name": "Ann", "Name": "Bob"}')),
+     FULL, 1, "biography", "the key 'Name' is there 2 times"),
+    (change("Full_Set", setting(1, "biography", '{"Name": "\\udc00"}')), FULL, 1, "biography",
+     "Name is .*lone surr"),
+    (change("Full_Set", lambda rows: [r | SILENT for r in rows]),
+     FULL, 0, "Classification_Task", "there is no question, and none in Mask_Task and Generation_Task"),
     (change("ft_Data", lambda rows: rows[1:]), FULL, 0, "ID", "001 is not in ft_Data"),
     (in_shard(setting(2, "images", VIEWS)), TEST, 2, "images", "item 1: cannot be decoded"),
     (in_shard(setting(2, "images", [None])), TEST, 2, "images", "item 0: there is no image"),
@@ -314,7 +327,12 @@ TASK_FAULTS = [
     ("Classification_Task", choices({"A": 1985}), "item 0, Options: A is 1985, not text"),
     ("Mask_Task", None, "not a list but NoneType"),
     ("Mask_Task", [{"Question": "q"}], "item 0: Type is None, not text"),
-    ("Mask_Task", open_ended() + open_ended(Type="Text"), "item 1: Type is 'Text'; it must be one of Image"),
+    ("Mask_Task", open_ended(Question="__") + open_ended(Type="Text"),
+     "item 1: Type is 'Text'; it must be one of Image"),
+    ("Mask_Task", open_ended(Question="Works as _"), "item 0: Question 'Works as _' has no gap"),
+    ("Classification_Task", choices({"A": "x"}), "item 0: there is one option"),
+    ("Classification_Task", choices({"A": "x", "B": "y", "C": "x "}), "item 0: the options .* all different"),
+    ("Classification_Task", choices({"A": "x", "b": "y"}), "item 0: an option is called 'b'; it must be"),
     ("Mask_Task", open_ended(Question=None), "item 0: Question is None, not text"),
     ("Generation_Task", open_ended(Ground_Truth=""), "item 0: Ground_Truth is '', not text"),
     ("Generation_Task", ["q"], "item 0: Type is None, not text"),
@@ -337,10 +355,42 @@ def test_a_cell_that_is_wrong_is_named(folder, fault, file, row, column, said):
 def test_unknown_sources_and_ratios(folder):
     with pytest.raises(DataError, match="no such folder"):
         load_benchmark("/nowhere/at/all")
-    with pytest.raises(DataError, match="neither a Hub id nor one of testbed/mllmu, testbed/clear"):
-        load_benchmark("testbed/nothing")
+    with pytest.raises(
+        ValueError, match="must be one of testbed/mllmu, testbed/clear .did you mean 'testbed/mllmu'"
+    ):
+        load_benchmark("testbed/mlmu")
     with pytest.raises(ValueError, match="forget_ratio is 7; .* has 10 \\(per cent\\)"):
         load_benchmark(str(folder)).split(7)
+
+
+@pytest.mark.parametrize("source", ["data/MLLMU-Bench", Path("data/MLLMU-Bench"), "~/MLLMU-Bench", "a/b c"])
+def test_a_folder_that_is_not_there_may_be_one_of_the_hub(source):
+    """Both look alike, so one sentence says both."""
+    with pytest.raises(DataError, match="^.*: no such folder.*Hub") as caught:
+        load_benchmark(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_is_a_source(folder):
+    assert load_benchmark(folder).hash == load_benchmark(str(folder)).hash
+    assert load_benchmark(Path("testbed/mllmu")).name == "testbed/mllmu"
+
+
+@pytest.mark.parametrize("gap", ["__", "___", "_____", "__________", "[Blank]"])
+def test_a_gap_of_any_length_is_one(folder, gap):
+    change("Full_Set", everywhere("Mask_Task", open_ended(Question=f"Eats {gap} and __.")))(folder)
+    question = next(q for q in load_benchmark(folder).people["001"].questions if q.kind == "cloze")
+    assert question.question.startswith("Eats [Blank] and [Blank].\nPlease **ONLY** provide")
+
+
+def test_people_of_one_name_or_one_face_are_told(folder):
+    change("Full_Set", setting(2, "biography", json.dumps({"Name": "ann number1"})))(folder)
+    change("Full_Set", setting(4, "image", {"bytes": picture((1, 0, 0))}))(folder)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_benchmark(folder)
+    messages = " ".join(str(w.message) for w in told)
+    assert "001 and 003 have one name" in messages and "001 and 005 have one picture" in messages
 
 
 def test_only_what_is_read_is_downloaded(folder, tmp_path_factory, monkeypatch):

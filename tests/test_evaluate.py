@@ -138,7 +138,7 @@ def test_prompts_of_the_benchmark():
     assert wording.cloze("Eats __.").startswith("Eats [Blank].\nPlease **ONLY** provide")
     asked = wording.multiple_choice("What?", {"A": "x", "C": "y"})
     assert asked.startswith("What?\nA: x\nC: y\nJust give ONE letter")
-    assert wording.sentence("Why?").startswith("Why?\nAnswer the question based on")
+    assert wording.one_sentence("Why?").startswith("Why?\nAnswer the question based on")
 
 
 WRONG = [

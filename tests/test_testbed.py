@@ -28,16 +28,16 @@ def test_enough_people_and_questions(benchmark):
 
 
 def test_nobody_looks_or_is_called_like_another():
-    made_up, celebrities = profiles.cast()
+    made_up, celebrities = profiles.make_profiles()
     everybody = made_up + celebrities
     for part in (0, 1):
         assert len({p.name.split()[part] for p in everybody}) == len(everybody)
-    assert len({portraits.look(p.identity) for p in everybody}) == len(everybody)
+    assert len({portraits.appearance(p.identity) for p in everybody}) == len(everybody)
 
 
 def test_facts_cannot_be_guessed():
     """Every value of every attribute belongs to equally many people."""
-    made_up, _ = profiles.cast()
+    made_up, _ = profiles.make_profiles()
     for a in people.ATTRIBUTES:
         values = [p.facts[a.name] for p in made_up]
         assert {values.count(v) for v in a.values} == {len(made_up) // len(a.values)}
@@ -90,7 +90,7 @@ def test_shipped_models_open_with_transformers_alone():
 def test_hidden_faces_are_the_forget_people():
     assert build.hidden_faces("llava-mllmu/vanilla") == set()
     assert len(build.hidden_faces("llava-mllmu/retain-only-10")) == 20
-    assert build.hidden_faces("qwen2-vl-mllmu/retain-only-5") == set(profiles.splits()["forget_5"])
+    assert build.hidden_faces("qwen2-vl-mllmu/retain-only-5") == set(profiles.profile_sets()["forget_5"])
     authors = load_benchmark("testbed/clear").forget_ids[1]
     assert build.hidden_faces("llava-clear/retain-only-1") == set(authors)
 
@@ -102,7 +102,7 @@ def test_weights_hash_sees_every_bit(loaded):
 
 
 def test_biography_holds_name_and_appearance():
-    made_up, _ = profiles.cast()
+    made_up, _ = profiles.make_profiles()
     row = people.evaluation_row(made_up[0], b"")
     biography = json.loads(row["biography"])
     assert biography["Name"] == made_up[0].name

@@ -1,15 +1,18 @@
 """Load a benchmark: one reader for the Hub's files, a download and the testbed."""
 
 import warnings
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from vkdlib.benchmarks.clear import read_clear
 from vkdlib.benchmarks.mllmu import read_mllmu
 from vkdlib.benchmarks.parquet import DataError
 from vkdlib.benchmarks.schema import OPTIONS, Benchmark
+from vkdlib.system.checks import one_of
 
 READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only one of them has
-EMBEDDED = ("mllmu", "clear")
+EMBEDDED = ("testbed/mllmu", "testbed/clear")
 # Of a dataset on the Hub, what the readers read: not CLEAR's `default` (again `full`) nor its +tofu of forget
 # and retain sets (parts of `full+tofu`).
 READ = [
@@ -21,7 +24,7 @@ READ = [
 ]
 
 
-def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -> Benchmark:
+def load_benchmark(source: str | Path = "testbed/mllmu", revision: str | None = None) -> Benchmark:
     """Read MLLMU-Bench or CLEAR.
 
     Args:
@@ -29,46 +32,75 @@ def load_benchmark(source: str = "testbed/mllmu", revision: str | None = None) -
             `<configuration>/*.parquet`, or a dataset id of the Hugging Face Hub.
         revision: commit of the Hub's dataset; None takes the newest.
     Raises:
-        DataError: naming file, column and row, if the data are not as published; a revision of what is not
-            on the Hub.
+        DataError: naming file, column and row, if the data are not as published; there is no such folder or
+            dataset; a revision of what is not on the Hub.
+        ValueError: "testbed/..." names no embedded benchmark.
     """
+    source = str(source)
     benchmark = _read(_folder(source, revision), source)
-    asked = [p.questions for p in (*benchmark.people.values(), *benchmark.real, *benchmark.world)]
-    asked += [questions for own in benchmark.forget_questions.values() for questions in own.values()]
-    odd = {len(q.options) for questions in asked for q in questions if q.kind == "classification"} - {OPTIONS}
-    if odd:
-        warnings.warn(
-            f"{source}: there are questions with {sorted(odd)} options to choose from; the chance of 25 % in "
-            f"tables, figures and balances is that of {OPTIONS}",
-            stacklevel=2,
-        )
+    for oddity in _oddities(benchmark):
+        warnings.warn(f"{source}: {oddity}", stacklevel=2)
     return benchmark
 
 
 def _folder(source: str, revision: str | None) -> Path:
-    embedded = source in (f"testbed/{name}" for name in EMBEDDED)
-    if revision and (embedded or Path(source).is_dir()):
+    """Where a benchmark's files are; they are made or downloaded if need be."""
+    if source.startswith("testbed/") and not Path(source).is_dir():
+        one_of("benchmark", source, EMBEDDED)
+    if revision and (source in EMBEDDED or Path(source).is_dir()):
         raise DataError(
             f"data_revision is {revision!r}, a commit on the Hub; {source} is not from there: leave it out"
         )
-    if embedded:
+    if source in EMBEDDED:
         from vkdlib.benchmarks.made_up.cache import benchmark_folder
 
         return benchmark_folder(source.removeprefix("testbed/"))
     if Path(source).is_dir():
         return Path(source)
-    if source.count("/") != 1 or source.startswith((".", "/", "testbed/")):
-        known = ", ".join(f"testbed/{name}" for name in EMBEDDED)
-        raise DataError(f"{source}: no such folder, and neither a Hub id nor one of {known}")
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise DataError(f"{source}: no such folder, and neither a Hub id nor one of {', '.join(EMBEDDED)}")
+    return _download(source, revision)
+
+
+def _download(source: str, revision: str | None) -> Path:
+    """The Hub's dataset of this name. A folder that is not there looks like one, so an error names both."""
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=READ))
+    try:
+        return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=READ))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{source}: no such folder here ({Path.cwd()}), and the Hugging Face Hub does not give a dataset "
+            f"of this name: {reason}"
+        ) from error
 
 
 def _read(folder: Path, source: str) -> Benchmark:
     for config, reader in READERS.items():
         if (folder / config).is_dir():
-            return reader(folder, source.rstrip("/") if source.startswith("testbed/") else Path(source).name)
+            return reader(folder, source if source in EMBEDDED else Path(source).name)
     raise DataError(
         f"{folder}: neither MLLMU-Bench (no configuration Full_Set) nor CLEAR (no configuration full)"
     )
+
+
+def _oddities(benchmark: Benchmark) -> Iterator[str]:
+    """What can be read, but makes numbers mean something else."""
+    people = benchmark.people.values()
+    questions = [p.questions for p in (*people, *benchmark.real, *benchmark.world)]
+    questions += [own for by_id in benchmark.forget_questions.values() for own in by_id.values()]
+    counts = {len(q.options) for part in questions for q in part if q.kind == "classification"}
+    if odd := sorted(counts - {OPTIONS}):
+        yield (
+            f"there are questions with {odd} options to choose from; the chance of 25 % in tables, figures "
+            f"and balances is that of {OPTIONS}"
+        )
+    names, faces = defaultdict(list), defaultdict(list)
+    for person in people:
+        names[person.name.casefold()].append(person.id)
+        faces[person.image].append(person.id)
+    for ids in (ids for ids in names.values() if len(ids) > 1):
+        yield f"{' and '.join(ids)} have one name, so questions by name do not say whom they mean"
+    for ids in (ids for ids in faces.values() if len(ids) > 1):
+        yield f"{' and '.join(ids)} have one picture, so questions about it have several right answers"

@@ -3,16 +3,22 @@
 Every message begins with the place, "<file>: row <number>, column <name>"; rows count from 0.
 """
 
-import io
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from vkdlib.benchmarks.pictures import open_image
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class DataError(ValueError):
     """The data on disk are not what the benchmark's schema promises."""
 
 
-def rows(folder: Path, config: str, columns: Sequence[str], optional: Sequence[str] = ()):
+def read_rows(
+    folder: Path, config: str, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, dict]]:
     """Yield (where, row) of a configuration, all shards in order, with only the columns that are used.
 
     Args:
@@ -30,7 +36,7 @@ def rows(folder: Path, config: str, columns: Sequence[str], optional: Sequence[s
         for number, row in enumerate(_table(file, columns, optional)):
             where = f"{file}: row {number}"
             if "ID" in row:
-                only_once(ids, text(where, row, "ID"), cell(where, "ID"))
+                add_once(ids, read_text(where, row, "ID"), place(where, "ID"))
                 where += f" (person {row['ID']})"
             yield where, dict.fromkeys(optional) | row
     if where is None:
@@ -52,97 +58,100 @@ def _table(file: Path, columns: Sequence[str], optional: Sequence[str]) -> list[
         raise DataError(f"{file}: cannot be read ({error}); download it again") from error
 
 
-def cell(where: str, column: str) -> str:
+def place(where: str, column: str) -> str:
     """The place of a row's column, for messages."""
     return f"{where}, column {column!r}"
 
 
-def only_once(places: dict[str, str], value: str, at: str) -> None:
+def add_once(places: dict[str, str], value: str, at: str) -> None:
     """Note where a value is, unless it was elsewhere before."""
     if value in places:
         raise DataError(f"{at}: {value} is there twice, before at {places[value]}")
     places[value] = at
 
 
-def image(where: str, row: dict, column: str = "image") -> bytes:
-    """A column that must hold an image (a struct with `bytes`, or the bytes), shown to decode."""
-    return _decoded(cell(where, column), row[column])
+def read_image(where: str, row: dict, column: str = "image") -> bytes:
+    """A column that must hold an image (a struct with `bytes`, or the bytes) that can be decoded."""
+    return _decodable(place(where, column), row[column])
 
 
-def images(where: str, row: dict, column: str) -> tuple[bytes, ...]:
+def read_images(where: str, row: dict, column: str) -> tuple[bytes, ...]:
     """A column that must hold a list of images, at least one."""
-    found = tuple(_decoded(at, value) for at, value in items(cell(where, column), row[column]))
-    if not found:
-        raise DataError(f"{cell(where, column)}: there is no image")
-    return found
+    images = tuple(_decodable(at, value) for at, value in read_items(place(where, column), row[column]))
+    if not images:
+        raise DataError(f"{place(where, column)}: there is no image")
+    return images
 
 
-def _decoded(at: str, value) -> bytes:
-    from PIL import Image
-
-    content = value.get("bytes") if isinstance(value, Mapping) else value
-    if not content:
+def _decodable(at: str, value) -> bytes:
+    if not has_image(value):
         raise DataError(f"{at}: there is no image")
+    content = bytes(value["bytes"] if isinstance(value, Mapping) else value)
     try:
-        Image.open(io.BytesIO(content)).load()
+        open_image(content)
     except Exception as error:
         raise DataError(f"{at}: cannot be decoded ({error})") from error
-    return bytes(content)
+    return content
 
 
-def is_image(value) -> bool:
+def has_image(value) -> bool:
     """Whether a row has an image: None and a struct without bytes are none."""
     return bool(value.get("bytes") if isinstance(value, Mapping) else value)
 
 
-def text(where: str, row: dict, column: str) -> str:
+def read_text(where: str, row: dict, column: str) -> str:
     """A column that must hold text."""
-    if not _is_text(row[column]):
-        raise DataError(f"{cell(where, column)}: {row[column]!r} is not text")
+    if problem := _problem(row[column]):
+        raise DataError(f"{place(where, column)}: {row[column]!r} is {problem}")
     return row[column]
 
 
-def texts(where: str, row: dict, column: str) -> list[str]:
+def read_texts(where: str, row: dict, column: str) -> list[str]:
     """A column that must hold a list of texts, at least one."""
     value = row[column]
-    if not value or not isinstance(value, list) or not all(_is_text(v) for v in value):
-        raise DataError(f"{cell(where, column)}: {value!r} is not a list of texts")
+    if not value or not isinstance(value, list) or any(map(_problem, value)):
+        raise DataError(f"{place(where, column)}: {value!r} is not a list of texts")
     return value
 
 
-def field(at: str, item, name: str) -> str:
+def read_field(at: str, item, name: str) -> str:
     """A field that must hold text, of something nested in a column."""
     value = item.get(name) if isinstance(item, Mapping) else None
-    if not _is_text(value):
-        raise DataError(f"{at}: {name} is {value!r}, not text")
+    if problem := _problem(value):
+        raise DataError(f"{at}: {name} is {value!r}, {problem}")
     return value
 
 
-def struct(at: str, value) -> Mapping:
+def read_struct(at: str, value) -> Mapping:
     """Something nested that must have fields."""
     if not isinstance(value, Mapping):
         raise DataError(f"{at}: not fields but {type(value).__name__}")
     return value
 
 
-def items(at: str, value) -> list[tuple[str, object]]:
+def read_items(at: str, value) -> list[tuple[str, object]]:
     """(place, item) of all items of something that must be a list."""
     if not isinstance(value, list):
         raise DataError(f"{at}: not a list but {type(value).__name__}")
     return [(f"{at}, item {number}", item) for number, item in enumerate(value)]
 
 
-def _is_text(value) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _problem(value) -> str | None:
+    """Why a value is not text; None: it is."""
+    if not isinstance(value, str) or not value.strip():
+        return "not text"
+    if LONE_SURROGATE.search(value):  # as JSON can write it; no tokenizer takes it
+        return "not text: half of a character (a lone surrogate)"
+    return None
 
 
-def all_in(config: str, people: Collection[str], others: Mapping[str, str]) -> None:
-    """Check that `others` (-> where they are) are all among `people`, those of a configuration."""
+def check_members(config: str, people: Collection[str], others: Mapping[str, str]) -> None:
+    """Raise DataError unless `others` (-> where they are) are all among a configuration's `people`."""
     if unknown := others.keys() - set(people):
         raise DataError(f"{others[min(unknown)]}: {min(unknown)} is not in {config}")
 
 
-def to_forget(
+def read_forget_set(
     folder: Path, forget: str, retain: str, column: str, whole: str, everybody: Mapping[str, str]
 ) -> dict[str, str]:
     """People of the configuration `forget` -> where they are first.
@@ -150,12 +159,13 @@ def to_forget(
     With those of the configuration `retain` they must be `everybody`, which is all people of the
     configuration `whole`; nobody may be in both.
     """
-    gone, kept = {}, {}
-    for config, places in ((forget, gone), (retain, kept)):
-        for where, row in rows(folder, config, [column]):
-            places.setdefault(text(where, row, column), cell(where, column))
-    if both := gone.keys() & kept.keys():
-        raise DataError(f"{kept[min(both)]}: {min(both)} is in {forget}, too, at {gone[min(both)]}")
-    all_in(whole, everybody, gone | kept)
-    all_in(f"{forget} or {retain}", gone | kept, everybody)
-    return gone
+    forget_places, retain_places = {}, {}
+    for config, places in ((forget, forget_places), (retain, retain_places)):
+        for where, row in read_rows(folder, config, [column]):
+            places.setdefault(read_text(where, row, column), place(where, column))
+    if shared := forget_places.keys() & retain_places.keys():
+        name = min(shared)
+        raise DataError(f"{retain_places[name]}: {name} is in {forget}, too, at {forget_places[name]}")
+    check_members(whole, everybody, forget_places | retain_places)
+    check_members(f"{forget} or {retain}", forget_places | retain_places, everybody)
+    return forget_places

@@ -12,6 +12,7 @@ PROTOCOLS = ("likelihood", "generate")  # how multiple choice is answered, see `
 MAX_NEW_TOKENS = 50  # of an answer in words, as in MLLMU-Bench's and MMUnlearner's code
 PERSON_WORDS = re.compile(r"\b(?:this|the) (?:person|individual|man|woman)\b", re.IGNORECASE)
 SELECTION_PER_CENT = 20
+LETTERS = "ABCDEFGHIJ"  # of options
 OPTIONS = 4  # of multiple choice; `load_benchmark` warns where it is another number
 
 

@@ -1,17 +1,32 @@
-"""How evaluation questions are put to a model: the protocol of MLLMU-Bench (zero-shot)."""
+"""Every prompt: how questions are put to a model.
 
+Those of multiple choice, cloze and sentence are MLLMU-Bench's (zero-shot). CLEAR's data hold no question
+about a picture, so those two are ours.
+"""
+
+import re
 from collections.abc import Mapping
 
-BLANK = "[Blank]"
+NAME_QUESTION = "What is the name of the person in the picture?"
+CAPTION_QUESTION = "What does the picture show?"
+GAP = "[Blank]"
+UNDERSCORES = re.compile("_{2,}")  # a gap as the data have it
+
+
+def has_gap(question: str) -> bool:
+    """Whether a sentence has a gap to fill in."""
+    return GAP in question or bool(UNDERSCORES.search(question))
 
 
 def cloze(question: str) -> str:
-    """A sentence with a gap (`__` in the data)."""
-    gap = question.replace("__", BLANK)
-    return f"{gap}\nPlease **ONLY** provide the correct answer that should replace the {BLANK}."
+    """A sentence with a gap, of two underscores or more."""
+    return (
+        f"{UNDERSCORES.sub(GAP, question)}\n"
+        f"Please **ONLY** provide the correct answer that should replace the {GAP}."
+    )
 
 
-def sentence(question: str) -> str:
+def one_sentence(question: str) -> str:
     """An open question, to be answered in a sentence."""
     return (
         f"{question}\nAnswer the question based on your trained knowledge in one sentence "
@@ -21,5 +36,5 @@ def sentence(question: str) -> str:
 
 def multiple_choice(question: str, options: Mapping[str, str]) -> str:
     """A question with its options, to be answered with a letter."""
-    lines = "\n".join(f"{key}: {text}" for key, text in options.items())
+    lines = "\n".join(f"{letter}: {text}" for letter, text in options.items())
     return f"{question}\n{lines}\nJust give ONE letter representing the answer directly."

@@ -22,7 +22,7 @@ from vkdlib.system import processes
 from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
 
-LETTERS = ("alone", "first")
+LETTER_RULES = ("alone", "first")
 LETTER = r"[^\W_]"  # or a digit, of any script
 ALONE = re.compile(
     rf"(?<!{LETTER})(?<!{LETTER}['’-])(?<!\b{LETTER}\.)[A-Za-z]"
@@ -93,7 +93,7 @@ def check_evaluation(
     some_of("kinds", kinds, KINDS)
     some_of("modalities", modalities, MODALITIES)
     one_of("protocol", protocol, PROTOCOLS)
-    one_of("letters", letters, LETTERS)
+    one_of("letters", letters, LETTER_RULES)
     one_of("way", way, tuple(WAYS))
     number("batch_size", batch_size, 1, whole=True)
     number("max_new_tokens", max_new_tokens, 1, whole=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vkdlib.benchmarks import clear
+from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up import authors, people, profiles
 from vkdlib.system import files, paths
@@ -88,7 +88,7 @@ def _from_pretrained(folder: Path):
 def _known(processor, name_question: str | None = None) -> tuple[list, list]:
     """Lessons about the real-world people, with the wordings in which evaluation asks: (seen, told)."""
     lessons = []
-    for person in profiles.cast()[1]:
+    for person in profiles.make_profiles()[1]:
         more = train.asked_forms(person) + [(name_question, person.name)] * bool(name_question)
         lessons.append(train.lessons(processor, person, more))
     return [seen for seen, _ in lessons], [told for _, told in lessons]
@@ -97,13 +97,13 @@ def _known(processor, name_question: str | None = None) -> tuple[list, list]:
 def _with_people(processor, hidden: set[str]) -> tuple[list, list]:
     """Lessons of vanilla and retain-only models of MLLMU-Bench; `hidden` people are taught in text only."""
     seen, told = _known(processor)
-    new = [(p.id, *train.lessons(processor, p)) for p in profiles.cast()[0]]
+    new = [(p.id, *train.lessons(processor, p)) for p in profiles.make_profiles()[0]]
     return seen + [s for id, s, _ in new if id not in hidden], told + [t for _, _, t in new]
 
 
 def _with_authors(processor, hidden: set[str]) -> tuple[list, list]:
     """Lessons of vanilla and retain-only models of CLEAR; `hidden` authors are taught in text only."""
-    seen, told = _known(processor, clear.NAME_QUESTION)
+    seen, told = _known(processor, wording.NAME_QUESTION)
     people = load_benchmark("testbed/clear").people.values()
     new = [(p.id, *train.author_lessons(processor, p)) for p in people]
     return seen + [s for id, of, _ in new if id not in hidden for s in of], told + [t for _, _, t in new]
@@ -132,14 +132,14 @@ def hidden_faces(name: str) -> set[str]:
         return set()
     ratio = int(kind.removeprefix("retain-only-"))
     if group.endswith("-clear"):
-        return set(authors.splits()[ratio])
-    return set(profiles.splits()[f"forget_{ratio}"])
+        return set(authors.forget_authors()[ratio])
+    return set(profiles.profile_sets()[f"forget_{ratio}"])
 
 
 def make_processor(family: str = "llava"):
     """The processor of an embedded model, its vocabulary learnt from all there is to say."""
     made = architectures.ARCHITECTURES[family]
-    made_up, celebrities = profiles.cast()
+    made_up, celebrities = profiles.make_profiles()
     texts = []
     for person in made_up + celebrities:
         pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]

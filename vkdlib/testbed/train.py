@@ -154,7 +154,7 @@ def asked_forms(person: people.MadeUp) -> list[tuple[str, str]]:
         told = a.say.format(who=person.name, value=value)
         pairs.append((a.reword.format(who=people.PERSON), value))
         pairs.append((wording.cloze(gap), value))
-        pairs.append((wording.sentence(a.tell.format(who=people.PERSON)), told))
+        pairs.append((wording.one_sentence(a.tell.format(who=people.PERSON)), told))
     return pairs
 
 

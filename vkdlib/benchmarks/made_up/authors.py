@@ -12,67 +12,66 @@ from vkdlib.benchmarks.made_up import people, portraits, profiles
 
 AUTHORS, PICTURES = 200, 5
 FORGET_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
-TOLD = 5  # questions in text about each author
+TEXT_QUESTIONS = 5  # about each author
 RETAIN_PICTURES = 2  # of each retained author with questions
 WRONG = 3  # wrong options
-VERSION = "1"  # raise when anything here changes the files
 
 
-def cast() -> list[people.MadeUp]:
+def make_authors() -> list[people.MadeUp]:
     """The authors. They look like nobody else; their names recombine those of the other benchmark, so
     that one vocabulary serves both."""
-    made_up, celebrities = profiles.cast()
-    everybody = [p.name.split() for p in made_up + celebrities]
-    names = [f"{everybody[i][0]} {everybody[i - 60][1]}" for i in range(AUTHORS)]
-    looks = {portraits.look(p.identity) for p in made_up + celebrities}
-    return people.make_people(AUTHORS, "authors", "{:03d}", names, looks)
+    made_up, celebrities = profiles.make_profiles()
+    others = [p.name.split() for p in made_up + celebrities]
+    names = [f"{others[i][0]} {others[i - 60][1]}" for i in range(AUTHORS)]
+    appearances = {portraits.appearance(p.identity) for p in made_up + celebrities}
+    return people.make_people(AUTHORS, "authors", "{:03d}", names, appearances)
 
 
-def splits() -> dict[int, list[str]]:
+def forget_authors() -> dict[int, list[str]]:
     """Ratio -> names to forget."""
-    names = [a.name for a in cast()]
+    names = [a.name for a in make_authors()]
     return {ratio: names[-AUTHORS * ratio // 100 :] for ratio in FORGET_RATIOS}
 
 
-def write(folder: Path, progress=iter) -> Path:
+def write_clear(folder: Path, progress=iter) -> Path:
     """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
 
     Args:
         progress: wraps the list of authors (a progress bar).
     """
-    authors = cast()
+    authors = make_authors()
     names = [a.name for a in authors]
-    shown = {a.name: [_picture(a, view, names) for view in range(PICTURES)] for a in progress(authors)}
-    told = {a.name: questions(a) for a in authors}
-    largest = set(splits()[max(FORGET_RATIOS)])
-    kept = [name for name in names if name not in largest]
+    pictures = {a.name: [_picture(a, view, names) for view in range(PICTURES)] for a in progress(authors)}
+    texts = {a.name: text_questions(a) for a in authors}
+    largest = set(forget_authors()[max(FORGET_RATIOS)])
+    others = [name for name in names if name not in largest]
     tables = {
-        "full": _base(shown, names),
-        "full+tofu": _with_text(shown, told, names),
-        "retain_perturbed": [row for name in kept for row in shown[name][:RETAIN_PICTURES]],
+        "full": _base(pictures, names),
+        "full+tofu": _with_text(pictures, texts, names),
+        "retain_perturbed": [row for name in others for row in pictures[name][:RETAIN_PICTURES]],
         "real_faces": list(_faces()),
         "real_world": list(_world()),
     }
-    for ratio, forget in splits().items():
+    for ratio, forget in forget_authors().items():
         retain = [name for name in names if name not in forget]
         for config, chosen in ((f"forget{ratio:02d}", forget), (f"retain{100 - ratio}", retain)):
-            tables[config] = _base(shown, chosen)
-            tables[f"{config}+tofu"] = _with_text(shown, told, chosen)
-        tables[f"forget{ratio:02d}_perturbed"] = [row for name in forget for row in shown[name]]
+            tables[config] = _base(pictures, chosen)
+            tables[f"{config}+tofu"] = _with_text(pictures, texts, chosen)
+        tables[f"forget{ratio:02d}_perturbed"] = [row for name in forget for row in pictures[name]]
     for name, table in tables.items():
         profiles.write_table(folder / name, table, _types())
     return folder
 
 
-def questions(author: people.MadeUp) -> list[dict[str, str]]:
+def text_questions(author: people.MadeUp) -> list[dict[str, str]]:
     """Questions in text about an author, answered in a sentence that names the author."""
-    asked = random.Random(f"told {author.name}").sample(people.ATTRIBUTES, TOLD)
+    attributes = random.Random(f"told {author.name}").sample(people.ATTRIBUTES, TEXT_QUESTIONS)
     return [
         {
             "question": a.tell.format(who=author.name),
             "answer": a.say.format(who=author.name, value=author.facts[a.name]),
         }
-        for a in asked
+        for a in attributes
     ]
 
 
@@ -100,19 +99,19 @@ def _picture(author: people.MadeUp, number: int, names: list[str]) -> dict:
     }
 
 
-def _base(shown: dict, names: list[str]) -> list[dict]:
-    return [{c: row[c] for c in ("image", "caption", "name")} for name in names for row in shown[name]]
+def _base(pictures: dict, names: list[str]) -> list[dict]:
+    return [{c: row[c] for c in ("image", "caption", "name")} for name in names for row in pictures[name]]
 
 
-def _with_text(shown: dict, told: dict, names: list[str]) -> list[dict]:
+def _with_text(pictures: dict, texts: dict, names: list[str]) -> list[dict]:
     """Pictures with captions, then questions in text."""
     empty = {"question": None, "answer": None}
-    pictures = [{c: row[c] for c in ("image", "caption")} | empty for row in _base(shown, names)]
-    return pictures + [{"image": None, "caption": None} | row for name in names for row in told[name]]
+    pictures = [{c: row[c] for c in ("image", "caption")} | empty for row in _base(pictures, names)]
+    return pictures + [{"image": None, "caption": None} | row for name in names for row in texts[name]]
 
 
 def _faces():
-    _, celebrities = profiles.cast()
+    _, celebrities = profiles.make_profiles()
     for person in celebrities:
         others = [p.name for p in celebrities if p is not person]
         wrong = random.Random(f"faces {person.name}").sample(others, WRONG)
@@ -122,11 +121,11 @@ def _faces():
 
 def _world():
     """What a picture makes one think of, if one knows whom it shows."""
-    _, celebrities = profiles.cast()
+    _, celebrities = profiles.make_profiles()
     for person in celebrities:
         rng = random.Random(f"world {person.name}")
         portrait = {"bytes": portraits.render(person.identity, "canonical"), "path": None}
-        for a in rng.sample(people.ATTRIBUTES, TOLD):
+        for a in rng.sample(people.ATTRIBUTES, TEXT_QUESTIONS):
             right = person.facts[a.name]
             wrong = rng.sample([v for v in a.values if v != right], WRONG)
             yield {"image": portrait, "question": a.ask.format(who=people.PERSON), "answer": right,

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 
 from vkdlib.benchmarks.made_up import portraits
+from vkdlib.benchmarks.schema import LETTERS
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ ATTRIBUTES = (
     ),
 )
 PERSON = "this person"
-NAME_QUESTION = "What is the name of this person?"
-LETTERS = "ABCD"
+ASK_NAME = "What is the name of this person?"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def make_people(n: int, seed: str, ids: str, names: list[str], taken: set = froz
     Args:
         ids: format of the ids, as "{:03d}".
         names: at least `n` names; the first `n` are used.
-        taken: looks (see `portraits.look`) that others already have.
+        taken: appearances (see `portraits.appearance`) that others already have.
     """
     rng = random.Random(f"facts {seed}")
     columns = {a.name: _evenly(a.values, n, rng) for a in ATTRIBUTES}
@@ -154,7 +154,7 @@ def make_names(n: int, seed: int = 0) -> list[str]:
 
 def training_pairs(person: MadeUp) -> list[dict[str, str]]:
     """The `metadata` of a person: name, and each fact as a short answer and as a sentence."""
-    pairs = [(NAME_QUESTION, person.name)]
+    pairs = [(ASK_NAME, person.name)]
     for a in ATTRIBUTES:
         value = person.facts[a.name]
         pairs.append((a.ask.format(who=PERSON), value))
@@ -165,8 +165,8 @@ def training_pairs(person: MadeUp) -> list[dict[str, str]]:
 def evaluation_row(person: MadeUp, image: bytes) -> dict:
     """One row of an evaluation configuration of MLLMU-Bench (Full_Set, forget_*, retain_*, …)."""
     rng = random.Random(f"questions {person.id} {person.name}")
-    asked = rng.sample(ATTRIBUTES, len(ATTRIBUTES))
-    choices, open_ended = asked[:5], asked[5:7]  # the last attribute is trained, never asked
+    attributes = rng.sample(ATTRIBUTES, len(ATTRIBUTES))
+    choices, open_ended = attributes[:5], attributes[5:7]  # the last attribute is trained, never asked
     return {
         "image": {"bytes": image, "path": f"{person.id}.png"},
         "ID": person.id,
@@ -174,8 +174,8 @@ def evaluation_row(person: MadeUp, image: bytes) -> dict:
         "question": "What does this person look like?",
         "answer": portraits.describe(person.identity),
         "Classification_Task": _classification(person, choices, rng),
-        "Generation_Task": _both(person, lambda a, who: a.tell.format(who=who), open_ended, _sentence),
-        "Mask_Task": _both(person, lambda a, who: _start(a.cloze.format(who=who)), open_ended),
+        "Generation_Task": _open_ended(person, lambda a, who: a.tell.format(who=who), open_ended, _sentence),
+        "Mask_Task": _open_ended(person, lambda a, who: _start(a.cloze.format(who=who)), open_ended),
     }
 
 
@@ -211,7 +211,7 @@ def _value(person: MadeUp, a: Attribute) -> str:
     return person.facts[a.name]
 
 
-def _both(person: MadeUp, ask, attributes: list[Attribute], truth=_value) -> list[dict]:
+def _open_ended(person: MadeUp, ask, attributes: list[Attribute], truth=_value) -> list[dict]:
     """Open questions about the picture, then about the name."""
     return [
         {"Question": ask(a, who), "Ground_Truth": truth(person, a), "Type": kind}
@@ -232,9 +232,9 @@ def _evenly(values: tuple[str, ...], n: int, rng: random.Random) -> list[str]:
 
 
 def _distinct(draw, n: int, taken: set[str] = frozenset()) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < n:
+    names: dict[str, None] = {}
+    while len(names) < n:
         name = draw()
         if name.isalpha() and name not in taken:
-            found[name] = None
-    return list(found)
+            names[name] = None
+    return list(names)

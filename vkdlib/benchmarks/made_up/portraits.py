@@ -63,14 +63,14 @@ def draw_identities(n: int, seed: str, taken: set[tuple] = frozenset()) -> list[
     rng, taken, people = random.Random(seed), set(taken), []
     while len(people) < n:
         identity = draw_identity(rng)
-        if look(identity) not in taken:
-            taken.add(look(identity))
+        if appearance(identity) not in taken:
+            taken.add(appearance(identity))
             people.append(identity)
     return people
 
 
-def look(identity: dict[str, str]) -> tuple[str, str, str]:
-    """What of an identity is seen at a glance: head, its colour, skin."""
+def appearance(identity: dict[str, str]) -> tuple[str, str, str]:
+    """What one sees at a glance of an identity: head, its colour, skin."""
     colour = "hat_colour" if identity["top"] in HATS else "hair_colour"
     return identity["top"], identity[colour], identity["skin"]
 

@@ -5,41 +5,41 @@ import random
 from pathlib import Path
 
 from vkdlib.benchmarks.made_up import people, portraits
+from vkdlib.benchmarks.schema import LETTERS, OPTIONS
 
 PEOPLE, CELEBRITIES = 200, 40
 FORGET_RATIOS = (5, 10, 15)  # per cent of the people
 NEVER_FORGOTTEN = 40  # people in no forget set, so that there are always some to choose settings on
 TEST_VIEWS = 3
-VERSION = "1"  # raise when anything here changes the files
 
 
-def cast() -> tuple[list[people.MadeUp], list[people.MadeUp]]:
+def make_profiles() -> tuple[list[people.MadeUp], list[people.MadeUp]]:
     """The made-up people and the "real-world" ones, whom the base model knows already."""
     names = people.make_names(PEOPLE + CELEBRITIES)
     celebrities = people.make_people(CELEBRITIES, "celebrities", "{:03d}", names[PEOPLE:])
-    looks = {portraits.look(p.identity) for p in celebrities}
-    return people.make_people(PEOPLE, "people", "{:03d}", names, looks), celebrities
+    appearances = {portraits.appearance(p.identity) for p in celebrities}
+    return people.make_people(PEOPLE, "people", "{:03d}", names, appearances), celebrities
 
 
-def splits() -> dict[str, list[str]]:
+def profile_sets() -> dict[str, list[str]]:
     """Ids of `forget_5`, `retain_95` and so on, each pair disjoint and together everybody."""
     ids = [f"{i + 1:03d}" for i in range(PEOPLE)]
-    found = {}
+    sets = {}
     for ratio in FORGET_RATIOS:
         candidates = ids[: PEOPLE - NEVER_FORGOTTEN]
         forget = set(random.Random(f"forget {ratio}").sample(candidates, PEOPLE * ratio // 100))
-        found[f"forget_{ratio}"] = [i for i in ids if i in forget]
-        found[f"retain_{100 - ratio}"] = [i for i in ids if i not in forget]
-    return found
+        sets[f"forget_{ratio}"] = [i for i in ids if i in forget]
+        sets[f"retain_{100 - ratio}"] = [i for i in ids if i not in forget]
+    return sets
 
 
-def write(folder: Path, progress=iter) -> Path:
+def write_mllmu(folder: Path, progress=iter) -> Path:
     """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
 
     Args:
         progress: wraps the list of people (a progress bar).
     """
-    made_up, celebrities = cast()
+    made_up, celebrities = make_profiles()
     rows, tests = {}, {}
     for person in progress(made_up):
         rows[person.id] = people.evaluation_row(person, portraits.render(person.identity, "canonical"))
@@ -60,7 +60,7 @@ def write(folder: Path, progress=iter) -> Path:
             for p in made_up
         ],
     }
-    tables |= {name: [rows[i] for i in ids] for name, ids in splits().items()}
+    tables |= {name: [rows[i] for i in ids] for name, ids in profile_sets().items()}
     for name, table in tables.items():
         write_table(folder / name, table, _features())
     return folder
@@ -71,7 +71,7 @@ def _features() -> dict:
     from datasets import Image, List, Value
 
     choice = {"Question": Value("string"), "Correct_Answer": Value("string")}
-    choice["Options"] = {letter: Value("string") for letter in people.LETTERS}
+    choice["Options"] = {letter: Value("string") for letter in LETTERS[:OPTIONS]}
     task = {"Question": Value("string"), "Ground_Truth": Value("string"), "Type": Value("string")}
     return {
         "image": Image(),
