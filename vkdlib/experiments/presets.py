@@ -16,13 +16,16 @@ on CPUs.
 from dataclasses import fields
 
 import pandas as pd
-import yaml
 
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.methods import METHODS
 from vkdlib.system import paths
+from vkdlib.system.checks import one_of
+from vkdlib.system.files import read_yaml
 
 # What a method gets instead, where it was chosen for it: preset -> method -> part -> field -> value.
-BY_METHOD = yaml.safe_load((paths.PACKAGE / "experiments" / "chosen.yaml").read_text())
+BY_METHOD = read_yaml(paths.PACKAGE / "experiments" / "chosen.yaml")
 
 CHOSEN = "ours, chosen on selection people"
 TRIALS = "ours, chosen on selection people (selection_methods.yaml, chosen.yaml)"
@@ -118,6 +121,7 @@ def _paper(base: str, micro_batch: int, source: str, max_pixels: tuple) -> dict:
     }
 
 
+PARTS = ("model", "data", "method", "training", "evaluation", "machine")
 NEAREST = "ours, chosen on selection people; why, and what speaks against it: selection_clear.yaml"
 WITH_LLAVA = "ours, chosen on selection people with LLaVA"
 PRESETS = {
@@ -130,9 +134,9 @@ PRESETS = {
     "testbed-qwen2-vl": {
         part: {
             field: (value, WITH_LLAVA if source == CHOSEN else source)
-            for field, (value, source) in of.items()
+            for field, (value, source) in entries.items()
         }
-        for part, of in TESTBED.items()
+        for part, entries in TESTBED.items()
     }
     | {"model": TESTBED["model"] | {"model": ("testbed/qwen2-vl", "ours")}},
     "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER, (None, SAME_SIZE)),
@@ -143,46 +147,96 @@ PRESETS = {
 
 
 def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
-    """Settings of a preset with changes; None leaves the preset's value, "none" means None.
+    """Values of one part of a preset: field -> value.
 
     Args:
-        part: "model", "data", "method", "training", "evaluation", or "machine" (what changes no result).
-        method: whose settings they are; what "baselines" does not say of others than VKD is their default.
+        part: one of PARTS; "machine" changes no result.
+        method: whose settings and training they are. A model that is evaluated as it is has neither. Other
+            methods than VKD share the "baselines"; what these do not say is the method's own default.
+        changes: values instead of the preset's; None leaves the preset's, "none" means None.
+    Raises:
+        ValueError: the preset, the part or the method is not known.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset is {name!r}; there are: {', '.join(PRESETS)}")
-    of = "baselines" if part == "method" and method != "VKD" else part
-    values = {field: value for field, (value, _) in PRESETS[name][of].items()}
-    if of == "baselines":
-        values = {f.name: values[f.name] for f in fields(METHODS[method]) if f.name in values}
-    values |= BY_METHOD.get(name, {}).get(method, {}).get(part, {})
+    one_of("preset", name, PRESETS)
+    one_of("part", part, PARTS)
+    one_of("method", method, [*METHODS, *AS_THEY_ARE])
+    if method in AS_THEY_ARE and part in ("method", "training"):
+        return {}
     changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
-    return values | {k: _as_usual(v, values.get(k)) for k, v in changes.items()}
+    return _unchanged(name, part, method) | changes
 
 
-def _as_usual(value, usual):
-    """A number as int or float as the preset has it: beta 3 is beta 3.0, and makes no other run."""
-    numbers = type(value) is not type(usual) and {type(value), type(usual)} <= {int, float}
-    return type(usual)(value) if numbers and type(usual)(value) == value else value
+def _unchanged(name: str, part: str, method: str) -> dict:
+    """Values of a part for a method, those that were chosen for it included."""
+    if part == "method" and method != "VKD":
+        own = {f.name for f in fields(METHODS[method])}
+        entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in own}
+    else:
+        entries = PRESETS[name][part]
+    chosen = BY_METHOD.get(name, {}).get(method, {}).get(part, {})
+    return {k: value for k, (value, _) in entries.items()} | chosen
 
 
-def meaning(name: str | None, given: dict | None = None) -> dict:
-    """What of a preset a result depends on: part -> field -> value; nothing of one there is not.
+def fitting_preset(model: str | None, benchmark: str) -> str:
+    """The preset that was made for a model on a benchmark.
 
     Args:
-        given: parameters of a point; what was chosen for its method counts unless it says otherwise itself.
+        model: name of a model; None: an embedded LLaVA.
+    Raises:
+        ValueError: nobody knows which one fits.
     """
-    given = given or {}
-    parts = {part: fields for part, fields in PRESETS.get(name, {}).items() if part != "machine"}
-    known = {part: {f: value for f, (value, _) in fields.items()} for part, fields in parts.items()}
-    chosen = BY_METHOD.get(name, {}).get(given.get("method"), {})
-    chosen = {p: {f: v for f, v in of.items() if given.get(f) is None} for p, of in chosen.items()}
-    return known | ({given["method"]: chosen} if any(chosen.values()) else {})
+    for name in PRESETS:
+        if name.startswith("paper-") and preset(name, "model")["model"] == model:
+            return name
+    if model and not model.startswith("testbed/"):
+        raise ValueError(
+            f"preset is not given, and the model {model} does not say which one fits: name that of the "
+            f"checkpoint it was made from, one of {', '.join(PRESETS)}"
+        )
+    if load_benchmark(benchmark).schema == "clear":
+        return "testbed-clear"
+    return "testbed-qwen2-vl" if model == "testbed/qwen2-vl" else "testbed"
+
+
+def misfit(name: str, model: str, benchmark: str) -> str | None:
+    """What speaks against a preset for a model on a benchmark; None: nothing that is known."""
+    if not model.startswith("testbed/"):
+        return None
+    fitting = fitting_preset(model, benchmark)
+    return (
+        None if name == fitting else f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
+    )
+
+
+def point_values(parameters: dict) -> dict:
+    """What a point is by its preset, but for the machine: part -> field -> value.
+
+    Args:
+        parameters: all parameters of the point's notebook. What they say themselves takes the place of the
+            preset's value. Where none is called `preset`, nothing follows from one.
+    """
+    if "preset" not in parameters:
+        return {}
+    method, model, benchmark = (parameters.get(name) for name in ("method", "model", "benchmark"))
+    name = parameters["preset"] or fitting_preset(model, benchmark)
+    parts = {part: preset(name, part, method) for part in PARTS if part != "machine"}
+    return {
+        part: {k: value if parameters.get(k) is None else parameters[k] for k, value in values.items()}
+        for part, values in parts.items()
+    }
 
 
 def sources(name: str) -> pd.DataFrame:
     """Every value of a preset and where it comes from: columns part, field, value, source."""
-    rows = [(part, f, v, s) for part, fields in PRESETS[name].items() for f, (v, s) in fields.items()]
-    for method, parts in BY_METHOD.get(name, {}).items():
-        rows += [(f"{part} of {method}", f, v, TRIALS) for part, of in parts.items() for f, v in of.items()]
+    rows = [
+        (part, field, value, source)
+        for part, entries in PRESETS[name].items()
+        for field, (value, source) in entries.items()
+    ]
+    rows += [
+        (f"{part} of {method}", field, value, TRIALS)
+        for method, parts in BY_METHOD.get(name, {}).items()
+        for part, values in parts.items()
+        for field, value in values.items()
+    ]
     return pd.DataFrame(rows, columns=["part", "field", "value", "source"])
