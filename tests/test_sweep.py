@@ -287,14 +287,14 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
 
 
 def test_another_preset_is_another_point(monkeypatch):
-    wanted = [{"preset": "testbed"}, {}, {"preset": "testbed-clear"}]
-    known = grid.check(NOTEBOOK, wanted)
-    assert known["preset"] == "testbed" and known["alpha"] is None and known["kinds"][0] == "classification"
+    points = [{"preset": "testbed"}, {}, {"preset": "testbed-clear"}]
+    known = grid.check(NOTEBOOK, points)
+    assert known["preset"] is None and known["alpha"] is None and known["kinds"][0] == "classification"
     assert grid.literal("Path.home()") is None
-    plain, clear = (presets.meaning(name) for name in ("testbed", "testbed-clear"))
-    names = {execute.Point(NOTEBOOK, {}, NOTEBOOK.parent, of).executed for of in (plain, clear, {})}
-    assert len(names) == 3 and plain["training"]["lr"] == 1e-3 and "machine" not in plain
-    assert presets.meaning(None) == presets.meaning("mine") == {}
+    plain, clear = (presets.point_values(known | point) for point in (points[0], points[2]))
+    names = {execute.Point(NOTEBOOK, {}, NOTEBOOK.parent, values).executed for values in (plain, clear, {})}
+    assert len(names) == 3 and plain["training"]["lr"] == 1e-3
+    assert presets.point_values(known) == plain  # the one that fits
 
 
 def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):

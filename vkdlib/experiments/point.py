@@ -36,7 +36,7 @@ from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
 from vkdlib.system.checks import flag, one_of, only, text
 from vkdlib.tasks import make_tasks
-from vkdlib.unlearn import make_training, unlearn
+from vkdlib.unlearn import Training, make_training, unlearn
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -77,13 +77,22 @@ def check_point(experiment: str, c: Configuration, gate: bool) -> None:
     if c.method in AS_THEY_ARE:
         only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
     else:
-        make_method(c.method, **c.settings)
-        make_training(**c.training)
-        check_training_dtype(c.dtype)
+        check_unlearning(c)
     if c.select and c.method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
     starting_model(c)
     reference_model(c)
+
+
+def check_unlearning(c: Configuration) -> None:
+    """Raise ValueError for settings, training or a precision that nothing can be unlearned with."""
+    elsewhere = ["seed", *(f.name for f in fields(Machine))]  # fields of their own
+    only("training", c.training, [f.name for f in fields(Training) if f.name not in elsewhere])
+    make_training(**c.training)
+    check_training_dtype(c.dtype)
+    method = make_method(c.method, **c.settings)
+    if getattr(method, "trained", None) == "all" and (c.dtype != "float32" or c.quantise):
+        raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
 
 
 def must_pass_gate(c: Configuration) -> bool:
@@ -158,7 +167,7 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     """Unlearn in place, unless the model is evaluated as it is.
 
     Returns:
-        history, report and delta, as `Run.finish` takes them.
+        history, report, delta and steps, as `Run.finish` takes them.
     """
     c = this.configuration
     if c.method in AS_THEY_ARE:
@@ -167,10 +176,12 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     method = make_method(c.method, **c.settings | ({"reference": reference} if reference else {}))
     scope = set(method.scope(loaded).values())
     before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
+    tasks = make_tasks(loaded, split, c.qa_image)
+    steps = make_training(**c.training).steps(len(tasks.forget_vqa)) if method.trains else 0
     with enough_memory("training", "micro_batch"):
         history, report = unlearn(
             loaded,
-            make_tasks(loaded, split, c.qa_image),
+            tasks,
             method,
             seed=c.seed,
             folder=this.partial,
@@ -178,7 +189,8 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
             checkpointing=machine.checkpointing,
             **c.training,
         )
-    return {"history": history, "report": report, "delta": changed_weights(loaded, before)}
+    delta = changed_weights(loaded, before)
+    return {"history": history, "report": report, "delta": delta, "steps": steps}
 
 
 def ask(loaded: Loaded, split: Split, c: Configuration, machine: Machine):

@@ -97,6 +97,7 @@ class Run:
         table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
         with whole(self.partial / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)
+        (self.partial / "history.csv").unlink(missing_ok=True)
         if history:
             write_csv(self.partial / "history.csv", history)
         if delta:

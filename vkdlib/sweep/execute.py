@@ -42,8 +42,8 @@ def points(file: Path) -> list[Point]:
     make_folder(folder)
     copy, found = snapshot(notebook, folder), []
     for given in wanted:
-        meant = presets.meaning((known | given).get("preset"), known | given)
-        found.append(Point(copy, given, folder, meant, notebook.parent))
+        settings = presets.point_values(known | given)
+        found.append(Point(copy, given, folder, settings, notebook.parent))
     return found
 
 
