@@ -9,7 +9,14 @@ import pytest
 import scipy.stats
 
 from vkdlib.evaluation import compare
-from vkdlib.evaluation.compare import differences, forget_quality, holm, in_balance, sign_flip, truth_ratio
+from vkdlib.evaluation.compare import (
+    balance_difference,
+    differences,
+    forget_quality,
+    holm,
+    sign_flip,
+    truth_ratio,
+)
 from vkdlib.evaluation.metrics import clustered_bootstrap, mcnemar
 
 
@@ -178,7 +185,7 @@ def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
         return pd.concat(tables, ignore_index=True)
 
     ours, other = model([0.1, 0.9, 0.9]), model([0.9, 0.8, 0.5])
-    found = in_balance(ours, other, wheres[1:], wheres[0])
+    found = balance_difference(ours, other, wheres[1:], wheres[0])
     parts = differences(ours, {"x": other}).set_index("set")
     gap = parts.difference
     assert found["difference"] == pytest.approx((gap.retain + gap.real) / 2 - gap.forget)
@@ -186,4 +193,4 @@ def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
     together = math.sqrt(half.forget**2 + (half.retain**2 + half.real**2) / 4)  # ten people in each
     assert found["high"] - found["difference"] == pytest.approx(together)
     assert found["n"] == 180 and found["p"] < 0.001
-    assert in_balance(ours, ours, wheres[1:], wheres[0])["p"] == 1.0
+    assert balance_difference(ours, ours, wheres[1:], wheres[0])["p"] == 1.0

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import Person, Question
-from vkdlib.evaluation.evaluate import check_evaluation, evaluate, generate, parse_letter, score_answer
+from vkdlib.evaluation.evaluate import evaluate, generate, score_answer
+from vkdlib.evaluation.letters import parse_letter
 from vkdlib.evaluation.ways import WAYS, Query
 from vkdlib.packs.pack import prompt
 
@@ -157,9 +158,8 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong, message", WRONG)
 def test_wrong_arguments_are_refused_before_the_model_is_asked(few, wrong, message):
-    for refuse in (lambda: evaluate(None, few, **wrong), lambda: check_evaluation(**wrong)):
-        with pytest.raises(ValueError, match=message):
-            refuse()
+    with pytest.raises(ValueError, match=message):
+        evaluate(None, few, **wrong)
 
 
 def test_nothing_to_ask_is_refused(few):

@@ -1,4 +1,4 @@
-"""Two models on the same questions: is there more than noise, and is a model as one that never knew?"""
+"""Two models on the same questions: whether they differ by more than noise, and how much is forgotten."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from vkdlib.evaluation.metrics import option_probability
 KEYS = ["set", "modality", "kind", "question"]
 
 
-def over_seeds(tables: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
+def mean_over_seeds(tables: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Predictions of one or several seeds as one table: each question's score is the mean over seeds.
 
     Raises:
@@ -32,17 +32,17 @@ def holm(p: Sequence[float]) -> np.ndarray:
     p = np.asarray(p, float)
     order = np.argsort(p)
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    found = np.empty_like(p)
-    found[order] = raised.clip(max=1)
-    return found
+    adjusted = np.empty_like(p)
+    adjusted[order] = raised.clip(max=1)
+    return adjusted
 
 
 def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
-    """Two-sided p of no difference on the same questions, when whole people change sides by chance.
+    """Two-sided p of no difference on the same questions: whole people change sides by chance.
 
-    Questions about one person go together; a test that takes each for itself (McNemar's) finds differences
-    that are not there several times as often as it says. Exact up to 16 people that differ, else by 99,999
-    draws, seeded. Of k people that differ no p is below 2 / 2^k.
+    Answers about one person depend on each other. A test that takes questions as independent (McNemar's)
+    finds differences that are not there several times as often as it says. Exact for up to 16 people who
+    differ, else from 99,999 seeded draws. With k people who differ, p is never below 2 / 2^k.
 
     Args:
         differences: one score minus the other, a question.
@@ -54,7 +54,7 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
     by_person = by_person[by_person.round(6) != 0]  # a person without a difference changes nothing
     if len(by_person) < 2:
         return 1.0
-    found = permutation_test(
+    result = permutation_test(
         (by_person,),
         lambda x, axis: x.sum(axis).round(6),  # sums of thirds that are equal must count as equal
         permutation_type="samples",
@@ -63,14 +63,14 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
         batch=10_000,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
     """Variance of the mean of all values, with people as the units, and its degrees of freedom.
 
-    As of a cluster-robust regression on a constant: how far people's sums are from what the mean would make
-    them. NaN for a single person, who says nothing about others.
+    It is that of a cluster-robust regression on a constant, from the difference between each person's sum
+    and what the mean predicts. A single person says nothing about others: NaN.
     """
     by_person = pd.Series(list(values), dtype=float).groupby(list(people)).agg(["sum", "count"])
     rest = by_person["sum"] - np.mean(list(values)) * by_person["count"]
@@ -79,7 +79,7 @@ def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
 
 
 def t_interval(mean: float, variance: float, free: int) -> tuple[float, float]:
-    """95 % t interval: (low, high). With ten people a bootstrap's is a fifth narrower, and too narrow."""
+    """95 % t interval: (low, high). With ten people a bootstrap interval is a fifth narrower, too narrow."""
     from scipy.stats import t
 
     half = t.ppf(0.975, free) * np.sqrt(variance) if free else float("nan")
@@ -105,7 +105,7 @@ def differences(
         interval and p are about other people, not about other seeds.
     """
     names = ["other", *KEYS[:-1], "difference", "low", "high", "n", "differ", "p"]
-    rows, a = [], over_seeds(ours)
+    rows, a = [], mean_over_seeds(ours)
     for name, theirs in others.items():
         for where, part in _gaps(a, name, theirs).groupby(KEYS[:-1], sort=False):
             if columns is None or where in columns:
@@ -114,42 +114,42 @@ def differences(
                 p = sign_flip(part.score, part.person)
                 rows.append([name, *where, mean, *interval, len(part), int((part.score != 0).sum()), p])
     table = pd.DataFrame(rows, columns=names).assign(p_holm=1.0)
-    return adjusted(table, KEYS[:-1])
+    return add_holm(table, KEYS[:-1])
 
 
-def in_balance(
-    ours: Tables, theirs: Tables, kept: Sequence[tuple[str, str, str]], forgotten: tuple[str, str, str]
+def balance_difference(
+    ours: Tables, theirs: Tables, retain: Sequence[tuple[str, str, str]], forget: tuple[str, str, str]
 ) -> dict[str, float]:
-    """How much better ours balances: the difference in what is to be kept, in the mean over its columns,
-    minus the difference in what is to be forgotten.
+    """How much better our balance is: the mean difference in the columns to retain, minus the difference in
+    the column to forget.
 
     Args:
-        kept, forgotten: (set, modality, kind) of columns, each about people of its own.
+        retain, forget: (set, modality, kind) of columns, each about people of its own.
     Returns:
         difference in points, low, high, n, differ and p, as of `differences`; the interval's degrees of
         freedom are those of the column with the fewest people.
     """
-    parts = dict(list(_gaps(over_seeds(ours), "the other", theirs).groupby(KEYS[:-1])))
-    weights = {forgotten: -1.0} | {where: 1 / len(kept) for where in kept}
+    parts = dict(list(_gaps(mean_over_seeds(ours), "the other", theirs).groupby(KEYS[:-1])))
+    weights = {forget: -1.0} | {where: 1 / len(retain) for where in retain}
     variances, free = zip(*(spread(parts[where].score, parts[where].person) for where in weights))
     share = pd.concat([parts[where].score * w / len(parts[where]) for where, w in weights.items()])
     people = [f"{where} {person}" for where in weights for person in parts[where].person]
     mean = share.sum()
     low, high = t_interval(mean, sum(v * w**2 for v, w in zip(variances, weights.values())), min(free))
-    found = {"difference": mean, "low": low, "high": high, "n": len(share)}
-    return found | {"differ": int((share != 0).sum()), "p": sign_flip(share, people)}
+    numbers = {"difference": mean, "low": low, "high": high, "n": len(share)}
+    return numbers | {"differ": int((share != 0).sum()), "p": sign_flip(share, people)}
 
 
 def _gaps(a: pd.DataFrame, name: str, theirs: Tables) -> pd.DataFrame:
-    """`a` (of `over_seeds`) with the difference from another model for a score, in points."""
-    b = over_seeds(theirs)
+    """`a` (from `mean_over_seeds`) with the difference from another model for a score, in points."""
+    b = mean_over_seeds(theirs)
     gap = 100 * (a.score - b.score.reindex(a.index))
     if gap.isna().any() or len(a) != len(b):
         raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
     return a.assign(score=gap.where(gap.abs() > 1e-9, 0.0))  # the mean over seeds of equal scores is equal
 
 
-def adjusted(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
+def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
     """Fill p_holm: Holm over the rows that agree in the columns `family`, without those in which nothing
     differs. With ten people no p is below 2/1024, so a family of all columns of a table could hold nothing.
     """
@@ -174,18 +174,18 @@ def forget_quality(unlearned: pd.DataFrame, retain_only: pd.DataFrame) -> dict[s
     """
     from scipy.stats import ks_2samp
 
-    wanted = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
-    a, b = (table.query(wanted) for table in (unlearned, retain_only))
+    columns = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
+    a, b = (table.query(columns) for table in (unlearned, retain_only))
     if not len(a):
         raise ValueError("forget quality needs multiple choice about the forget people's pictures")
     gap = differences(a, {"retain-only": b}).iloc[0]
-    found = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": len(a)}
+    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": len(a)}
     if a.options.isna().any() or b.options.isna().any():
-        return found | dict.fromkeys(("ks", "ks_p", "truth_ratio"), float("nan"))
+        return numbers | dict.fromkeys(("ks", "ks_p", "truth_ratio"), float("nan"))
     p, q = ([option_probability(o, g) for o, g in zip(t.options, t.gold)] for t in (a, b))
     ks = ks_2samp(p, q)
     ratio = np.mean([truth_ratio(o, g) for o, g in zip(a.options, a.gold)])
-    return found | {"ks": float(ks.statistic), "ks_p": float(ks.pvalue), "truth_ratio": float(ratio)}
+    return numbers | {"ks": float(ks.statistic), "ks_p": float(ks.pvalue), "truth_ratio": float(ratio)}
 
 
 def truth_ratio(options: str, gold: str) -> float:

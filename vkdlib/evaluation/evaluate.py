@@ -2,8 +2,7 @@
 
 import json
 import math
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -13,6 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, MODALITIES, PROTOCOLS, Question, Split
+from vkdlib.evaluation.letters import LETTER_RULES, parse_letter
 from vkdlib.evaluation.metrics import bleu, rouge_l
 from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.models.loaded import Loaded
@@ -22,13 +22,6 @@ from vkdlib.system import processes
 from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
 
-LETTER_RULES = ("alone", "first")
-LETTER = r"[^\W_]"  # or a digit, of any script
-ALONE = re.compile(
-    rf"(?<!{LETTER})(?<!{LETTER}['’-])(?<!\b{LETTER}\.)[A-Za-z]"
-    rf"(?!{LETTER}|['’-]{LETTER}|\.[A-Za-z]\b)"
-)
-ARTICLE = re.compile(rf"\ba\s+(?=[*_\"'“‘(]*{LETTER})")
 NOT_FINITE = "Its weights hold NaN, or overflow in the precision it was loaded in: try float32"
 PREDICTIONS = [
     "set", "kind", "modality", "person", "question", "answer", "gold", "score", "bleu", "options",
@@ -53,7 +46,8 @@ def evaluate(
         protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the
             largest summed log-probability. "generate": the letter that the model writes, zero-shot; an
             answer without a letter is wrong, and its `answer` is empty.
-        letters: how a letter is read from what the model writes, see `parse_letter`.
+        letters: how a letter is read from what the model writes. "alone": the first that stands alone;
+            "first": the first letter or digit of the text, as widely used code has it (see `letters`).
         way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
             questions without any. What is answered then is known without the face.
         batch_size: packs or prompts at a time; it does not change answers.
@@ -64,7 +58,13 @@ def evaluate(
     Raises:
         ValueError: an argument is not allowed, no question is left to ask, or the model computes NaN.
     """
-    check_evaluation(kinds, modalities, protocol, letters, way, batch_size, max_new_tokens)
+    some_of("kinds", kinds, KINDS)
+    some_of("modalities", modalities, MODALITIES)
+    one_of("protocol", protocol, PROTOCOLS)
+    one_of("letters", letters, tuple(LETTER_RULES))
+    one_of("way", way, tuple(WAYS))
+    number("batch_size", batch_size, 1, whole=True)
+    number("max_new_tokens", max_new_tokens, 1, whole=True)
     sets = {
         name: [WAYS[way](query) for query in queries(name, people, kinds, modalities)]
         for name, people in split.reported().items()
@@ -78,25 +78,6 @@ def evaluate(
         rows += _rows(name, choices, _choose(loaded, choices, batch_size, name))
         rows += _rows(name, rest, _write(loaded, rest, batch_size, max_new_tokens, letters, name))
     return pd.DataFrame(rows, columns=PREDICTIONS)
-
-
-def check_evaluation(
-    kinds: Sequence[str] = KINDS,
-    modalities: Sequence[str] = MODALITIES,
-    protocol: str = "likelihood",
-    letters: str = "alone",
-    way: str = "shown",
-    batch_size: int = 16,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-) -> None:
-    """Raise ValueError for what `evaluate` does not take, naming the argument and what is allowed."""
-    some_of("kinds", kinds, KINDS)
-    some_of("modalities", modalities, MODALITIES)
-    one_of("protocol", protocol, PROTOCOLS)
-    one_of("letters", letters, LETTER_RULES)
-    one_of("way", way, tuple(WAYS))
-    number("batch_size", batch_size, 1, whole=True)
-    number("max_new_tokens", max_new_tokens, 1, whole=True)
 
 
 def _rows(name: str, items: Sequence[Query], answers: Iterable[dict]) -> list[dict]:
@@ -211,22 +192,6 @@ class FiniteLogits(LogitsProcessor):
                 f"{self.labels[finite.int().argmin()]}: the logits are NaN or infinite. {NOT_FINITE}"
             )
         return scores
-
-
-def parse_letter(text: str, options: Collection[str], letters: str = "alone") -> str:
-    """The letter of multiple choice in an answer; empty if it has none of the options'.
-
-    Args:
-        letters: "alone": the first option's letter that stands alone, as in "Answer: **D**", "(B)" or
-            "B: pilot"; "Don't know" and "baker" have none. Small letters count, but "a" before another word
-            is the article; a capital A is always an option. "first": the first letter or digit of the text,
-            whatever follows, as widely used code has it: "Don't know" is D, and "Answer: D" is A.
-    """
-    if letters == "first":
-        candidates = [c.upper() for c in text if c.isalnum()][:1]
-    else:
-        candidates = [c.upper() for c in ALONE.findall(ARTICLE.sub("", text))]
-    return next((c for c in candidates if c in options), "")
 
 
 def score_answer(query: Query, answer: str, options: Mapping[str, float] | None = None) -> dict:

@@ -201,6 +201,7 @@ def ask(loaded: Loaded, split: Split, c: Configuration, machine: Machine):
             split,
             kinds=c.kinds,
             protocol=c.protocol,
+            letters=c.letters,
             way=AS_THEY_ARE.get(c.method, "shown"),
             batch_size=machine.evaluation_batch,
             max_new_tokens=c.max_new_tokens,

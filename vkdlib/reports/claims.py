@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from vkdlib.evaluation.compare import adjusted, differences, forget_quality, in_balance
+from vkdlib.evaluation.compare import add_holm, balance_difference, differences, forget_quality
 from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.reports.columns import BALANCE, Column, column_titles, record_columns
@@ -190,7 +190,7 @@ def judge_table(record: str, topic: str | None = None) -> pd.DataFrame:
         [_judge_claim(table, claim) for table in tables for claim in meaning.claims], ignore_index=True
     )
     interval = judged.expected.isin(INTERVAL)
-    judged["p_holm"] = adjusted(judged[~interval].assign(p_holm=1.0), ["claim"]).p_holm
+    judged["p_holm"] = add_holm(judged[~interval].assign(p_holm=1.0), ["claim"]).p_holm
     judged["test"] = np.where(interval, f"interval within {MARGIN:g} points", "sign flips by person")
     judged["verdict"] = [verdict(row, row.expected) for row in judged.itertuples()]
     return judged[COLUMNS]
@@ -216,12 +216,12 @@ def _judge_claim(table: AnsweredTable, claim: dict) -> pd.DataFrame:
 
 
 def _tests(table: AnsweredTable, ours: str, other: str, titles: Sequence[str]) -> pd.DataFrame:
-    """`compare.differences` in columns of a table, or `in_balance`; their titles are in "column"."""
+    """`compare.differences` in columns of a table, or `balance_difference`; their titles are in "column"."""
     a, b = table.predictions(ours), table.predictions(other)
     if BALANCE in titles:
         kept = [c.questions for c in table.columns if c.other_faces]
         (forgotten,) = [c.questions for c in table.columns if c.less]
-        return pd.DataFrame([in_balance(a, b, kept, forgotten)]).assign(column=BALANCE)
+        return pd.DataFrame([balance_difference(a, b, kept, forgotten)]).assign(column=BALANCE)
     columns = table.chosen(titles)
     questions = [column.questions for column in columns]
     tested = differences(a, {"": b}, questions).set_index(["set", "modality", "kind"])

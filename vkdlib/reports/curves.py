@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vkdlib.evaluation.compare import adjusted, sign_flip, spread, t_interval
+from vkdlib.evaluation.compare import add_holm, sign_flip, spread, t_interval
 from vkdlib.reports.claims import CURVE_BALANCE, TASK, over_forgets, read_topic
 from vkdlib.reports.columns import Column, balance, record_columns
 from vkdlib.runs import records
@@ -86,7 +86,7 @@ def judge_curves(record: str, x: str, topic: str | None = None) -> pd.DataFrame:
         if title in curve.columns or title == CURVE_BALANCE
     ]
     table = pd.DataFrame(judged)
-    table["p_holm"] = adjusted(table.dropna(subset="p").assign(p_holm=1.0), ["claim"]).p_holm
+    table["p_holm"] = add_holm(table.dropna(subset="p").assign(p_holm=1.0), ["claim"]).p_holm
     table["verdict"] = [_verdict(row) for row in table.itertuples()]
     return table.drop(columns=["p", "holds"])
 

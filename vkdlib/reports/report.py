@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
 
-from vkdlib.evaluation.compare import adjusted
+from vkdlib.evaluation.compare import add_holm
 from vkdlib.reports import plots
 from vkdlib.reports.claims import read_topic, row_names
 from vkdlib.reports.columns import Column, record_columns
@@ -64,7 +64,7 @@ class Panel:
     def part(self, rows: Sequence[str]) -> "Panel":
         """The panel with these rows of the table alone, in this order; Holm's p is over them."""
         tests = self.tests[self.tests.other.isin(rows)].assign(p_holm=1.0)
-        tests = adjusted(tests, ["set", "modality", "kind"])
+        tests = add_holm(tests, ["set", "modality", "kind"])
         return replace(self, records=in_order(self.records, "method", rows), tests=tests)
 
     def main_table(self) -> pd.DataFrame:

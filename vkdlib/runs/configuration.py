@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, PROTOCOLS
+from vkdlib.evaluation.letters import LETTER_RULES
 from vkdlib.system.checks import check_fields, only, setting
 
 
@@ -27,6 +28,7 @@ class Configuration:
         draw: which of the selection people to forget, see `Split.for_selection`.
         kinds: of questions that are asked afterwards.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
+        letters: how a letter is read from an answer in words, see `letters`.
         max_new_tokens: of an answer in words.
         revision, data_revision: commits of model and benchmark on the Hub; None takes the newest.
         dtype, quantise: precision of the language model, see `loading.load`.
@@ -53,6 +55,7 @@ class Configuration:
     draw: int = setting(0, low=0)
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
     protocol: str = setting("likelihood", known=PROTOCOLS)
+    letters: str = setting("alone", known=LETTER_RULES)
     max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)
     revision: str | None = None
     data_revision: str | None = None

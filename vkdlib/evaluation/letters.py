@@ -1,0 +1,33 @@
+"""The letter of multiple choice in what a model wrote: one entry of LETTER_RULES a way of reading it."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+
+WORDLIKE = r"[^\W_]"  # a letter or digit of any script
+ALONE = re.compile(
+    rf"(?<!{WORDLIKE})(?<!{WORDLIKE}['’-])(?<!\b{WORDLIKE}\.)[A-Za-z]"
+    rf"(?!{WORDLIKE}|['’-]{WORDLIKE}|\.[A-Za-z]\b)"
+)
+ARTICLE = re.compile(rf"\ba\s+(?=[*_\"'“‘(]*{WORDLIKE})")
+
+
+def parse_letter(text: str, options: Collection[str], rule: str = "alone") -> str:
+    """The first letter of a text, as the rule has it, that is one of the options'; empty if there is none."""
+    letters = [letter.upper() for letter in LETTER_RULES[rule](text)]
+    return next((letter for letter in letters if letter in options), "")
+
+
+def _alone(text: str) -> list[str]:
+    """Letters that stand alone, as in "Answer: **D**" and "B: pilot"; "Don't know" and "baker" have none.
+
+    Small letters count, but "a" before another word is the article. A capital A always counts.
+    """
+    return ALONE.findall(ARTICLE.sub("", text))
+
+
+def _first(text: str) -> list[str]:
+    """The first letter or digit, whatever follows: the rule of widely used code. "Don't know" is D."""
+    return [character for character in text if character.isalnum()][:1]
+
+
+LETTER_RULES: Mapping[str, Callable[[str], list[str]]] = {"alone": _alone, "first": _first}
