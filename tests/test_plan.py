@@ -178,7 +178,7 @@ def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", method=None, **changes):
     known |= {k: v for k, v in changes.items() if k in known}
     training = make_training(**{f.name: known[f.name] for f in fields(Training) if f.name in known})
     options = {k: known[k] for k in ("dtype", "quantise", "max_pixels")}
-    options |= {k: v for k, v in changes.items() if k in ("revision", "data_revision", "processes")}
+    options |= {k: v for k, v in changes.items() if k in ("revision", "data_revision", "processes", "kinds")}
     table = plan_unlearning(known["model"], benchmark, 5, method or VKD(), training, **options)
     return table.set_index(["part", "item"]).value
 
@@ -244,6 +244,33 @@ def test_what_is_known_of_downloads():
 def test_float16_is_no_plan():
     with pytest.raises(ValueError, match="dtype is float16"):
         make_plan("paper-llava-1.5-7b", dtype="float16")
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"dtype": "fp16"}, "dtype is 'fp16'; it must be one of"),
+        ({"quantise": "nf5"}, "quantise is 'nf5'; it must be one of .*did you mean 'nf4'"),
+        ({"processes": 0}, "processes is 0; it must be a whole number 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number 1 or more"),
+        ({"micro_batch": -1}, "micro_batch is -1; it must be a whole number 1 or more"),
+        ({"kinds": ["clozed"]}, "kinds is 'clozed'; .*did you mean 'cloze'"),
+    ],
+)
+def test_what_a_run_would_refuse_has_no_plan(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        make_plan("paper-llava-1.5-7b", **wrong)
+
+
+def test_features_of_vision_blocks_are_planned_too():
+    """LLaVA-1.5: 576 tokens of 4096 numbers from the projector, of 1024 from each of 12 blocks."""
+    row = ("memory", "teacher's features, beside the device")
+    projector, layers, both = (
+        make_plan("paper-llava-1.5-7b", method=VKD(target=target))[row]
+        for target in ("projector", "layers", "both")
+    )
+    assert layers == pytest.approx(projector * 12 * 1024 / 4096, rel=0.01)
+    assert both == pytest.approx(projector + layers, rel=0.01)
 
 
 def test_plans_of_baselines():

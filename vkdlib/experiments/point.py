@@ -27,7 +27,7 @@ from vkdlib.experiments.start import (
 )
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.loaded import Loaded, weights_hash
-from vkdlib.models.loading import QUANTISATIONS, files_hash, settings_hash
+from vkdlib.models.loading import DTYPES, QUANTISATIONS, files_hash, settings_hash
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.deltas import apply_delta, changed_weights
@@ -37,8 +37,6 @@ from vkdlib.system import paths, processes
 from vkdlib.system.checks import flag, one_of, only, text
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import Training, make_training, unlearn
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def run(

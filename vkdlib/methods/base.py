@@ -3,7 +3,6 @@
 A new method is one file with a subclass of `Method`, and one line in `methods.METHODS`.
 """
 
-import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -83,7 +82,7 @@ class Cost:
     """What a method takes beside weights, gradients and AdamW's moments.
 
     Attributes:
-        passes: pictures that go through the model before the first step: what for -> (pictures, tokens).
+        passes: pictures that go through the model before the first step: why -> (pictures, tokens of each).
             Questions in text, which only methods that train the language model ask then, are not counted.
         masked: parameters with a mask (bool) of the forget term's gradient.
         held: parameters with entries that `masking.Hold` holds: it keeps a mask and a copy.
@@ -98,7 +97,7 @@ class Cost:
     features: int = 0
 
 
-class Method(abc.ABC):
+class Method:
     """A method; a subclass is a frozen dataclass of its settings, and its docstring begins with its loss.
 
     Attributes:
@@ -106,7 +105,7 @@ class Method(abc.ABC):
         trains: False if all is done in `prepare`: then no step is taken, and there are no loss terms.
         reference: name of another model that it compares with; "vanilla" is the model itself at the start,
             "retain-only" the one beside it. None: it needs none.
-        whole_batches: whether preparation needs whole batches, whatever fits the device.
+        whole_batches: whether preparation needs whole batches, whether or not they fit the device.
     """
 
     origin: ClassVar[str]
@@ -122,9 +121,9 @@ class Method(abc.ABC):
         """One line: the loss, and where it comes from."""
         return f"{cls.__doc__.strip().splitlines()[0]} Origin: {cls.origin}."
 
-    @abc.abstractmethod
     def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
-        """The weights that it changes: name -> parameter."""
+        """The weights that it changes, name -> parameter: what its setting `trained` says."""
+        return trained_parameters(loaded, self.trained)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """What is done once, before the first step; it may change the model."""

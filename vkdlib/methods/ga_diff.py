@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import nn
-
-from vkdlib.methods.base import TRAINED, Method, Terms, ascend, descend, trained_parameters
+from vkdlib.methods.base import TRAINED, Method, Terms, ascend, descend
 from vkdlib.models.loaded import Loaded
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Tasks
@@ -23,9 +21,6 @@ class GADiff(Method):
 
     origin = "paper"
     trained: str = setting("all", known=TRAINED)
-
-    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
-        return trained_parameters(loaded, self.trained)
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         return ascend(loaded, part, batch)

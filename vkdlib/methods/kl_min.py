@@ -3,20 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from vkdlib.losses import answer_kl
-from vkdlib.methods.base import (
-    TRAINED,
-    Cost,
-    Method,
-    Prepared,
-    TaskSize,
-    Terms,
-    ascend,
-    no_terms,
-    trained_parameters,
-)
+from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, no_terms
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.batch import collate, to_device
 from vkdlib.packs.pack import answer_tokens
@@ -38,9 +27,6 @@ class KLMin(Method):
 
     origin = "our reading"
     trained: str = setting("all", known=TRAINED)
-
-    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
-        return trained_parameters(loaded, self.trained)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Keep the vanilla values of what is trained: a second model costs no more than that."""

@@ -70,7 +70,7 @@ class MANU(Method):
         return Prepared(report={f"pruned_{part}": pruned(chosen, part) for part in ("vision", "language")})
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost({"neurons' statistics": (size.pictures, size.pictures * size.pack_tokens)})
+        return Cost({"neurons' statistics": (size.pictures, size.pack_tokens)})
 
 
 def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:

@@ -6,18 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from vkdlib import masking
-from vkdlib.methods.base import (
-    TRAINED,
-    Cost,
-    Method,
-    Prepared,
-    TaskSize,
-    Terms,
-    ascend,
-    descend,
-    maskable,
-    trained_parameters,
-)
+from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, descend, maskable
 from vkdlib.models.loaded import Loaded
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
@@ -44,9 +33,6 @@ class MMUnlearner(Method):
     trained: str = setting("all", known=TRAINED)
     alpha: float = setting(1.0, low=0)
     threshold: float = setting(1.0, low=0)
-
-    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
-        return trained_parameters(loaded, self.trained)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """The mask, by the mean of the squared gradients of batches: it depends on the batch size."""
@@ -75,7 +61,7 @@ class MMUnlearner(Method):
         return descend(loaded, part, batch)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        passes = {"Fisher information": (size.pictures, size.pictures * size.pack_tokens)}
+        passes = {"Fisher information": (size.pictures, size.pack_tokens)}
         return Cost(passes, masked=list(maskable(self.scope(loaded)).values()))
 
 

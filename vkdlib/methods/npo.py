@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vkdlib.losses import npo_loss
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, trained_parameters
+from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import Pack, batches
@@ -35,9 +35,6 @@ class NPO(Method):
     beta: float = setting(0.4, above=0)
     reference: str = "retain-only"
 
-    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
-        return trained_parameters(loaded, self.trained)
-
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Ask the reference about the forget people, once."""
         from vkdlib.models.loading import load
@@ -61,8 +58,7 @@ class NPO(Method):
         return loss, {"npo": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        tokens = size.forget_pictures * size.pack_tokens
-        return Cost({"the reference's answers": (size.forget_pictures, tokens)})
+        return Cost({"the reference's answers": (size.forget_pictures, size.pack_tokens)})
 
 
 @torch.no_grad()

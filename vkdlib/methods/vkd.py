@@ -189,18 +189,18 @@ class VKD(Method):
         passes, masked, held, features = {}, [], [], 0
         if self.beta:
             modules = len(self.distilled(loaded))
-            passes["the teacher's features, Eq. 4"] = times(size.drawn * modules, size.image_tokens)
+            passes["the teacher's features, Eq. 4"] = (size.drawn * modules, size.image_tokens)
             features = self.feature_numbers(loaded, size.image_tokens)
         if self.prune:
-            passes["importance, Eq. 6"] = times(size.pictures, size.image_tokens)
+            passes["importance, Eq. 6"] = (size.pictures, size.image_tokens)
             if self.order != "mask, prune":
                 held = [mlp_output(live_blocks(loaded)[i]).weight for i in vision_mlps(loaded, self.layers)]
         if self.mask:
             masked = list(maskable(self.scope(loaded)).values())
             held = masked if self.mask_scope == "update" else held  # the pruned columns are among them
-            one_question = times(size.questions, size.image_tokens + size.question_tokens)
-            whole_packs = times(size.pictures, size.pack_tokens)
-            passes["Fisher information, Eq. 9"] = one_question if self.fisher == "sample" else whole_packs
+            single = (size.questions, size.image_tokens + size.question_tokens)  # each with its picture
+            whole = (size.pictures, size.pack_tokens)
+            passes["Fisher information, Eq. 9"] = single if self.fisher == "sample" else whole
         return Cost(passes, masked, held, features=features)
 
     def feature_numbers(self, loaded: Loaded, image_tokens: int) -> int:
@@ -210,11 +210,6 @@ class VKD(Method):
         block = rows * mlp_output(live_blocks(loaded)[-1]).out_features
         projector = image_tokens * config.get_text_config().hidden_size
         return sum(projector if name == "projector" else block for name in self.distilled(loaded))
-
-
-def times(pictures: int, tokens: float) -> tuple[int, float]:
-    """(pictures, their tokens in all), of so many tokens each."""
-    return pictures, pictures * tokens
 
 
 def image_tokens_of(packs: Sequence[Pack]) -> int:

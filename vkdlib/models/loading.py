@@ -16,6 +16,7 @@ from vkdlib.system import paths
 from vkdlib.system.files import file_hash
 from vkdlib.system.progress import silence_transformers
 
+DTYPES = ("float32", "bfloat16", "float16")
 QUANTISATIONS = ("nf4", "int8")
 
 

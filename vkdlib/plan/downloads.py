@@ -11,6 +11,7 @@ from vkdlib.plan.memory import count_parameters
 from vkdlib.system import paths
 
 GB = 1e9
+Row = tuple[str, str, float, str]  # of a plan: part, item, value, unit
 BENCHMARKS = yaml.safe_load((paths.PACKAGE / "plan" / "benchmarks.yaml").read_text())
 
 
@@ -19,18 +20,17 @@ def to_download(published: Collection[str], name: str) -> bool:
     return name in published and not Path(name).is_dir()
 
 
-def downloads(
-    model: str, benchmark: str, revision: str | None, data_revision: str | None
-) -> list[tuple[str, float, str]]:
-    """What has to be downloaded, of which commit: (what, size, unit), as far as sizes are known."""
+def downloads(model: str, benchmark: str, revision: str | None, data_revision: str | None) -> list[Row]:
+    """What has to be downloaded, of which commit, as far as sizes are known."""
     rows = []
     if to_download(dimensions(), model):
         size = 2 * sum(count_parameters(meta_model(model)).values())  # in half precision
-        rows += [(f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
+        rows += [("download", f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
     if to_download(BENCHMARKS, benchmark):
         sizes = BENCHMARKS[benchmark].get("bytes", {})
-        rows += [(f"{benchmark}, {name}", size / GB, "GB") for name, size in sizes.items()]
-        rows += [(f"{benchmark}, the rest, {_commit(data_revision)}", math.nan, "GB, not published")]
+        rows += [("download", f"{benchmark}, {name}", size / GB, "GB") for name, size in sizes.items()]
+        rest = f"{benchmark}, the rest, {_commit(data_revision)}"
+        rows += [("download", rest, math.nan, "GB, not published")]
     return rows
 
 

@@ -7,11 +7,10 @@ import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import KINDS, Split
-from vkdlib.plan.downloads import BENCHMARKS, downloads, to_download
+from vkdlib.plan.downloads import BENCHMARKS, Row, downloads, to_download
 from vkdlib.system.checks import one_of
 
 COLUMNS = ["part", "item", "value", "unit"]
-Row = tuple[str, str, float, str]  # as COLUMNS
 
 
 def plan_evaluation(
@@ -30,7 +29,7 @@ def plan_evaluation(
         columns COLUMNS.
     """
     split = find_split(benchmark, forget_ratio, data_revision, select)
-    rows = evaluation_rows(split, kinds) + download_rows(model, benchmark, revision, data_revision)
+    rows = evaluation_rows(split, kinds) + downloads(model, benchmark, revision, data_revision)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -64,8 +63,3 @@ def count_questions(split: Split, kinds: Sequence[str] = KINDS) -> dict[str, int
         views = [len(p.test_images) if q.modality == "vqa" else 0 for p, q in questions]
         counts[name] = sum(views) if name == "test" else len(questions)
     return counts
-
-
-def download_rows(model: str, benchmark: str, revision: str | None, data_revision: str | None) -> list[Row]:
-    """What has to be downloaded."""
-    return [("download", *row) for row in downloads(model, benchmark, revision, data_revision)]

@@ -12,11 +12,12 @@ from vkdlib.methods.base import Cost, Method, TaskSize
 from vkdlib.models.adapters import adapters
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.loading import DTYPES, QUANTISATIONS
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.plan import memory
-from vkdlib.plan.downloads import BENCHMARKS, GB
-from vkdlib.plan.evaluation import COLUMNS, Row, download_rows, evaluation_rows, find_split
-from vkdlib.system.checks import number
+from vkdlib.plan.downloads import BENCHMARKS, GB, Row, downloads
+from vkdlib.plan.evaluation import COLUMNS, evaluation_rows, find_split
+from vkdlib.system.checks import number, one_of
 from vkdlib.unlearn import Training
 
 QUESTION_TOKENS = 30  # a question with its answer and the chat template around it; an estimate
@@ -71,6 +72,8 @@ def plan_unlearning(
     Raises:
         ValueError: `experiments.run` would refuse it.
     """
+    one_of("dtype", dtype, DTYPES)
+    one_of("quantise", quantise, [None, *QUANTISATIONS])
     check_training_dtype(dtype)
     number("processes", processes, 1, whole=True)
     split = find_split(benchmark, forget_ratio, data_revision, select)
@@ -80,7 +83,7 @@ def plan_unlearning(
     language = language_trained(loaded, trained)
     if language and not adapters(loaded.model) and (dtype != "float32" or quantise):
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
-    counts = count_pictures(split) if split else published_counts(benchmark, forget_ratio)
+    counts = count_pictures(split, benchmark, forget_ratio)
     image_tokens = count_image_tokens(loaded, split, max_pixels)
     amounts = count_amounts(counts, image_tokens, method, training, processes)
     task, cost = amounts.task, method.cost(loaded, amounts.task)
@@ -95,7 +98,7 @@ def plan_unlearning(
     rows += memory_rows(used | memory.copies(cost))
     rows += feature_rows(cost, amounts, memory.bytes_of(dtype))
     rows += evaluation_rows(split, kinds)
-    rows += download_rows(model, benchmark, revision, data_revision)
+    rows += downloads(model, benchmark, revision, data_revision)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -105,21 +108,20 @@ def language_trained(loaded: Loaded, trained: dict) -> bool:
     return any(p in language for p in trained.values())
 
 
-def count_pictures(split: Split) -> dict[str, int]:
-    """Pictures, and training questions about all of them, by the fields of `TaskSize`."""
-    counts = {}
-    for name, people in (("forget", split.forget), ("retain", split.retain)):
-        pictures = [picture for p in people for picture in p.pictures]
-        counts[f"{name}_pictures"] = len(pictures)
-        counts[f"{name}_questions"] = sum(len(picture.pairs) for picture in pictures)
-    return counts
+def count_pictures(split: Split | None, benchmark: str, forget_ratio: int) -> dict[str, int]:
+    """Pictures, and training questions about all of them, by the fields of `TaskSize`.
 
-
-def published_counts(benchmark: str, forget_ratio: int) -> dict[str, int]:
-    """`count_pictures` of a benchmark that is not here."""
+    Args:
+        split: None takes what was published about the benchmark.
+    """
     counts = {}
     for name in ("forget", "retain"):
-        counts[f"{name}_pictures"], counts[f"{name}_questions"] = BENCHMARKS[benchmark][name][forget_ratio]
+        if split:
+            pictures = [picture for p in getattr(split, name) for picture in p.pictures]
+            numbers = len(pictures), sum(len(picture.pairs) for picture in pictures)
+        else:
+            numbers = BENCHMARKS[benchmark][name][forget_ratio]
+        counts[f"{name}_pictures"], counts[f"{name}_questions"] = numbers
     return counts
 
 
@@ -158,7 +160,7 @@ def preparation_rows(cost: Cost) -> list[Row]:
     rows = []
     for name, (pictures, tokens) in cost.passes.items():
         rows.append(("preparation", f"{name}: pictures", pictures, "pictures"))
-        rows.append(("preparation", f"{name}: tokens", round(tokens), "tokens"))
+        rows.append(("preparation", f"{name}: tokens", round(pictures * tokens), "tokens"))
     return rows
 
 
