@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from vkdlib import masking, pruning
-from vkdlib.models.parts import visual_parameters
+from vkdlib.methods import make_method
+from vkdlib.models.parts import live_blocks, mlp_output, visual_parameters
 from vkdlib.packs.batch import collate
+from vkdlib.tasks import Steps
 
 
 def token_sum_gradient(loaded, packs, parameters):
@@ -118,3 +120,16 @@ def test_thresholds_are_numbers(threshold):
         masking.weight_mask({"w": ratio}, threshold)
     with pytest.raises(ValueError, match=f"d_I is {threshold}; it must be a number 0 or more"):
         pruning.neurons_to_prune({0: ratio}, threshold)
+
+
+def test_nan_is_an_error_and_not_an_unimportant_weight(loaded, tasks):
+    """NaN compares as False: without a check nothing would be pruned or masked, in silence."""
+    with torch.no_grad():
+        mlp_output(live_blocks(loaded)[-1]).weight[0, 0] = float("nan")
+        next(loaded.family.mlp(live_blocks(loaded)[-1]).parameters())[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="the gradient of .* is not finite"):
+        masking.fisher(loaded, [tasks.forget_vqa[:1]], visual_parameters(loaded))
+    with pytest.raises(FloatingPointError, match="the activation of 3 is not finite"):
+        pruning.importance(loaded, tasks.forget_vqa[:1])
+    with pytest.raises(FloatingPointError, match="the score of vision.3 is not finite"):
+        make_method("MANU").prepare(loaded, tasks, Steps())

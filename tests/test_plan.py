@@ -339,7 +339,7 @@ def test_memory_of_weights_is_exact(loaded):
     count = memory.count_parameters(loaded)
     assert sum(count.values()) == sum(p.numel() for p in loaded.model.parameters())
     exact = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    assert sum(memory.weights(count, "float32", None).values()) == exact
+    assert sum(memory.weight_memory(count, "float32", None).values()) == exact
 
 
 METHODS = [
@@ -369,7 +369,7 @@ def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, set
     )
     forget, retain = len(tasks.forget_vqa), len(tasks.retain_vqa)
     cost = method.cost(loaded, TaskSize(forget, retain, 4 * forget, 4 * retain, retain, 16, 30))
-    bytes_kept = memory.copies(cost)
+    bytes_kept = memory.copy_memory(cost)
     prepared = method.prepare(loaded, tasks, Steps(3))
     assert sum(pictures for pictures, _ in cost.passes.values()) == sum(shown)
     held = Hold(scope, prepared.held).entries

@@ -103,6 +103,13 @@ def check_answers(logits: Tensor, targets: Tensor) -> None:
         raise ValueError(f"{shapes}; they must be (B, K, V) and (B, K)")
 
 
+def check_finite(name: str, tensors: dict) -> None:
+    """Raise FloatingPointError for NaN or infinity in a tensor; a comparison would pass over it."""
+    for key, t in tensors.items():
+        if not t.isfinite().all():
+            raise FloatingPointError(f"{name} of {key} is not finite: look for NaN in the model's weights")
+
+
 def check_pair(**tensors: Tensor) -> None:
     """Raise ValueError unless tensors have one shape: broadcasting would give a wrong number in silence."""
     if len({t.shape for t in tensors.values()}) > 1:

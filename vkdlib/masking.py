@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vkdlib.losses import check_finite
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import batch_nll, trainable
 from vkdlib.packs.pack import Pack, answer_tokens, batches
@@ -25,8 +26,8 @@ def fisher(
     """Eq. 9: F_diag^D = [∇L^D(θ0)]², the diagonal of the Fisher information, in fp32.
 
     Args:
-        datasets: packs of each dataset; their losses are added, as below the line of Eq. 10 (under "batch"
-            and "sample", their Fisher informations). Empty datasets count nothing.
+        datasets: packs of each dataset. Their losses are added, as in the denominator of Eq. 10 (under
+            "batch" and "sample", their Fisher informations). Empty datasets count nothing.
         kind: "summed" squares the gradient of the whole dataset's loss (the paper's text, default);
             "batch" averages the squared gradients of batches (MMUnlearner's code; depends on the
             batch size); "sample" averages those of single questions (the empirical Fisher proper).
@@ -35,7 +36,7 @@ def fisher(
     """
     one_of("fisher", kind, FISHERS)
     total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
-    for packs in (d for d in datasets if d):
+    for packs in datasets:
         if kind == "sample":
             packs = [p.select([i]) for p in packs for i in range(len(p.segments))]
         groups = list(batches(packs, 1 if kind == "sample" else batch_size))
@@ -48,6 +49,7 @@ def fisher(
                 else:
                     total[name] += g.square() / len(groups)
     processes.add_up(total.values())
+    check_finite("the gradient", total)
     return {name: t.square() for name, t in total.items()} if kind == "summed" else total
 
 
@@ -79,21 +81,21 @@ def density(mask: Weights) -> float:
 
 
 class Hold:
-    """Keeps chosen entries of parameters bit-identical, whatever momentum or decay would do to them."""
+    """Keeps entries of parameters bit-identical, whatever momentum or weight decay would do to them."""
 
     def __init__(self, parameters: dict[str, torch.nn.Parameter], held: Weights):
-        """Remember the values of today.
+        """Remember the present values.
 
         Args:
-            held: name -> bool tensor, True where the entry must not move.
+            held: name -> bool tensor of the parameter's shape, True where the entry must not move.
         """
-        self.entries = [
-            (parameters[name], where.to(parameters[name].device), parameters[name].detach().clone())
-            for name, where in held.items()
-        ]
+        self.entries = []
+        for name, where in held.items():
+            p = parameters[name]
+            self.entries.append((p, where.to(p.device), p.detach().clone()))
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put held entries back; call it after each optimiser step."""
-        for parameter, where, value in self.entries:
-            parameter.copy_(torch.where(where, value, parameter))
+        for p, where, value in self.entries:
+            p.copy_(torch.where(where, value, p))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vkdlib.losses import check_finite
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 from vkdlib.packs.batch import collate
@@ -37,8 +38,8 @@ def importance(
     """
     outputs = {i: mlp_output(live_blocks(loaded)[i]) for i in vision_mlps(loaded, layers)}
     totals = {i: torch.zeros(m.in_features, device=loaded.device) for i, m in outputs.items()}
-    shown = [p for p in packs if p.image]
-    for group in processes.mine(batches(shown, batch_size)):
+    pictured = [p for p in packs if p.image]
+    for group in processes.mine(batches(pictured, batch_size)):
         weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)  # (images,)
         for i, z in activations(loaded, group, outputs).items():
             z = z.flatten(0, -2)  # (tokens of all images, neurons)
@@ -46,7 +47,8 @@ def importance(
             means = torch.stack([a.abs().float().mean(0) for a in z.split(rows)])  # (images, neurons)
             totals[i] += weights @ means  # (neurons,)
     processes.add_up(totals.values())
-    count = sum(len(p.segments) for p in shown)
+    check_finite("the activation", totals)
+    count = sum(len(p.segments) for p in pictured)
     return {i: t.cpu() / max(count, 1) for i, t in totals.items()}
 
 
@@ -113,14 +115,14 @@ def prune(loaded: Loaded, neurons: Neurons) -> dict[int, Tensor]:
         what `undo` needs: block number -> the projection's weight as it was.
     """
     before = {}
-    for i, chosen in neurons.items():
+    for i, mask in neurons.items():
         weight = mlp_output(live_blocks(loaded)[i]).weight  # (C, neurons)
-        if chosen.shape != (weight.shape[1],):
+        if mask.shape != (weight.shape[1],):
             raise ValueError(
-                f"block {i} has {weight.shape[1]} neurons, the mask has shape {tuple(chosen.shape)}"
+                f"block {i} has {weight.shape[1]} neurons, the mask has shape {tuple(mask.shape)}"
             )
         before[i] = weight.clone()
-        weight[:, chosen.to(weight.device)] = 0
+        weight[:, mask.to(weight.device)] = 0
     return before
 
 
@@ -134,8 +136,8 @@ def undo(loaded: Loaded, before: dict[int, Tensor]) -> None:
 def pruned_entries(loaded: Loaded, neurons: Neurons, parameters: dict) -> dict[str, Tensor]:
     """Where pruned neurons are in the trained parameters: name -> bool of the parameter's shape."""
     names = {p: name for name, p in parameters.items()}
-    held = {}
-    for i, chosen in neurons.items():
-        weight = mlp_output(live_blocks(loaded)[i]).weight
-        held[names[weight]] = chosen.to(weight.device).expand_as(weight).clone()
-    return held
+    entries = {}
+    for i, mask in neurons.items():
+        weight = mlp_output(live_blocks(loaded)[i]).weight  # (C, neurons)
+        entries[names[weight]] = mask.to(weight.device).expand_as(weight).clone()
+    return entries

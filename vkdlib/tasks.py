@@ -27,14 +27,14 @@ class Tasks:
         Each set is walked through in an order drawn anew for every round. All follows from seed and
         step, so a resumed run sees the same batches.
         """
-        kept = retain_size or size
-        sizes = {"forget_vqa": size, "retain_vqa": kept, "forget_qa": size, "retain_qa": kept}
+        retain = retain_size or size
+        sizes = {"forget_vqa": size, "retain_vqa": retain, "forget_qa": size, "retain_qa": retain}
         sets = vars(self).items()
         return Tasks(*(window(packs, step, sizes[name], f"{seed} {name}") for name, packs in sets))
 
-    def share(self, number: int, size: int) -> "Tasks":
-        """What process `number` of `size` takes: every `size`-th pack of each set."""
-        return Tasks(*(packs[number::size] for packs in vars(self).values()))
+    def share(self, process: int, count: int) -> "Tasks":
+        """What a process of several takes: every `count`-th pack of each set."""
+        return Tasks(*(packs[process::count] for packs in vars(self).values()))
 
     def parts(self, size: int | None) -> Iterator["Tasks"]:
         """Cut into parts of at most `size` packs of each set (None: one part); sets may end before others."""
@@ -88,10 +88,10 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
     """Pictures without training pairs are left out; a person without any is an error."""
     packs = []
     for p in people:
-        taught = [(place, picture) for place, picture in enumerate(p.pictures) if picture.pairs]
-        if not taught:
+        pictures = [(place, picture) for place, picture in enumerate(p.pictures) if picture.pairs]
+        if not pictures:
             raise ValueError(f"person {p.id!r} has no picture with training questions")
-        for place, picture in taught:
+        for place, picture in pictures:
             packs.append(make_pack(loaded.processor, picture.pairs, picture.image, f"{p.id}/{place}"))
     return tuple(packs)
 

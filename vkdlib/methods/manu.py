@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vkdlib.losses import check_finite
 from vkdlib.methods.base import Cost, Method, Prepared, TaskSize
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import language_blocks, live_blocks, mlp_output
 from vkdlib.packs.batch import collate, length, to_device
 from vkdlib.packs.pack import Pack, batches
+from vkdlib.pruning import pruned_share
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
 
@@ -63,11 +65,15 @@ class MANU(Method):
             [neuron_statistics(loaded, packs, layers, steps.at_once) for packs in sets]
             for sets in ((tasks.forget_vqa, tasks.forget_qa), (tasks.retain_vqa, tasks.retain_qa))
         )
-        chosen = top_share(modality_scores(forget, retain, self.weights), self.share)
+        masks = top_share(modality_scores(forget, retain, self.weights), self.share)
         with torch.no_grad():
             for name, layer in layers.items():
-                layer.weight[:, chosen[name].to(layer.weight.device)] = 0
-        return Prepared(report={f"pruned_{part}": pruned(chosen, part) for part in ("vision", "language")})
+                layer.weight[:, masks[name].to(layer.weight.device)] = 0
+        report = {}
+        for part in ("vision", "language"):
+            neurons = {name: mask for name, mask in masks.items() if name.startswith(part)}
+            report[f"pruned_{part}"] = pruned_share(neurons)
+        return Prepared(report=report)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         return Cost({"neurons' statistics": (size.pictures, size.pack_tokens)})
@@ -75,13 +81,13 @@ class MANU(Method):
 
 def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:
     """Last linear layers of the deepest MLPs: "vision.<block>" and "language.<block>" -> module."""
-    chosen = {}
+    outputs = {}
     for part, blocks in (("vision", live_blocks(loaded)), ("language", language_blocks(loaded))):
         deepest = (len(blocks) + 1) // 2 if layers is None else layers
         if not 1 <= deepest <= len(blocks):
             raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live {part} blocks")
-        chosen |= {f"{part}.{i}": mlp_output(blocks[i]) for i in range(len(blocks) - deepest, len(blocks))}
-    return chosen
+        outputs |= {f"{part}.{i}": mlp_output(blocks[i]) for i in range(len(blocks) - deepest, len(blocks))}
+    return outputs
 
 
 @torch.no_grad()
@@ -147,19 +153,15 @@ def modality_scores(
         for name, statistics in of_forget.items():
             ratios = statistics / (of_retain[name] + EPSILON)  # (4, neurons)
             scores.setdefault(name, []).append(ratios.new_tensor(weights) @ ratios)  # (neurons,)
-    return {name: torch.stack(by_modality).mean(0) for name, by_modality in scores.items()}
+    mean = {name: torch.stack(by_modality).mean(0) for name, by_modality in scores.items()}
+    check_finite("the score", mean)
+    return mean
 
 
 def top_share(scores: Neurons, share: float) -> Neurons:
     """The `share` of all neurons with the largest scores: projection -> bool."""
     every = torch.cat(list(scores.values()))  # (neurons of all projections,)
     best = every.argsort(descending=True, stable=True)[: round(share * len(every))]
-    chosen = torch.zeros(len(every), dtype=torch.bool)
-    chosen[best] = True
-    return dict(zip(scores, chosen.split([len(s) for s in scores.values()])))
-
-
-def pruned(chosen: Neurons, part: str) -> float:
-    """Share of the neurons of "vision" or "language" that were pruned."""
-    flags = torch.cat([c for name, c in chosen.items() if name.startswith(part)])
-    return int(flags.sum()) / len(flags)
+    mask = torch.zeros(len(every), dtype=torch.bool)
+    mask[best] = True
+    return dict(zip(scores, mask.split([len(s) for s in scores.values()])))

@@ -39,7 +39,7 @@ def bytes_of(dtype: str) -> int:
     return torch.finfo(getattr(torch, dtype)).bits // 8
 
 
-def weights(count: dict[str, int], dtype: str, quantise: str | None) -> dict[str, float]:
+def weight_memory(count: dict[str, int], dtype: str, quantise: str | None) -> dict[str, float]:
     """Of the model as it is loaded: the visual module in fp32 always, the linear layers perhaps quantised.
 
     Args:
@@ -53,12 +53,12 @@ def weights(count: dict[str, int], dtype: str, quantise: str | None) -> dict[str
     }
 
 
-def optimisation(trained: int) -> dict[str, float]:
+def optimiser_memory(trained: int) -> dict[str, float]:
     """What AdamW needs for so many trained numbers."""
     return {"gradients, fp32": 4 * trained, "AdamW's moments, fp32": 8 * trained}
 
 
-def activations(
+def activation_memory(
     loaded: Loaded,
     packs: int,
     image_tokens: int,
@@ -80,13 +80,13 @@ def activations(
     block = tokens * language_block_bytes(text, width, language_trained)
     channels, neurons = mlp_output(tower[-1]).weight.shape
     vision_block = rows * (8 * channels + width * (6 * channels + 3 * neurons))
-    kept = text.num_hidden_layers * block + len(tower) * vision_block
+    size = text.num_hidden_layers * block + len(tower) * vision_block
     if checkpointing:  # the inputs of all blocks, and one block of either kind
         inputs = text.num_hidden_layers * tokens * text.hidden_size * width
         vision_inputs = len(tower) * rows * channels * 4
-        kept = inputs + block + vision_inputs + vision_block
+        size = inputs + block + vision_inputs + vision_block
     answers = packs * (pack_tokens - image_tokens)
-    return {"activations": kept, "logits": answers * text.vocab_size * (width + 8)}
+    return {"activations": size, "logits": answers * text.vocab_size * (width + 8)}
 
 
 def language_block_bytes(text, width: int, trained: bool) -> float:
@@ -104,7 +104,7 @@ def language_block_bytes(text, width: int, trained: bool) -> float:
     return 8 * text.hidden_size + width * numbers
 
 
-def copies(cost: Cost) -> dict[str, float]:
+def copy_memory(cost: Cost) -> dict[str, float]:
     """Masks and copies that a method keeps of the weights it trains, beside them."""
     return {
         "masks": total(cost.masked) + total(cost.held),

@@ -88,14 +88,14 @@ def plan_unlearning(
     amounts = count_amounts(counts, image_tokens, method, training, processes)
     task, cost = amounts.task, method.cost(loaded, amounts.task)
     size = memory.total(trained.values())
-    used = memory.weights(parameters, dtype, quantise) | memory.optimisation(size)
-    used |= memory.activations(
+    used = memory.weight_memory(parameters, dtype, quantise) | memory.optimiser_memory(size)
+    used |= memory.activation_memory(
         loaded, amounts.at_once, task.image_tokens, task.pack_tokens, dtype, training.checkpointing, language
     )
     rows = [("model", name, count, "parameters") for name, count in parameters.items()]
     rows += preparation_rows(cost)
     rows += training_rows(amounts, size, assumed=split is None)
-    rows += memory_rows(used | memory.copies(cost))
+    rows += memory_rows(used | memory.copy_memory(cost))
     rows += feature_rows(cost, amounts, memory.bytes_of(dtype))
     rows += evaluation_rows(split, kinds)
     rows += downloads(model, benchmark, revision, data_revision)
