@@ -1,6 +1,9 @@
 """What the README and 99_findings say was found: their sentences, held against the committed records."""
 
+import ast
+import importlib
 import re
+import textwrap
 
 import faults
 import nbformat
@@ -14,6 +17,7 @@ from vkdlib.reports.columns import rows_by_title
 from vkdlib.reports.paper.published import published_table
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.system import paths
+from vkdlib.unlearn import make_training
 
 LLAVA, QWEN = "testbed/llava", "testbed/qwen2-vl"
 
@@ -67,8 +71,6 @@ def test_readme_says_what_does_not_hold():
 
 
 def test_the_map_from_equations_leads_to_functions():
-    import importlib
-
     text = vkdlib.__doc__
     names = set(re.findall(r"\b(?:[a-z_]+\.)+[a-zA-Z_]+\b", text.split("Where the paper")[0]))
     names = {name for name in names if not name.endswith((".py", ".ipynb"))}
@@ -78,6 +80,20 @@ def test_the_map_from_equations_leads_to_functions():
         assert hasattr(importlib.import_module(f"vkdlib.{module}".rstrip(".")), function), name
     equations = {int(number) for number in re.findall(r"Eq\. (\d+)", text.split("Where the paper")[0])}
     assert equations == set(range(2, 12))
+
+
+def test_the_example_of_the_package_is_valid():
+    example = vkdlib.__doc__.split("modules:")[1].split("From equation")[0]
+    lines = ast.parse(textwrap.dedent(example)).body
+    names = {}
+    exec(ast.unparse([line for line in lines if isinstance(line, ast.ImportFrom)]), names)
+    (call,) = (line.value for line in lines if ast.unparse(line).startswith("unlearn("))
+    arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    assert make_training(**arguments).epochs == 50
+    assert eval(ast.unparse(call.args[2]), names).beta == 3
+    used = {node.func.id for line in lines for node in ast.walk(line) if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)}  # fmt: skip
+    assert used <= {*names, "print"}
 
 
 def test_a_sentence_says_how_often_and_where():
