@@ -312,6 +312,11 @@ def test_wrong_arguments_are_refused_before_anything_is_computed(tasks, wrong, m
         unlearn(None, tasks, None, **NEEDED | wrong)  # no model and no method: neither is looked at
 
 
+def test_the_name_of_a_method_is_no_method(tasks):
+    with pytest.raises(ValueError, match="method is 'VKD'; it must be one from methods.make_method"):
+        unlearn(None, tasks, "VKD", **NEEDED)
+
+
 def test_what_is_needed_is_named():
     with pytest.raises(ValueError, match="training has no lr"):
         make_training(epochs=1)

@@ -43,7 +43,7 @@ def fisher(
         answers = answer_tokens(packs)
         for group in processes.mine(groups):
             gradient = loss_gradient(loaded, group, parameters)
-            for name, g in gradient.items():
+            for name, g in gradient.items():  # g: of the parameter's shape
                 if kind == "summed":  # the dataset's mean over answer tokens, batch by batch
                     total[name] += g * (answer_tokens(group) / answers)
                 else:

@@ -87,6 +87,8 @@ def unlearn(
         ValueError: an argument is wrong, or the tasks cannot be trained on; nothing was computed.
     """
     how = make_training(**arguments)
+    if not hasattr(method, "scope"):
+        raise ValueError(f"method is {method!r}; it must be one from methods.make_method")
     check_tasks(tasks, how)
     steps = how.steps(len(tasks.forget_vqa))
     start = weights_hash(loaded.model.state_dict()) if folder else ""

@@ -62,7 +62,7 @@ def reference_kind(c: Configuration) -> str | None:
     """What a method compares the model with (NPO): "vanilla", "retain-only" or a name; None: nothing."""
     if c.method in AS_THEY_ARE:
         return None
-    return getattr(make_method(c.method, **c.settings), "reference", None)
+    return make_method(c.method, **c.settings).reference
 
 
 def reference_model(c: Configuration) -> str | None:
