@@ -156,8 +156,8 @@ def combine(
     Args:
         prepared: what `method.prepare` returned.
         parameters: name -> parameter, those that are trained; their `.grad` is filled.
-        batch: of all processes together.
-        micro_batch: see `unlearn`.
+        batch: what all processes together take in this step.
+        micro_batch: see `Training`.
     Returns:
         the named losses.
     """
@@ -179,7 +179,7 @@ def combine(
 
 
 def backward(total: Tensor, named: dict[str, Tensor], losses: dict[str, Tensor]) -> None:
-    """Add the gradient of a part of a batch to those there are, and its named losses to `losses`."""
+    """Add the gradient of a part of a batch to the parameters' `.grad`, and its named losses to `losses`."""
     if total.requires_grad:
         total.backward()
     for name, value in named.items():
