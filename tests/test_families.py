@@ -154,8 +154,8 @@ def test_neurons_are_what_goes_into_the_last_linear_layer_to_run(model, packs):
         assert mlp_output(block) in set(model.family.mlp(block).modules())
     block = copy.deepcopy(live_blocks(model)[-1])
     before = list(linear_layers(block))
-    adapters.attach([block])
-    assert adapters.adapters(block) and list(linear_layers(block)) == before
+    adapters.attach_adapters([block])
+    assert adapters.adapter_weights(block) and list(linear_layers(block)) == before
 
 
 def test_rows_of_the_tower_become_tokens(model, packs):
@@ -166,7 +166,10 @@ def test_rows_of_the_tower_become_tokens(model, packs):
         rows = len(visual_features(model, inputs, block))
         tokens = len(visual_features(model, inputs))
         assert model.family.rows([inputs], rows) == [rows]
-        assert rows - tokens * model.family.merge(model.model.config) in (0, 1)  # CLIP's class token
+        assert rows - tokens * model.family.patches_per_token(model.model.config) in (
+            0,
+            1,
+        )  # CLIP's class token
         width, height = SIZES[int(pack.key)]
         assert tokens == pack.image_tokens == model.family.tokens(model.model.config, width, height)
 

@@ -1,14 +1,19 @@
 """Packed equals unpacked: the losses and every gradient are those of the separate sequences."""
 
+import copy
+import re
+
 import pytest
 import torch
 from conftest import loss_and_gradients
+from PIL import Image
 
-from vkdlib.benchmarks.pictures import open_image
+from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.losses import IGNORE, answer_logprobs, answer_nll
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.batch import PADDING, PREFIX, SHARED, block_mask, collate, length
 from vkdlib.packs.pack import make_pack, prompt
+from vkdlib.testbed.build import make_processor
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +159,54 @@ def test_clear_errors(processor, people):
     with_image = make_pack(processor, [("Who?", "me")], image)
     with pytest.raises(ValueError, match="cannot share a batch"):
         collate([with_image, make_pack(processor, [("Who?", "me")])])
+
+
+@pytest.fixture(scope="module")
+def processors():
+    return {family: make_processor(family) for family in ("llava", "qwen2-vl")}
+
+
+CONTROL = {
+    "llava": ("<image>", "</s>", "<s>", "<pad>", "<unk>"),
+    "qwen2-vl": ("<|image_pad|>", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|vision_start|>"),
+}
+CASES = [(family, token) for family, tokens in CONTROL.items() for token in tokens]
+
+
+@pytest.mark.parametrize("family, token", CASES)
+@pytest.mark.parametrize("with_image", [True, False])
+def test_control_tokens_in_the_data_are_refused(processors, people, family, token, with_image):
+    """They would cut the segment, or stand for a picture, in silence."""
+    processor, image = processors[family], people[0].image if with_image else None
+    message = f"of person 'p7' holds {re.escape(token)}, a control token"
+    for pair, field in (
+        (("Job?", f"a {token} smith"), "answer"),
+        ((f"The{token} job?", "smith"), "question"),
+    ):
+        for pairs in ([pair], [("Who?", "Anna"), pair]):
+            with pytest.raises(ValueError, match=f"the {field} .*{message}"):
+                make_pack(processor, pairs, image, "p7")
+    with pytest.raises(ValueError, match=f"the question .* holds {re.escape(token)}, a control token"):
+        prompt(processor, f"The job? {token}", with_image)
+
+
+def test_a_control_token_that_the_tokenizer_was_given_later(processor):
+    later = copy.deepcopy(processor)
+    later.tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    with pytest.raises(ValueError, match="holds <turn>, a control token"):
+        make_pack(later, [("Job?", "a <turn> smith")])
+    make_pack(processor, [("Job? < 3", "a <turn> smith, <b>")])
+
+
+@pytest.mark.parametrize("pair", [("Job? \ud83d", "smith"), ("Job?", "smith \udc00")])
+def test_half_a_character_names_the_person(processor, pair):
+    with pytest.raises(ValueError, match="of person 'p7' holds half a character"):
+        make_pack(processor, [pair], key="p7")
+    assert make_pack(processor, [("Job? \U0001f600", "smith \U0001f600")]).segments
+
+
+def test_a_picture_that_the_processor_does_not_take_names_the_person(processors):
+    picture = to_png(Image.new("RGB", (2000, 4)))
+    with pytest.raises(ValueError, match=r"the picture of person 'p7' \(2000 x 4 pixels\): .*aspect ratio"):
+        make_pack(processors["qwen2-vl"], [("Who?", "Anna")], picture, "p7")
+    assert make_pack(processors["llava"], [("Who?", "Anna")], picture).image_tokens == 16

@@ -122,7 +122,7 @@ def test_a_layer_that_escapes_quantisation_is_noticed(folder, monkeypatch):
 
 
 def test_unknown_quantisation():
-    with pytest.raises(ValueError, match="quantise is 'nf5'; it must be None or one of nf4, int8"):
+    with pytest.raises(ValueError, match="quantise is 'nf5'; it must be one of None, nf4, int8"):
         load("anything", quantise="nf5")
 
 
@@ -157,4 +157,4 @@ def test_adapters_are_not_merged_into_quantised_weights(folder):
     loaded = load(folder, quantise="nf4")
     make_method("GA", trained="lora").scope(loaded)
     with pytest.raises(ValueError, match="load the model without quantise"):
-        adapters.merge(loaded.family.language(loaded.model))
+        adapters.merge_adapters(loaded.family.language(loaded.model))

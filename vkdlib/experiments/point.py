@@ -26,8 +26,13 @@ from vkdlib.experiments.start import (
     starting_model,
 )
 from vkdlib.methods import METHODS, make_method
+from vkdlib.models.folders import files_hash, settings_hash
 from vkdlib.models.loaded import Loaded, weights_hash
+<<<<<<< HEAD
 from vkdlib.models.loading import DTYPES, QUANTISATIONS, files_hash, settings_hash
+=======
+from vkdlib.models.loading import QUANTISATIONS
+>>>>>>> 1db37aa (Models: missing, unknown, misshapen or NaN weights are refused; so are processors that do not fit, and control tokens in data)
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.deltas import apply_delta, changed_weights
@@ -71,7 +76,7 @@ def check_point(experiment: str, c: Configuration, gate: bool) -> None:
     flag("gate", gate)
     one_of("method", c.method, [*METHODS, *AS_THEY_ARE])
     one_of("dtype", c.dtype, DTYPES)
-    one_of("quantise", c.quantise, [None, *QUANTISATIONS])
+    one_of("quantise", c.quantise, QUANTISATIONS)
     if c.method in AS_THEY_ARE:
         only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
     else:

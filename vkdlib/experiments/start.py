@@ -1,7 +1,5 @@
 """What a run starts from and is compared with: names of models, by task and method."""
 
-import torch
-
 from vkdlib.methods import make_method
 from vkdlib.models.dimensions import dimensions
 from vkdlib.models.loaded import Loaded
@@ -88,7 +86,7 @@ def load_start(c: Configuration, device: str | None = None) -> Loaded:
     return load(
         name,
         revision=None if name == c.retain_only else c.revision,  # it is that of `model`
-        dtype=getattr(torch, c.dtype),
+        dtype=c.dtype,
         device=device,
         quantise=c.quantise,
         max_pixels=c.max_pixels,

@@ -206,7 +206,7 @@ class VKD(Method):
     def feature_numbers(self, loaded: Loaded, image_tokens: int) -> int:
         """How many numbers the teacher's features of one picture are."""
         config = loaded.model.config
-        rows = image_tokens * loaded.family.merge(config)  # of the vision tower
+        rows = image_tokens * loaded.family.patches_per_token(config)  # of the vision tower
         block = rows * mlp_output(live_blocks(loaded)[-1]).out_features
         projector = image_tokens * config.get_text_config().hidden_size
         return sum(projector if name == "projector" else block for name in self.distilled(loaded))

@@ -11,7 +11,7 @@ from vkdlib.models.parts import live_blocks
 RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their dropout of 0.05 is left out
 
 
-def attach(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
+def attach_adapters(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
     """Put adapters (fp32) beside all linear layers of some modules, and of nothing else.
 
     They start at zero: the model still computes what it did. Each module is taken for itself, because names
@@ -25,11 +25,11 @@ def attach(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -
             linear = {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)}
             config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(linear))
             inject_adapter_in_model(config, module)
-            for p in adapters(module).values():
+            for p in adapter_weights(module).values():
                 p.data = p.data.float()
 
 
-def adapters(module: nn.Module) -> dict[str, nn.Parameter]:
+def adapter_weights(module: nn.Module) -> dict[str, nn.Parameter]:
     """Weights of the adapters in a module: name -> parameter; empty if it has none."""
     return {n: p for n, p in module.named_parameters() if "lora_" in n}
 
@@ -37,13 +37,13 @@ def adapters(module: nn.Module) -> dict[str, nn.Parameter]:
 def lora_parameters(loaded: Loaded) -> dict[str, nn.Parameter]:
     """Adapters on the language model, the live vision blocks and the projector, put there if there are none
     yet: name in the model -> parameter."""
-    if not adapters(loaded.model):
+    if not adapter_weights(loaded.model):
         family = loaded.family
-        attach([family.language(loaded.model), *live_blocks(loaded), family.projector(loaded.model)])
-    return adapters(loaded.model)
+        attach_adapters([family.language(loaded.model), *live_blocks(loaded), family.projector(loaded.model)])
+    return adapter_weights(loaded.model)
 
 
-def merge(module: nn.Module) -> None:
+def merge_adapters(module: nn.Module) -> None:
     """Add the adapters of a module to the weights beside them, and take them away.
 
     A layer in half precision becomes fp32, and is left on the CPU: what was learnt is finer than half

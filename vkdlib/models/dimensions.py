@@ -25,7 +25,7 @@ def meta_model(name: str, revision: str | None = None) -> Loaded:
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from vkdlib.models.loading import model_folder
+    from vkdlib.models.folders import model_folder
 
     if name in dimensions():
         config = AutoConfig.for_model(**dimensions()[name])

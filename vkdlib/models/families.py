@@ -16,7 +16,7 @@ Another family takes one more record in FAMILIES, for example
     ...     rows=_equal_rows,
     ...     processor=_auto_processor,
     ...     tokens=_llava_tokens,
-    ...     merge=_unmerged,
+    ...     patches_per_token=_one_patch,
     ...     token_types=False,
     ... )
 
@@ -50,7 +50,7 @@ class Family:
             an image's tokens do not count on like words, its method `positions` says where they are, as in
             `qwen`.
         tokens: (configuration, width, height in pixels, max_pixels) -> how many tokens an image becomes.
-        merge: configuration -> how many patches of the tower become one token.
+        patches_per_token: configuration -> how many patches of the tower become one token.
         token_types: whether the model must be told which tokens are an image's (`mm_token_type_ids`) to find
             positions by itself, as it does when it generates.
     """
@@ -65,7 +65,7 @@ class Family:
     rows: Callable[[list[dict[str, Tensor]], int], list[int]]
     processor: Callable[..., object]
     tokens: Callable[[object, int, int, int | None], int]
-    merge: Callable[[object], int]
+    patches_per_token: Callable[[object], int]
     token_types: bool
 
 
@@ -121,7 +121,7 @@ def _llava_tokens(config, width: int, height: int, max_pixels: int | None = None
     return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
 
 
-def _unmerged(config) -> int:
+def _one_patch(config) -> int:
     return 1
 
 
@@ -135,7 +135,7 @@ def _qwen_tokens(config, width: int, height: int, max_pixels: int | None = None)
     return (width // side) * (height // side)
 
 
-def _merged_squares(config) -> int:
+def _square_of_patches(config) -> int:
     return config.vision_config.spatial_merge_size**2
 
 
@@ -151,7 +151,7 @@ def _qwen(model_type: str) -> Family:
         rows=_rows_by_grid,
         processor=_qwen_processor,
         tokens=_qwen_tokens,
-        merge=_merged_squares,
+        patches_per_token=_square_of_patches,
         token_types=True,
     )
 
@@ -167,7 +167,7 @@ _LLAVA = Family(
     rows=_equal_rows,
     processor=_auto_processor,
     tokens=_llava_tokens,
-    merge=_unmerged,
+    patches_per_token=_one_patch,
     token_types=False,
 )
 FAMILIES = {f.model_type: f for f in (_LLAVA, _qwen("qwen2_vl"), _qwen("qwen2_5_vl"))}

@@ -4,27 +4,38 @@ What is trained, the vision tower and the projector, always has fp32 weights, wh
 model has: at the learning rates in use, most steps are too small to change a bf16 weight.
 """
 
-import hashlib
-import json
+import re
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from vkdlib.models.families import Family, family_of
+from vkdlib.benchmarks.pictures import to_png
+from vkdlib.models.families import family_of
+from vkdlib.models.folders import check_shipped, model_folder
 from vkdlib.models.loaded import Loaded
-from vkdlib.system import paths
-from vkdlib.system.files import file_hash
+from vkdlib.models.passes import visual_features
+from vkdlib.models.weights import (
+    check_complete,
+    check_finite,
+    check_quantised,
+    full_precision_names,
+    mix_precision,
+    quantisation,
+)
+from vkdlib.packs.pack import make_pack
+from vkdlib.system import checks
 from vkdlib.system.progress import silence_transformers
 
 DTYPES = ("float32", "bfloat16", "float16")
-QUANTISATIONS = ("nf4", "int8")
+QUANTISATIONS = (None, "nf4", "int8")
 
 
 def load(
-    name: str,
+    name: str | Path,
     revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: str | None = None,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device | None = None,
     quantise: str | None = None,
     max_pixels: int | None = None,
 ) -> Loaded:
@@ -34,193 +45,148 @@ def load(
         name: "testbed/llava/base", "testbed/llava-mllmu/vanilla" (or retain-only-5, …), a folder, or
             an id of the Hugging Face Hub.
         revision: commit on the Hub; None takes the newest.
-        dtype: of the language model, and of the computation in the visual module, whose weights stay in
-            fp32.
+        dtype: one of DTYPES: of the language model, and of the computation in the visual module, whose
+            weights stay in fp32.
         device: where to, all of it; None takes a GPU if there is one.
         quantise: "nf4" or "int8" (bitsandbytes): the language model's linear layers, and nothing else.
         max_pixels: pictures with more pixels are made smaller; for families that take pictures of any size
             (Qwen). None: the limit in the checkpoint's own files, which may be 16,000 tokens a picture.
     Raises:
-        FileNotFoundError, ValueError: no such model, a family that is not known, a damaged file, a revision
-            of what is not on the Hub, a device that is no single one.
+        FileNotFoundError: there is no such model.
+        ValueError: a family that is not known; files that are damaged, or do not belong together; an
+            argument that is not as above.
     """
-    if quantise not in (None, *QUANTISATIONS):
-        raise ValueError(f"quantise is {quantise!r}; it must be None or one of {', '.join(QUANTISATIONS)}")
+    name, dtype = str(name), str(dtype).removeprefix("torch.")
+    checks.one_of("dtype", dtype, DTYPES)
+    checks.one_of("quantise", quantise, QUANTISATIONS)
+    if max_pixels is not None:
+        checks.number("max_pixels", max_pixels, 1, whole=True)
+    device, half = _device(device), dtype != "float32"
+    place = device if quantise or not half else "cpu"  # fp32 weights are read beside the device
+    loaded, folder = _read(name, revision, dtype, place, quantise, max_pixels)
+    _limit_context(loaded)
+    loaded.model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
+    if quantise:
+        check_quantised(loaded)
+    if half:
+        mix_precision(loaded, getattr(torch, dtype), device)
+    if half and not quantise:
+        loaded.model.to(device)
+    _check_processor(loaded, folder)
+    return loaded
+
+
+def _device(device: str | torch.device | None) -> str:
+    """The device's name, if there is such a one here."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        return "cuda" if gpus else "cpu"
     if device == "auto":  # losses, masks and logits_to_keep would meet tensors of another device
         raise ValueError(
             'device is "auto"; a model is never spread over devices. Make it smaller with dtype or quantise; '
             "`accelerate launch -m vkdlib.experiments` uses several GPUs, each with the whole model"
         )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    half = dtype != torch.float32  # then the fp32 weights are read beside the device
-    place = device if quantise or not half else "cpu"
-    model, processor, family = _read(name, revision, dtype, place, quantise, max_pixels)
-    _limit_context(model, processor)
-    model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
-    loaded = Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise})
-    if quantise:
-        _check_quantised(loaded)
-    if half:
-        _mix(loaded, dtype, device)
-    if half and not quantise:
-        model.to(device)
-    return loaded
+    known = re.fullmatch(r"cpu|mps|cuda(?::(\d+))?", str(device))
+    if not known:
+        raise ValueError(f"device is {str(device)!r}; it must be cpu, cuda (the first GPU), cuda:1 … or mps")
+    if str(device).startswith("cuda") and int(known[1] or 0) >= gpus:
+        raise ValueError(f"device is {str(device)!r}; there are {gpus} GPUs here")
+    return str(device)
 
 
 def _read(
     name: str,
     revision: str | None,
-    dtype: torch.dtype,
+    dtype: str,
     device: str,
     quantise: str | None,
     max_pixels: int | None,
-) -> tuple:
-    """Model in fp32 (but what is quantised), processor and family from a folder or the Hub; arguments as
-    `load`."""
+) -> tuple[Loaded, Path]:
+    """A model in fp32 (but what is quantised), and the folder with its files; arguments as `load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import cached_file
 
-    folder = model_folder(name, revision)
-    _check_shipped(name, folder)
+    source = model_folder(name, revision)
+    check_shipped(name, source)
     silence_transformers()
     try:
         common = {"revision": revision, "trust_remote_code": False}
-        config = AutoConfig.from_pretrained(folder, **common)
+        config = AutoConfig.from_pretrained(source, **common)
         family = family_of(config)
-        processor = family.processor(folder, max_pixels, **common)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder,
+        _check_full_precision(name, config)
+        processor = family.processor(source, max_pixels, **common)
+        skip = full_precision_names(config, family) if quantise else []
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            source,
             dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
             use_safetensors=True,
             device_map={"": device},
-            quantization_config=quantise
-            and _quantisation(quantise, full_precision_names(config, family), dtype),
+            quantization_config=quantise and quantisation(quantise, skip, getattr(torch, dtype)),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, all of them, by name
             **common,
         )
+        folder = Path(cached_file(source, "config.json", revision=revision)).parent
     except OSError as error:
-        raise FileNotFoundError(f"model {name}: {error}") from error
+        missing = "" if Path(source).is_dir() else "no such folder here, and not to be had from the Hub: "
+        raise FileNotFoundError(f"model {name}: {missing}{error}") from error
     except Exception as error:
         if "safetensor" not in type(error).__name__.lower():
             raise
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
-    return model, processor, family
+    check_complete(name, folder, report)
+    check_finite(name, folder)
+    return Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise}), folder
 
 
-def _limit_context(model, processor) -> None:
+def _check_full_precision(name: str, config) -> None:
+    """Raise ValueError for a checkpoint that was quantised before: its weights can be neither trained nor
+    merged."""
+    settings = getattr(config, "quantization_config", None)
+    if settings:
+        kind = settings.get("quant_method") if isinstance(settings, dict) else settings
+        raise ValueError(
+            f"model {name} is quantised already (quantization_config in its config.json: {kind}): take the "
+            'model that it was made from, and quantise="nf4" or "int8" here'
+        )
+
+
+def _limit_context(loaded: Loaded) -> None:
     """Tell the tokenizer how long a text the model takes; many do not know."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     if context:
-        tokenizer = processor.tokenizer
+        tokenizer = loaded.processor.tokenizer
         tokenizer.model_max_length = min(tokenizer.model_max_length, context)
 
 
-def full_precision_names(config, family: Family) -> list[str]:
-    """Names of the modules that stay as they are: vision tower, projector, the layer that makes logits.
-
-    Found in a model without weights, because bitsandbytes wants names.
-    """
-    from transformers import AutoModelForImageTextToText
-
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    kept = (family.tower(model), family.projector(model), model.get_output_embeddings())
-    return [name for name, module in model.named_modules() if module in kept]
-
-
-def _quantisation(kind: str, kept: list[str], dtype: torch.dtype):
-    from transformers import BitsAndBytesConfig
-
-    if kind == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=kept,
-    )
-
-
-def _check_quantised(loaded: Loaded) -> None:
-    """Raise RuntimeError if anything but the language model's linear layers was quantised, or one of them
-    was not; make sure that gradients pass through them."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
-
-    linear = torch.nn.Linear  # the quantised ones are subclasses
-    language = {m for m in loaded.family.language(loaded.model).modules() if isinstance(m, linear)}
-    chosen = {m for m in loaded.model.modules() if isinstance(m, (Linear4bit, Linear8bitLt))}
-    if chosen != language:
-        wrong = next(n for n, m in loaded.model.named_modules() if m in chosen ^ language)
-        raise RuntimeError(f"{loaded.name}: quantisation went wrong at {wrong}")
-    for m in chosen:
-        # In evaluation mode bitsandbytes repacks NF4 weights on a CPU for a kernel without a gradient:
-        # wrong gradients, and only a warning. These layers behave the same in both modes otherwise.
-        m.train()
-
-
-def _mix(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
-    """Put all but the visual module into `dtype`; the visual module computes in it on fp32 weights.
-
-    Args:
-        device: where the model will be, for the visual module's computation.
-    """
-    visual = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
-    masters = {p for module in visual for p in module.parameters()}
-    for p in loaded.model.parameters():
-        if p.is_floating_point() and p not in masters:
-            p.data = p.data.to(dtype)
-    for module in visual:
-        module.forward = torch.autocast(torch.device(device).type, dtype)(module.forward)
-
-
-def model_folder(name: str, revision: str | None = None) -> str:
-    """Path of an embedded model, or the name itself (a folder or a Hub id).
-
-    Raises:
-        FileNotFoundError: there is no such embedded model.
-        ValueError: a revision of what is not on the Hub.
-    """
-    if revision and (name.startswith("testbed/") or Path(name).is_dir()):
-        raise ValueError(
-            f"revision is {revision!r}, a commit on the Hub; the model {name} is not from there: leave it out"
-        )
-    if not name.startswith("testbed/"):
-        return name
-    folder = paths.CHECKPOINTS / name.removeprefix("testbed/")
-    cached = paths.cached_models() / name.removeprefix("testbed/")
-    for place in (folder, cached):
-        if (place / "config.json").exists():
-            return str(place)
-    shipped = sorted(str(p.parent.relative_to(paths.CHECKPOINTS)) for p in
-                     paths.CHECKPOINTS.glob("*/*/config.json"))  # fmt: skip
-    raise FileNotFoundError(
-        f"{name}: not shipped and not trained yet. Shipped: {', '.join(shipped)}; train it with "
-        f"`python -m vkdlib.testbed build --only {name.removeprefix('testbed/')}`"
-    )
-
-
-def files_hash(name: str) -> str:
-    """sha256 of a model's weight files, without loading them; of its name if it is on the Hub."""
-    parts = [file_hash(f) for f in sorted(Path(model_folder(name)).glob("*.safetensors"))] or [name]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
-
-
-def settings_hash(folder: str) -> str:
-    """sha256 of all files of a model's folder but the weights: its processor, tokenizer, chat template."""
-    digest = hashlib.sha256()
-    for file in sorted(f for f in Path(folder).iterdir() if f.is_file() and f.suffix != ".safetensors"):
-        digest.update(f"{file.name} {file_hash(file)} ".encode())
-    return digest.hexdigest()
-
-
-def _check_shipped(name: str, folder: str) -> None:
-    """Raise ValueError if a file of an embedded model is not that of the manifest beside it."""
-    manifest = Path(folder).parent.parent / "manifest.json"
-    if not name.startswith("testbed/") or not manifest.exists():
-        return
-    facts = json.loads(manifest.read_text())["models"].get(name.removeprefix("testbed/"), {})
-    for file, expected in facts.get("files", {}).items():
-        if not Path(folder, file).exists() or file_hash(Path(folder, file)) != expected:
+def _check_processor(loaded: Loaded, folder: Path) -> None:
+    """Raise ValueError if a picture takes other tokens in the processor's text than the model makes of it."""
+    file = folder / "processor_config.json"
+    file = file if file.exists() else folder / "preprocessor_config.json"
+    config, picture = loaded.model.config, to_png(Image.new("RGB", (64, 64)))
+    settings = {
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None),
+    }
+    for setting, value in settings.items():
+        if value is not None and getattr(loaded.processor, setting, value) is None:
             raise ValueError(
-                f"model {name}: {folder}/{file} is not the file of {manifest}; restore it, or train the "
-                f"model again with `python -m vkdlib.testbed build`"
+                f"model {loaded.name}: {file} has no {setting}; the model's is {value!r}: add it there"
             )
+    try:
+        pack = make_pack(loaded.processor, [("Who?", "Nobody")], picture)
+        images = {key: values.to(loaded.device) for key, values in pack.image.items()}
+        with torch.no_grad():
+            count = len(visual_features(loaded, images))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"model {loaded.name}: {file} does not fit the model, which cannot take a picture so ({error})"
+        ) from error
+    if pack.image_tokens != count:
+        raise ValueError(
+            f"model {loaded.name}: by {file} a picture takes {pack.image_tokens} tokens, the model makes "
+            f"{count} of it: correct the file (patch_size, merge_size, vision_feature_select_strategy, "
+            "num_additional_image_tokens)"
+        )

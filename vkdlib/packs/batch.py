@@ -1,4 +1,4 @@
-"""Batches of packs: what stands where in the sequence, who sees whom, what is to be predicted.
+"""Batches of packs: the order of a sequence, who sees whom, what is to be predicted.
 
 A block mask lets a segment see the prefix and itself, and positions restart after the prefix, so losses and
 gradients are those of the separate sequences (tests/test_packs.py). In the same way the answers to one
@@ -6,15 +6,31 @@ question, the options of multiple choice, share the question's tokens.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vkdlib.losses import IGNORE
 from vkdlib.packs.pack import Pack
 
 PREFIX, PADDING = 0, -1  # numbers of questions; those of a pack count from 1
 SHARED = 0  # number of an answer: token of a prefix or a question, which all its answers see
+
+
+class Span(NamedTuple):
+    """Consecutive tokens of a pack's sequence.
+
+    Attributes:
+        position: of the first token, counted from the end of the prefix.
+        question, answer: numbers, see above.
+    """
+
+    ids: tuple[int, ...]
+    position: int
+    question: int
+    answer: int
 
 
 def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.float32) -> dict:
@@ -30,63 +46,67 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
         "segments": (B, K) number of the segment (from 1) that the target is in, SHARED or PADDING.
     """
-    images = _stack_images(packs)
-    shape = (len(packs), max(map(length, packs)))
-    ids = torch.full(shape, pad)
-    positions = torch.zeros(len(packs[0].positions), *shape, dtype=torch.long)
-    of_image = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORE)
-    questions, answers = torch.full(shape, PADDING), torch.full(shape, PADDING)
-    for row, pack in enumerate(packs):
-        end = len(pack.prefix)
-        after = max(map(max, pack.positions)) + 1 if end else 0
-        positions[:, row, :end] = torch.tensor(pack.positions)
-        of_image[row, end - pack.image_tokens : end] = 1
-        at = 0
-        for tokens, first, question, answer in _spans(pack):
-            end = at + len(tokens)
-            ids[row, at:end] = torch.tensor(tokens, dtype=torch.long)
-            questions[row, at:end], answers[row, at:end] = question, answer
-            if question != PREFIX:
-                positions[:, row, at:end] = torch.arange(len(tokens)) + first + after
-            if answer != SHARED:
-                labels[row, at + 1 : end] = ids[row, at + 1 : end]
-            at = end
-    inputs = {
-        "input_ids": ids,
-        "position_ids": positions if len(positions) > 1 else positions[0],
-        "attention_mask": block_mask(questions, answers, dtype),
-        **images,
-    }
+    rows = [_row(pack) for pack in packs]
+
+    def column(name: str, padding: int) -> Tensor:
+        return pad_sequence([row[name] for row in rows], batch_first=True, padding_value=padding)
+
+    questions, answers = column("questions", PADDING), column("answers", PADDING)  # (B, T)
+    labels = column("labels", IGNORE)  # (B, T)
     # An answer's span begins with a question's last token, from which its first token is predicted: a
     # shift by one never crosses spans.
-    ahead = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
-    inputs["logits_to_keep"] = ahead
+    columns = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]  # (K,)
+    positions = column("positions", 0).permute(2, 0, 1)  # (1 or 3, B, T)
+    inputs = {
+        "input_ids": column("ids", pad),  # (B, T)
+        "position_ids": positions if len(positions) > 1 else positions[0],
+        "attention_mask": block_mask(questions, answers, dtype),  # (B, 1, T, T)
+        **_stack_images(packs),
+        "logits_to_keep": columns,
+    }
     if len(positions) > 1:
-        inputs["mm_token_type_ids"] = of_image
-    return {"inputs": inputs, "targets": labels[:, ahead + 1], "segments": answers[:, ahead + 1]}
+        inputs["mm_token_type_ids"] = column("image", 0)  # (B, T)
+    return {"inputs": inputs, "targets": labels[:, columns + 1], "segments": answers[:, columns + 1]}
 
 
-def _spans(pack: Pack) -> Iterator[tuple[Sequence[int], int, int, int]]:
-    """What a pack's sequence is made of, in order: tokens, position of the first after the prefix, numbers
-    of question and answer.
+def _row(pack: Pack) -> dict[str, Tensor]:
+    """A pack's sequence of T tokens: (T,) each, but positions (T, 1 or 3); "image" is 1 for its tokens."""
+    spans = list(_spans(pack))
+    tokens = [(span, place) for span in spans for place in range(len(span.ids))]
+    start = max(map(max, pack.positions)) + 1 if pack.prefix else 0  # first position after the prefix
+    after = [start + span.position + place for span, place in tokens if span.question != PREFIX]
+    answered = [span.answer != SHARED and place > 0 for span, place in tokens]
+    image = [len(pack.prefix) - pack.image_tokens <= i < len(pack.prefix) for i in range(len(tokens))]
+    columns = {
+        "ids": [span.ids[place] for span, place in tokens],
+        "questions": [span.question for span, _ in tokens],
+        "answers": [span.answer for span, _ in tokens],
+        "labels": [span.ids[place] if yes else IGNORE for (span, place), yes in zip(tokens, answered)],
+        "positions": list(zip(*([*axis, *after] for axis in pack.positions))),
+        "image": image,
+    }
+    return {name: torch.tensor(values, dtype=torch.long) for name, values in columns.items()}
+
+
+def _spans(pack: Pack) -> Iterator[Span]:
+    """What a pack's sequence is made of, in order.
 
     A question's last token comes once for each of its answers, whose first token it predicts; the tokens
     before it come once.
     """
-    yield pack.prefix, 0, PREFIX, SHARED
-    last, question = None, PREFIX
-    for number, s in enumerate(pack.segments, 1):
-        cut = s.answer - 1
-        if s.ids[: s.answer] != last:
-            last, question = s.ids[: s.answer], question + 1
-            yield s.ids[:cut], 0, question, SHARED
-        yield s.ids[cut:], cut, question, number
+    yield Span(pack.prefix, 0, PREFIX, SHARED)
+    previous, question = None, PREFIX
+    for number, segment in enumerate(pack.segments, 1):
+        tokens, cut = segment.ids[: segment.answer], segment.answer - 1
+        if tokens != previous:
+            previous, question = tokens, question + 1
+            yield Span(segment.ids[:cut], 0, question, SHARED)
+        yield Span(segment.ids[cut:], cut, question, number)
 
 
 def length(pack: Pack) -> int:
     """Number of tokens in a pack's sequence."""
-    return sum(len(tokens) for tokens, *_ in _spans(pack))
+    return sum(len(span.ids) for span in _spans(pack))
 
 
 def block_mask(questions: Tensor, answers: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -99,13 +119,14 @@ def block_mask(questions: Tensor, answers: Tensor, dtype: torch.dtype = torch.fl
         (B, 1, T, T): 0 where row may look at column, the lowest number of `dtype` elsewhere. A padding
         token sees padding only, so that no row is empty.
     """
-    question, asked = questions[:, :, None], questions[:, None, :]
-    answer, answered = answers[:, :, None], answers[:, None, :]
-    seen = (asked == PREFIX) & (question >= PREFIX)
-    seen |= (asked == question) & ((answered == SHARED) | (answered == answer))
-    seen &= torch.ones_like(seen[0]).tril()
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-    return mask[:, None]
+    rows, columns = questions[:, :, None], questions[:, None, :]  # (B, T, 1), (B, 1, T)
+    prefix = (columns == PREFIX) & (rows >= PREFIX)  # (B, T, T)
+    same_question = columns == rows  # (B, T, T)
+    rows, columns = answers[:, :, None], answers[:, None, :]  # (B, T, 1), (B, 1, T)
+    same_answer = (columns == SHARED) | (columns == rows)  # (B, T, T)
+    visible = (prefix | same_question & same_answer).tril()  # (B, T, T): causal
+    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+    return mask[:, None]  # (B, 1, T, T)
 
 
 def _stack_images(packs: Sequence[Pack]) -> dict[str, Tensor]:
@@ -119,5 +140,4 @@ def _stack_images(packs: Sequence[Pack]) -> dict[str, Tensor]:
 def to_device(batch: dict, device: torch.device) -> dict:
     """Move a collated batch."""
     inputs = {name: t.to(device) for name, t in batch["inputs"].items()}
-    of_answers = {name: batch[name].to(device) for name in ("targets", "segments")}
-    return {"inputs": inputs, **of_answers}
+    return {name: batch[name].to(device) for name in ("targets", "segments")} | {"inputs": inputs}

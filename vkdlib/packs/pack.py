@@ -1,7 +1,7 @@
 """Packs: one image and all its questions in one sequence.
 
 Every question about a picture repeats the picture: 576 of about 620 tokens in LLaVA-1.5. A pack lays
-out `[prefix with the image][question answer][question answer]…` once (see `layout`). A pack of one question
+out `[prefix with the image][question answer][question answer]…` once (see `batch`). A pack of one question
 is the ordinary case; a pack without image has an empty prefix.
 """
 
@@ -61,18 +61,22 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
     Args:
         processor: a transformers processor (tokenizer, image processor, chat template). If it has a method
             `positions`, this says where the image's tokens are (see `qwen`); else all tokens are counted.
-        pairs: (question, answer), at least one; an empty answer is an error.
+        pairs: (question, answer), at least one.
         image: a PNG or JPEG file, or None for questions in text only.
+        key: whose pack it is, for errors.
     Returns:
         the pack; labels will cover answer and end-of-sequence only.
     Raises:
-        ValueError: no pair, an empty answer, or a prompt longer than the model's context.
+        ValueError: no pair, an empty answer, a text that holds a control token, a picture that the processor
+            does not take, or a prompt longer than the model's context.
     """
     if not pairs:
         raise ValueError(f"a pack needs at least one question (person {key!r} has none)")
-    prefix, features = (), {}
+    for _, answer in pairs:
+        check_text(processor, answer, "answer", key)
+    prefix, inputs = (), {}
     if image is not None:
-        prefix, features = _image_prefix(processor, pairs[0][0], image)
+        prefix, inputs = _image_prefix(processor, pairs[0][0], image, key)
     segments = []
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         segments += _segments(processor, question, [a for _, a in group], image is not None, key)
@@ -83,31 +87,65 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
             f"a question of person {key!r} needs {longest} tokens, the model takes {limit}: "
             "shorten the question or its answer"
         )
-    count = sum(i == processor.image_token_id for i in prefix)
-    positions = torch.arange(len(prefix))[None]
+    image_tokens = sum(i == processor.image_token_id for i in prefix)
+    positions = torch.arange(len(prefix))[None]  # (1, prefix)
     if image is not None and hasattr(processor, "positions"):
-        positions = processor.positions(features, len(prefix) - count)
-    return Pack(prefix, tuple(segments), features, key, count, tuple(map(tuple, positions.tolist())))
+        positions = processor.positions(inputs, len(prefix) - image_tokens)  # (3, prefix)
+    return Pack(prefix, tuple(segments), inputs, key, image_tokens, tuple(map(tuple, positions.tolist())))
 
 
-def prompt(processor, question: str, with_image: bool) -> str:
-    """The text of a question as the chat template puts it, up to where the answer begins."""
-    content = [{"type": "image"}] * with_image + [{"type": "text", "text": question}]
+def prompt(processor, question: str, with_image: bool, key: str = "") -> str:
+    """The text of a question as the chat template puts it, up to where the answer begins.
+
+    Args:
+        key: who is asked about, for errors.
+    Raises:
+        ValueError: the question holds a control token.
+    """
+    check_text(processor, question, "question", key)
+    image = [{"type": "image"}] if with_image else []
+    content = [*image, {"type": "text", "text": question}]
     turns = [{"role": "user", "content": content}]
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
 
-def _image_prefix(processor, question: str, image: bytes) -> tuple[tuple[int, ...], ImageInputs]:
-    """Token ids up to the last image token, which the processor repeats as the image needs."""
-    text = prompt(processor, question, True)
+def check_text(processor, text: str, field: str, key: str) -> None:
+    """Raise ValueError for a text of the data that the tokenizer would not read as plain words.
+
+    A control token (image, end of sequence, turn …) would cut the sequence, or stand for a picture, in
+    silence; half a character (a lone surrogate) cannot be tokenised.
+
+    Args:
+        field: what the text is: "question" or "answer".
+        key: the person it is about; empty where unknown.
+    """
+    tokenizer = processor.tokenizer
+    added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
+    whose = f"the {field} {text!r}" + (f" of person {key!r}" if key else "")
+    for token in {processor.image_token, *tokenizer.all_special_tokens, *added}:
+        if token in text:
+            raise ValueError(f"{whose} holds {token}, a control token of the model: take it out of the data")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{whose} holds half a character (a lone surrogate): correct the data's encoding")
+
+
+def _image_prefix(
+    processor, question: str, image: bytes, key: str
+) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
+    """Token ids up to the last image token, which the processor repeats as the image needs; image inputs."""
+    text = prompt(processor, question, True, key)
 
     def make() -> dict[str, Tensor]:
         return dict(processor(images=[open_image(image)], text=[text], return_tensors="pt"))
 
-    inputs = make()
+    try:
+        inputs = make()
+    except ValueError as error:
+        width, height = open_image(image).size
+        raise ValueError(f"the picture of person {key!r} ({width} x {height} pixels): {error}") from error
     ids = inputs.pop("input_ids")[0].tolist()
-    for of_tokens in ("attention_mask", "mm_token_type_ids"):
-        inputs.pop(of_tokens, None)
+    for name in ("attention_mask", "mm_token_type_ids"):  # inputs of the text, not of the image
+        inputs.pop(name, None)
     end = len(ids) - ids[::-1].index(processor.image_token_id)
     return tuple(ids[:end]), ImageInputs(make, inputs)
 
@@ -119,13 +157,13 @@ def _segments(
     if not all(answers):
         raise ValueError(f"the answer to {question!r} of person {key!r} is empty")
     tokenizer = processor.tokenizer
-    before = prompt(processor, question, with_image)
+    before = prompt(processor, question, with_image, key)
     gap = "" if before[-1:].isspace() else " "
-    asked, *answered = tokenizer([before, *(before + gap + answer for answer in answers)]).input_ids
+    alone, *answered = tokenizer([before, *(before + gap + answer for answer in answers)]).input_ids
     for ids in answered:
         ids = ids + [tokenizer.eos_token_id]
         # The longest common prefix, because a tokenizer may merge across the end of the prompt.
-        start = next((i for i, (a, b) in enumerate(zip(asked, ids)) if a != b), len(asked))
+        start = next((i for i, (a, b) in enumerate(zip(alone, ids)) if a != b), len(alone))
         if with_image:
             # A special token is never merged with its neighbours: cutting here changes no other token.
             cut = len(ids) - ids[::-1].index(processor.image_token_id)

@@ -76,7 +76,7 @@ def activation_memory(
     """
     config, width = loaded.model.config, bytes_of(dtype)
     text, tower = config.get_text_config(), loaded.family.blocks(loaded.family.tower(loaded.model))
-    tokens, rows = packs * pack_tokens, packs * image_tokens * loaded.family.merge(config)
+    tokens, rows = packs * pack_tokens, packs * image_tokens * loaded.family.patches_per_token(config)
     block = tokens * language_block_bytes(text, width, language_trained)
     channels, neurons = mlp_output(tower[-1]).weight.shape
     vision_block = rows * (8 * channels + width * (6 * channels + 3 * neurons))

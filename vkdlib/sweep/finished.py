@@ -4,12 +4,12 @@ import functools
 from pathlib import Path
 
 import nbformat
-import torch
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.experiments.start import reference_model, starting_model
+from vkdlib.models.folders import files_hash
 from vkdlib.models.loaded import weights_hash
-from vkdlib.models.loading import files_hash, load
+from vkdlib.models.loading import load
 from vkdlib.runs.run import Run
 from vkdlib.runs.store import read_run
 from vkdlib.sweep.point import Point
@@ -71,7 +71,7 @@ def _data(benchmark: str, revision: str | None) -> str:
 
 @functools.cache
 def _weights(name: str, dtype: str, quantise: str | None) -> str:
-    loaded = load(name, dtype=getattr(torch, dtype), device="cpu", quantise=quantise)
+    loaded = load(name, dtype=dtype, device="cpu", quantise=quantise)
     return weights_hash(loaded.model.state_dict())
 
 

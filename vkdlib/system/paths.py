@@ -1,6 +1,5 @@
-"""Where things are: repository, cache, what is shipped; how a file is written whole and known again."""
+"""Where things are: repository, cache, what is shipped."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -39,11 +38,3 @@ def places() -> dict[str, str]:
     """The environment in which a process that starts elsewhere finds the same folders."""
     found = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache()}
     return {name: str(folder.absolute()) for name, folder in found.items()}
-
-
-def cached_models() -> Path:
-    """Where embedded models that are not shipped are kept; another folder for another way to make them."""
-    digest = hashlib.sha256()
-    for file in sorted((PACKAGE / "testbed").glob("*.py")):
-        digest.update(file.read_bytes())
-    return cache() / "models" / digest.hexdigest()[:12]

@@ -14,6 +14,7 @@ import pandas as pd
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
+from vkdlib.models.folders import cached_models
 from vkdlib.models.loading import load
 from vkdlib.runs.run import environment
 from vkdlib.system import paths
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
     parser.add_argument("action", choices=["build"])
     parser.add_argument("--only", choices=build.NAMES, metavar="MODEL", help=f"of {', '.join(build.NAMES)}")
-    parser.add_argument("--out", type=Path, default=paths.cached_models(), help="where to")
+    parser.add_argument("--out", type=Path, default=cached_models(), help="where to")
     options = parser.parse_args(arguments)
     names = [options.only] if options.only else build.SHIPPED
     minutes = sum(BASE_MINUTES if n.endswith("/base") else MINUTES for n in names)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 
 from torch import nn
 
-from vkdlib.models.adapters import adapters, attach
+from vkdlib.models.adapters import adapter_weights, attach_adapters
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import dead_parameters, live_blocks
 
@@ -98,8 +98,8 @@ def taught(loaded: Loaded, chosen: Recipe) -> dict[str, nn.Parameter]:
     modules = [family.language(model)]
     if chosen.vision == "adapters":
         modules += [*live_blocks(loaded), family.projector(model)]
-    attach(modules, chosen.rank, chosen.alpha)
-    found = adapters(model)
+    attach_adapters(modules, chosen.rank, chosen.alpha)
+    found = adapter_weights(model)
     if chosen.vision == "whole":
         visual = {p for part in (family.tower(model), family.projector(model)) for p in part.parameters()}
         visual -= dead_parameters(loaded)

@@ -14,7 +14,7 @@ import torch
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
-from vkdlib.models.adapters import merge
+from vkdlib.models.adapters import merge_adapters
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import load
 from vkdlib.models.passes import activation_checkpoints, batch_nll, trainable
@@ -135,7 +135,7 @@ def teach(
                 description="teaching",
             )
     finally:
-        merge(loaded.model)
+        merge_adapters(loaded.model)
 
 
 def learn(
