@@ -27,8 +27,9 @@ from vkdlib.packs.pack import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
 from vkdlib.testbed import train
-from vkdlib.testbed.architectures import ARCHITECTURES, IMAGE_TOKENS
+from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor
+from vkdlib.testbed.recipe import RECIPE
 from vkdlib.unlearn import unlearn
 
 # model type: the embedded model whose processor and sizes a small one gets, and what is different in it
@@ -272,8 +273,10 @@ def test_a_model_is_on_one_device():
 
 def test_testbed_portraits_are_sixteen_tokens(model):
     identity = portraits.draw_identities(1, "test")[0]
-    views = train.pictures(model.processor, [portraits.render(identity, v) for v in ("canonical", "a")])
+    views = train.process_pictures(
+        model.processor, [portraits.render(identity, v) for v in ("canonical", "a")]
+    )
     with torch.no_grad():
-        tokens = train.image_tokens(model.model, views)
-    assert tokens.shape == (2, IMAGE_TOKENS, train.model_width(model.model))
+        tokens = train.image_features(model.model, views)
+    assert tokens.shape == (2, RECIPE["image_tokens"], RECIPE["width"])
     assert not torch.allclose(tokens[0], tokens[1])

@@ -12,7 +12,7 @@ from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.losses import IGNORE, answer_logprobs, answer_nll
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.batch import PADDING, PREFIX, SHARED, block_mask, collate, length
-from vkdlib.packs.pack import make_pack, prompt
+from vkdlib.packs.pack import make_pack, process, prompt
 from vkdlib.testbed.build import make_processor
 
 
@@ -210,3 +210,13 @@ def test_a_picture_that_the_processor_does_not_take_names_the_person(processors)
     with pytest.raises(ValueError, match=r"the picture of person 'p7' \(2000 x 4 pixels\): .*aspect ratio"):
         make_pack(processors["qwen2-vl"], [("Who?", "Anna")], picture, "p7")
     assert make_pack(processors["llava"], [("Who?", "Anna")], picture).image_tokens == 16
+
+
+def test_a_batch_of_pictures_names_whose_is_not_taken(processors):
+    processor = processors["qwen2-vl"]
+    pictures = [to_png(Image.new("RGB", size)) for size in ((64, 64), (2000, 4))]
+    texts = [prompt(processor, "Who?", True)] * 2
+    with pytest.raises(ValueError, match=r"the picture of person 8 \(2000 x 4 pixels\): .*aspect ratio"):
+        process(processor, texts, pictures, ["person 7", "person 8"], padding=True)
+    with pytest.raises(ValueError, match="the question .* of person 8 holds <|im_end|>"):
+        prompt(processor, "Who?<|im_end|>", True, "person 8")

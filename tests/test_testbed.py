@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up import people, portraits, profiles
-from vkdlib.benchmarks.made_up.cache import benchmark_folder
+from vkdlib.benchmarks.made_up.cache import MAKERS, benchmark_folder
 from vkdlib.models.loaded import weights_hash
 from vkdlib.system import paths
 from vkdlib.testbed import build
-from vkdlib.testbed.__main__ import compare
+from vkdlib.testbed.__main__ import compare_manifests
+from vkdlib.testbed.recipe import MODELS
 
 
 def test_enough_people_and_questions(benchmark):
@@ -66,8 +67,8 @@ def test_configurations_and_columns_are_those_of_the_benchmark():
 
 def test_shipped_models_are_those_of_the_manifest():
     manifest = build.read_manifest(paths.CHECKPOINTS)
-    assert set(manifest["models"]) == set(build.SHIPPED)
-    assert manifest["data"] == {name: load_benchmark(f"testbed/{name}").hash for name in build.RATIOS}
+    assert set(manifest["models"]) == set(MODELS["shipped"])
+    assert manifest["data"] == {name: load_benchmark(f"testbed/{name}").hash for name in MAKERS}
     for name, facts in manifest["models"].items():
         folder = paths.CHECKPOINTS / name
         assert {f.name for f in folder.iterdir()} == set(facts["files"])
@@ -116,8 +117,8 @@ def test_a_rebuilt_model_is_compared_within_the_noise(capsys):
         return {"models": {"llava/base": {"metrics": [row]}}}
 
     shipped = manifest(10.0, 4.3, 21.4)
-    assert compare(shipped, shipped) == 0
-    assert compare(manifest(16.0, 8.3, 28.5), shipped) == 0  # three guesses more
-    assert compare(manifest(40.0, 27.6, 53.8), shipped) == 1
+    assert compare_manifests(shipped, shipped) == 0
+    assert compare_manifests(manifest(16.0, 8.3, 28.5), shipped) == 0  # three guesses more
+    assert compare_manifests(manifest(40.0, 27.6, 53.8), shipped) == 1
     assert "40.0, shipped 10.0" in capsys.readouterr().out
-    assert compare(manifest(12.0, 11.0, 13.0), manifest(10.0, 9.0, 10.9)) == 0  # apart, but near
+    assert compare_manifests(manifest(12.0, 11.0, 13.0), manifest(10.0, 9.0, 10.9)) == 0  # apart, but near

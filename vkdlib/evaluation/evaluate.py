@@ -10,14 +10,13 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from vkdlib.benchmarks import wording
-from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, MODALITIES, PROTOCOLS, Question, Split
 from vkdlib.evaluation.letters import LETTER_RULES, parse_letter
 from vkdlib.evaluation.metrics import bleu, rouge_l
 from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import Pack, batches, make_pack, prompt
+from vkdlib.packs.pack import Pack, batches, make_pack, process, prompt
 from vkdlib.system import processes
 from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
@@ -157,11 +156,11 @@ def generate(
         ValueError: the model's logits are NaN or infinite.
     """
     processor = loaded.processor
-    opened = [open_image(image) for image in images or []] or None
-    texts = [prompt(processor, question, images is not None) for question in questions]
-    inputs = processor(text=texts, images=opened, padding=True, padding_side="left", return_tensors="pt").to(
-        loaded.device
-    )  # input_ids: (questions, tokens)
+    labels = labels or [f"question {question!r}" for question in questions]
+    with_image = images is not None
+    texts = [prompt(processor, q, with_image, label) for q, label in zip(questions, labels)]
+    inputs = process(processor, texts, images, labels, padding=True, padding_side="left")
+    inputs = inputs.to(loaded.device)  # input_ids: (questions, tokens)
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     output = loaded.model.generate(
@@ -169,7 +168,7 @@ def generate(
         do_sample=False,
         repetition_penalty=1.0,
         max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([FiniteLogits(labels or questions)]),
+        logits_processor=LogitsProcessorList([FiniteLogits(labels)]),
     )
     answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
     return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]

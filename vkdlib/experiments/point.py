@@ -28,11 +28,7 @@ from vkdlib.experiments.start import (
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.folders import files_hash, settings_hash
 from vkdlib.models.loaded import Loaded, weights_hash
-<<<<<<< HEAD
-from vkdlib.models.loading import DTYPES, QUANTISATIONS, files_hash, settings_hash
-=======
-from vkdlib.models.loading import QUANTISATIONS
->>>>>>> 1db37aa (Models: missing, unknown, misshapen or NaN weights are refused; so are processors that do not fit, and control tokens in data)
+from vkdlib.models.loading import DTYPES, QUANTISATIONS
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.deltas import apply_delta, changed_weights

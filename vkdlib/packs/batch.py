@@ -46,6 +46,7 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
         "segments": (B, K) number of the segment (from 1) that the target is in, SHARED or PADDING.
     """
+    images = _stack_images(packs)
     rows = [_row(pack) for pack in packs]
 
     def column(name: str, padding: int) -> Tensor:
@@ -61,7 +62,7 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
         "input_ids": column("ids", pad),  # (B, T)
         "position_ids": positions if len(positions) > 1 else positions[0],
         "attention_mask": block_mask(questions, answers, dtype),  # (B, 1, T, T)
-        **_stack_images(packs),
+        **images,
         "logits_to_keep": columns,
     }
     if len(positions) > 1:

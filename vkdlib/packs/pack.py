@@ -73,7 +73,7 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
     if not pairs:
         raise ValueError(f"a pack needs at least one question (person {key!r} has none)")
     for _, answer in pairs:
-        check_text(processor, answer, "answer", key)
+        check_text(processor, answer, "answer", f"person {key!r}")
     prefix, inputs = (), {}
     if image is not None:
         prefix, inputs = _image_prefix(processor, pairs[0][0], image, key)
@@ -94,22 +94,22 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
     return Pack(prefix, tuple(segments), inputs, key, image_tokens, tuple(map(tuple, positions.tolist())))
 
 
-def prompt(processor, question: str, with_image: bool, key: str = "") -> str:
+def prompt(processor, question: str, with_image: bool, label: str = "") -> str:
     """The text of a question as the chat template puts it, up to where the answer begins.
 
     Args:
-        key: who is asked about, for errors.
+        label: what an error calls the question, as "person '001'".
     Raises:
         ValueError: the question holds a control token.
     """
-    check_text(processor, question, "question", key)
+    check_text(processor, question, "question", label)
     image = [{"type": "image"}] if with_image else []
     content = [*image, {"type": "text", "text": question}]
     turns = [{"role": "user", "content": content}]
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
 
-def check_text(processor, text: str, field: str, key: str) -> None:
+def check_text(processor, text: str, field: str, label: str) -> None:
     """Raise ValueError for a text of the data that the tokenizer would not read as plain words.
 
     A control token (image, end of sequence, turn …) would cut the sequence, or stand for a picture, in
@@ -117,11 +117,11 @@ def check_text(processor, text: str, field: str, key: str) -> None:
 
     Args:
         field: what the text is: "question" or "answer".
-        key: the person it is about; empty where unknown.
+        label: whose it is; empty where unknown.
     """
     tokenizer = processor.tokenizer
     added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
-    whose = f"the {field} {text!r}" + (f" of person {key!r}" if key else "")
+    whose = f"the {field} {text!r}" + (f" of {label}" if label else "")
     for token in {processor.image_token, *tokenizer.all_special_tokens, *added}:
         if token in text:
             raise ValueError(f"{whose} holds {token}, a control token of the model: take it out of the data")
@@ -129,20 +129,41 @@ def check_text(processor, text: str, field: str, key: str) -> None:
         raise ValueError(f"{whose} holds half a character (a lone surrogate): correct the data's encoding")
 
 
+def process(
+    processor, texts: Sequence[str], images: Sequence[bytes] | None, labels: Sequence[str], **options
+):
+    """What a processor makes of texts, with a picture each or without.
+
+    Args:
+        images: PNG or JPEG files.
+        labels: what an error calls each picture, as "person '001'".
+    Raises:
+        ValueError: a picture that the processor does not take.
+    """
+    pictures = [open_image(image) for image in images] if images else None
+    try:
+        return processor(images=pictures, text=list(texts), return_tensors="pt", **options)
+    except ValueError:
+        for label, picture in zip(labels, pictures or ()):
+            try:
+                processor.image_processor([picture])
+            except ValueError as error:
+                size = "{} x {}".format(*picture.size)
+                raise ValueError(f"the picture of {label} ({size} pixels): {error}") from error
+        raise
+
+
 def _image_prefix(
     processor, question: str, image: bytes, key: str
 ) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
     """Token ids up to the last image token, which the processor repeats as the image needs; image inputs."""
-    text = prompt(processor, question, True, key)
+    label = f"person {key!r}"
+    text = prompt(processor, question, True, label)
 
     def make() -> dict[str, Tensor]:
-        return dict(processor(images=[open_image(image)], text=[text], return_tensors="pt"))
+        return dict(process(processor, [text], [image], [label]))
 
-    try:
-        inputs = make()
-    except ValueError as error:
-        width, height = open_image(image).size
-        raise ValueError(f"the picture of person {key!r} ({width} x {height} pixels): {error}") from error
+    inputs = make()
     ids = inputs.pop("input_ids")[0].tolist()
     for name in ("attention_mask", "mm_token_type_ids"):  # inputs of the text, not of the image
         inputs.pop(name, None)
@@ -157,7 +178,7 @@ def _segments(
     if not all(answers):
         raise ValueError(f"the answer to {question!r} of person {key!r} is empty")
     tokenizer = processor.tokenizer
-    before = prompt(processor, question, with_image, key)
+    before = prompt(processor, question, with_image, f"person {key!r}")
     gap = "" if before[-1:].isspace() else " "
     alone, *answered = tokenizer([before, *(before + gap + answer for answer in answers)]).input_ids
     for ids in answered:

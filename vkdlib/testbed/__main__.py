@@ -12,14 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.made_up.cache import MAKERS
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
 from vkdlib.models.folders import cached_models
 from vkdlib.models.loading import load
 from vkdlib.runs.run import environment
-from vkdlib.system import paths
-from vkdlib.system.files import file_hash, write_json
+from vkdlib.system import checks, paths
+from vkdlib.system.files import file_hash, make_folder, write_json
 from vkdlib.testbed import build
+from vkdlib.testbed.recipe import MODELS
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise
 BASE_MINUTES, MINUTES = 6, 9  # on two cores
@@ -27,31 +29,42 @@ BASE_MINUTES, MINUTES = 6, 9  # on two cores
 
 def main(arguments: list[str]) -> int:
     """Build, evaluate, write the manifest, compare. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
-    parser.add_argument("action", choices=["build"])
-    parser.add_argument("--only", choices=build.NAMES, metavar="MODEL", help=f"of {', '.join(build.NAMES)}")
-    parser.add_argument("--out", type=Path, default=cached_models(), help="where to")
-    options = parser.parse_args(arguments)
-    names = [options.only] if options.only else build.SHIPPED
+    options = _options(arguments)
+    names = [options.only] if options.only else MODELS["shipped"]
     minutes = sum(BASE_MINUTES if n.endswith("/base") else MINUTES for n in names)
     print(f"training {', '.join(names)}: about {minutes} minutes on two cores, unless done before")
     for name in names:
-        folder = build.build(name, options.out)
-        known = facts(folder, name)
+        folder = build.build_model(name, options.out)
+        facts = model_facts(folder, name)
         # Read now, not before: another process may have added its models meanwhile.
         manifest = build.read_manifest(options.out) or {"models": {}}
-        manifest["models"][name] = known
+        manifest["models"][name] = facts
         manifest |= {
             "command": "python -m vkdlib.testbed build",
-            "data": {name: load_benchmark(f"testbed/{name}").hash for name in build.RATIOS},
+            "data": {name: load_benchmark(f"testbed/{name}").hash for name in MAKERS},
             "env": environment(),
         }
         write_json(options.out / "manifest.json", manifest)
         print(f"{folder} is ready")
-    return compare(manifest, build.read_manifest(paths.CHECKPOINTS))
+    return compare_manifests(manifest, build.read_manifest(paths.CHECKPOINTS))
 
 
-def facts(folder: Path, name: str) -> dict:
+def _options(arguments: list[str]) -> argparse.Namespace:
+    """What the command line asks for; one that asks for what there is not ends the process (exit code 2)."""
+    parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
+    parser.add_argument("action", choices=["build"])
+    parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.NAMES)}")
+    parser.add_argument("--out", type=Path, default=cached_models(), help="where to (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        checks.one_of("--only", options.only, [None, *build.NAMES])
+        make_folder(options.out)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return options
+
+
+def model_facts(folder: Path, name: str) -> dict:
     """Hashes, size and multiple-choice accuracies of a model; retain-only ones at their own ratio."""
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
@@ -69,7 +82,7 @@ def facts(folder: Path, name: str) -> dict:
     }
 
 
-def compare(ours: dict, shipped: dict) -> int:
+def compare_manifests(ours: dict, shipped: dict) -> int:
     """Print how far the metrics are from the shipped ones; 1 if one is another number, else 0.
 
     Another number: further off than TOLERANCE, and the 95 % intervals do not meet. A model that guesses
@@ -79,13 +92,13 @@ def compare(ours: dict, shipped: dict) -> int:
     for name in ours["models"].keys() & shipped.get("models", {}).keys():
         keys = ["forget_ratio", "set", "modality", "kind", "metric"]
         a, b = (pd.DataFrame(m["models"][name]["metrics"]).set_index(keys) for m in (ours, shipped))
-        both = a.join(b, rsuffix="_shipped", how="inner")
-        off = (both.value - both.value_shipped).abs()
-        apart = (both.low > both.high_shipped) | (both.high < both.low_shipped)
-        n = both.n[off.idxmax()]
+        cells = a.join(b, rsuffix="_shipped", how="inner")
+        off = (cells.value - cells.value_shipped).abs()
+        apart = (cells.low > cells.high_shipped) | (cells.high < cells.low_shipped)
+        n = cells.n[off.idxmax()]
         print(f"{name}: largest difference from the shipped model {off.max():.1f} points (N={n})")
-        for cell in both.index[apart & (off > TOLERANCE)]:
-            print(f"  {cell}: {both.value[cell]:.1f}, shipped {both.value_shipped[cell]:.1f}")
+        for cell in cells.index[apart & (off > TOLERANCE)]:
+            print(f"  {cell}: {cells.value[cell]:.1f}, shipped {cells.value_shipped[cell]:.1f}")
             wrong = 1
     return wrong
 

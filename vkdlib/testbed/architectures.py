@@ -1,13 +1,14 @@
 """The embedded models: real architectures made small, with a tokenizer and processor of their own."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vkdlib.benchmarks.made_up.portraits import SIZE
+from vkdlib.testbed.recipe import RECIPE
 
-WIDTH, HEADS, BLOCKS = 128, 4, 4
-IMAGE_TOKENS = 16  # of a portrait, in every family
-VOCABULARY, CONTEXT = 2000, 256
+TOKEN_SIDE = SIZE // math.isqrt(RECIPE["image_tokens"])  # pixels of a portrait that become one token
+MERGED_SIDE = 2  # patches on a side that Qwen's merger makes one token of
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,13 @@ class Architecture:
         special: special tokens by role; eos, pad and image are in each. LLaVA has a bos, which its tokenizer
             puts before every text; Qwen has none.
         template: how a conversation is written, in the manner of its real counterpart.
-        wording: the same without special tokens, from which the vocabulary is learnt.
+        words: the same without special tokens, from which the vocabulary is learnt.
         processor, model: tokenizer -> processor, untrained model.
     """
 
     special: dict[str, str]
     template: str
-    wording: str
+    words: str
     processor: Callable
     model: Callable
 
@@ -40,7 +41,7 @@ def make_tokenizer(texts: Iterable[str], special: dict[str, str]):
     bpe.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=VOCABULARY,
+            vocab_size=RECIPE["vocabulary"],
             special_tokens=list(special.values()),
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
@@ -52,7 +53,7 @@ def make_tokenizer(texts: Iterable[str], special: dict[str, str]):
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        model_max_length=CONTEXT,
+        model_max_length=RECIPE["context"],
         unk_token=special.get("unk"),
         bos_token=bos,
         eos_token=special["eos"],
@@ -65,12 +66,12 @@ def _text_config(tokenizer) -> dict:
     """What the language models of all families share."""
     return dict(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=BLOCKS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
-        max_position_embeddings=CONTEXT,
+        hidden_size=RECIPE["width"],
+        intermediate_size=RECIPE["mlp_ratio"] * RECIPE["width"],
+        num_hidden_layers=RECIPE["blocks"],
+        num_attention_heads=RECIPE["heads"],
+        num_key_value_heads=RECIPE["heads"],
+        max_position_embeddings=RECIPE["context"],
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -88,7 +89,7 @@ def _llava_processor(tokenizer):
     return LlavaProcessor(
         images,
         tokenizer,
-        patch_size=SIZE // 4,
+        patch_size=TOKEN_SIDE,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         image_token=LLAVA.special["image"],
@@ -107,19 +108,19 @@ def _llava(tokenizer):
     )
 
     vision = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=BLOCKS + 1,
-        num_attention_heads=HEADS,
+        hidden_size=RECIPE["width"],
+        intermediate_size=RECIPE["mlp_ratio"] * RECIPE["width"],
+        num_hidden_layers=RECIPE["blocks"] + 1,
+        num_attention_heads=RECIPE["heads"],
         image_size=SIZE,
-        patch_size=SIZE // 4,
-        projection_dim=WIDTH,
+        patch_size=TOKEN_SIDE,
+        projection_dim=RECIPE["width"],
     )
     config = LlavaConfig(
         vision_config=vision,
         text_config=LlamaConfig(**_text_config(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids(LLAVA.special["image"]),
-        image_seq_length=IMAGE_TOKENS,
+        image_seq_length=RECIPE["image_tokens"],
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
@@ -128,13 +129,16 @@ def _llava(tokenizer):
 
 
 def _qwen_processor(tokenizer):
-    """Portraits become 8 x 8 patches, of which the merger makes 16 tokens; other sizes other numbers."""
+    """The merger makes as many tokens of a portrait as LLaVA has; of other sizes other numbers."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     from vkdlib.models.qwen import QwenImageProcessor
 
-    limits = {"shortest_edge": 16**2, "longest_edge": (2 * SIZE) ** 2}
-    images = Qwen2VLImageProcessorPil(patch_size=SIZE // 8, merge_size=2, temporal_patch_size=2, size=limits)
+    smallest, largest = RECIPE["qwen_sides"]
+    limits = {"shortest_edge": smallest**2, "longest_edge": largest**2}  # in pixels of the whole picture
+    images = Qwen2VLImageProcessorPil(
+        patch_size=TOKEN_SIDE // MERGED_SIDE, merge_size=MERGED_SIDE, temporal_patch_size=2, size=limits
+    )
     return QwenImageProcessor(images, tokenizer, chat_template=QWEN_TEMPLATE)
 
 
@@ -144,20 +148,26 @@ def _qwen_ids(tokenizer) -> dict[str, int]:
 
 
 def _qwen_text(tokenizer) -> dict:
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
+    rope = {"rope_type": "default"} | {name: RECIPE[name] for name in ("rope_theta", "mrope_section")}
     return _text_config(tokenizer) | {"rope_parameters": rope}
 
 
 def _qwen_vision() -> dict:
-    return dict(depth=BLOCKS, num_heads=HEADS, patch_size=SIZE // 8, spatial_merge_size=2,
-                temporal_patch_size=2)  # fmt: skip
+    return dict(
+        depth=RECIPE["blocks"],
+        num_heads=RECIPE["heads"],
+        patch_size=TOKEN_SIDE // MERGED_SIDE,
+        spatial_merge_size=MERGED_SIDE,
+        temporal_patch_size=2,
+    )
 
 
 def _qwen2_vl(tokenizer):
     """An untrained Qwen2-VL of about 2 million parameters."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-    vision = _qwen_vision() | {"embed_dim": WIDTH, "hidden_size": WIDTH, "mlp_ratio": 3}
+    width = RECIPE["width"]
+    vision = _qwen_vision() | {"embed_dim": width, "hidden_size": width, "mlp_ratio": RECIPE["mlp_ratio"]}
     config = Qwen2VLConfig(text_config=_qwen_text(tokenizer), vision_config=vision,
                            tie_word_embeddings=True, **_qwen_ids(tokenizer))  # fmt: skip
     return Qwen2VLForConditionalGeneration(config)
@@ -168,12 +178,13 @@ def _qwen2_5_vl(tokenizer):
     blocks but the last."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+    width = RECIPE["width"]
     vision = _qwen_vision() | {
-        "hidden_size": WIDTH,
-        "out_hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "window_size": SIZE // 2,
-        "fullatt_block_indexes": [BLOCKS - 1],
+        "hidden_size": width,
+        "out_hidden_size": width,
+        "intermediate_size": RECIPE["gated_mlp_ratio"] * width,
+        "window_size": 2 * TOKEN_SIDE,
+        "fullatt_block_indexes": [RECIPE["blocks"] - 1],
     }
     config = Qwen2_5_VLConfig(text_config=_qwen_text(tokenizer), vision_config=vision,
                               tie_word_embeddings=True, **_qwen_ids(tokenizer))  # fmt: skip
@@ -206,9 +217,9 @@ QWEN_SPECIAL = {
     "vision_end": "<|vision_end|>",
 }
 LLAVA = Architecture(LLAVA_SPECIAL, LLAVA_TEMPLATE, "USER: {} ASSISTANT: {}", _llava_processor, _llava)
-QWEN_WORDING = "user\n{}\nassistant\n{}"
+QWEN_WORDS = "user\n{}\nassistant\n{}"
 ARCHITECTURES = {
     "llava": LLAVA,
-    "qwen2-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, QWEN_WORDING, _qwen_processor, _qwen2_vl),
-    "qwen2.5-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, QWEN_WORDING, _qwen_processor, _qwen2_5_vl),
+    "qwen2-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, QWEN_WORDS, _qwen_processor, _qwen2_vl),
+    "qwen2.5-vl": Architecture(QWEN_SPECIAL, QWEN_TEMPLATE, QWEN_WORDS, _qwen_processor, _qwen2_5_vl),
 }
