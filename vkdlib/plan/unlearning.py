@@ -9,7 +9,7 @@ import pandas as pd
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import KINDS, Split
 from vkdlib.methods.base import Cost, Method, TaskSize
-from vkdlib.models.adapters import adapters
+from vkdlib.models.adapters import adapter_weights
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import DTYPES, QUANTISATIONS
@@ -81,7 +81,7 @@ def plan_unlearning(
     parameters = memory.count_parameters(loaded)  # before a method attaches adapters
     trained = method.scope(loaded) if method.trains else {}
     language = language_trained(loaded, trained)
-    if language and not adapters(loaded.model) and (dtype != "float32" or quantise):
+    if language and not adapter_weights(loaded.model) and (dtype != "float32" or quantise):
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
     counts = count_pictures(split, benchmark, forget_ratio)
     image_tokens = count_image_tokens(loaded, split, max_pixels)
