@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+import re
+import shutil
 
 import pyarrow.parquet as pq
+import pytest
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.made_up import people, portraits, profiles
-from vkdlib.benchmarks.made_up.cache import MAKERS, benchmark_folder
+from vkdlib.benchmarks.made_up import authors, people, portraits, profiles
+from vkdlib.benchmarks.made_up.cache import VERSIONS, benchmark_folder
+from vkdlib.models import folders
 from vkdlib.models.loaded import weights_hash
 from vkdlib.system import paths
 from vkdlib.testbed import build
-from vkdlib.testbed.__main__ import compare_manifests
+from vkdlib.testbed.__main__ import compare_manifests, main
+from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.recipe import MODELS
 
 
@@ -68,7 +73,7 @@ def test_configurations_and_columns_are_those_of_the_benchmark():
 def test_shipped_models_are_those_of_the_manifest():
     manifest = build.read_manifest(paths.CHECKPOINTS)
     assert set(manifest["models"]) == set(MODELS["shipped"])
-    assert manifest["data"] == {name: load_benchmark(f"testbed/{name}").hash for name in MAKERS}
+    assert manifest["data"] == {name: load_benchmark(f"testbed/{name}").hash for name in VERSIONS}
     for name, facts in manifest["models"].items():
         folder = paths.CHECKPOINTS / name
         assert {f.name for f in folder.iterdir()} == set(facts["files"])
@@ -122,3 +127,45 @@ def test_a_rebuilt_model_is_compared_within_the_noise(capsys):
     assert compare_manifests(manifest(40.0, 27.6, 53.8), shipped) == 1
     assert "40.0, shipped 10.0" in capsys.readouterr().out
     assert compare_manifests(manifest(12.0, 11.0, 13.0), manifest(10.0, 9.0, 10.9)) == 0  # apart, but near
+
+
+def test_every_model_can_be_made_by_name():
+    ratios = {"mllmu": profiles.FORGET_RATIOS, "clear": authors.FORGET_RATIOS}
+    names = {f"{family}/base" for family in ARCHITECTURES}
+    for family in ARCHITECTURES:
+        for benchmark, per_cent in ratios.items():
+            kinds = ["vanilla", *(f"retain-only-{ratio}" for ratio in per_cent)]
+            names |= {f"{family}-{benchmark}/{kind}" for kind in kinds}
+    assert set(build.NAMES) == names and len(build.NAMES) == len(names)
+
+
+def test_trained_models_are_kept_by_recipe_and_data(monkeypatch, tmp_path):
+    """A comment or another module changes no model; a number of the recipe, or other data, does."""
+    testbed = shutil.copytree(folders.TESTBED, tmp_path / "testbed")
+    monkeypatch.setattr(folders, "TESTBED", testbed)
+    place = folders.cached_models()
+    (testbed / "train.py").write_text("# moved")
+    recipe = (testbed / "recipe.yaml").read_text()
+    (testbed / "recipe.yaml").write_text(f"# a comment\n{recipe}")
+    assert folders.cached_models() == place and place.parent == paths.cache() / "models"
+    assert recipe.count("lr: 1.0e-3") == 1
+    (testbed / "recipe.yaml").write_text(recipe.replace("lr: 1.0e-3", "lr: 2.0e-3"))
+    other = folders.cached_models()
+    (testbed / "recipe.yaml").write_text(recipe)
+    monkeypatch.setattr(folders, "VERSIONS", {"mllmu": "1", "clear": "2"})
+    assert len({place, other, folders.cached_models()}) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "the following arguments are required: action"),
+        (["bild"], "invalid choice: 'bild'"),
+        (["build", "--only", "lava/base"], "--only is 'lava/base'; .*did you mean 'llava/base'"),
+        (["build", "--out", "/dev/null/models"], "/dev/null/models could not be made"),
+    ],
+)
+def test_a_wrong_command_says_so_in_plain_words(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and re.search(message, capsys.readouterr().err)

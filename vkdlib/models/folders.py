@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from vkdlib.benchmarks.made_up.cache import MAKERS
+from vkdlib.benchmarks.made_up.cache import VERSIONS
 from vkdlib.system import checks, paths
 from vkdlib.system.files import file_hash, read_yaml
 
@@ -53,8 +53,7 @@ def cached_models() -> Path:
     The text of the modules that make them is not what a model is made of. The recipe's `edition` tells of
     changes in them that change a model.
     """
-    facts = {"recipe": read_yaml(TESTBED / "recipe.yaml")}
-    facts |= {name: benchmark.VERSION for name, benchmark in MAKERS.items()}
+    facts = {"recipe": read_yaml(TESTBED / "recipe.yaml"), "benchmarks": VERSIONS}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return paths.cache() / "models" / digest[:12]
 

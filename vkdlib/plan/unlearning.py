@@ -73,7 +73,7 @@ def plan_unlearning(
         ValueError: `experiments.run` would refuse it.
     """
     one_of("dtype", dtype, DTYPES)
-    one_of("quantise", quantise, [None, *QUANTISATIONS])
+    one_of("quantise", quantise, QUANTISATIONS)
     check_training_dtype(dtype)
     number("processes", processes, 1, whole=True)
     split = find_split(benchmark, forget_ratio, data_revision, select)

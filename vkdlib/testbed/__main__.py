@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.made_up.cache import MAKERS
+from vkdlib.benchmarks.made_up.cache import VERSIONS
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
 from vkdlib.models.folders import cached_models
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         manifest["models"][name] = facts
         manifest |= {
             "command": "python -m vkdlib.testbed build",
-            "data": {name: load_benchmark(f"testbed/{name}").hash for name in MAKERS},
+            "data": {name: load_benchmark(f"testbed/{name}").hash for name in VERSIONS},
             "env": environment(),
         }
         write_json(options.out / "manifest.json", manifest)
