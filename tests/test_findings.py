@@ -105,13 +105,18 @@ def test_a_sentence_says_how_often_and_where():
     names = ["claim", "model", "benchmark", "column", "verdict", "people"]
     cases = pd.DataFrame(rows, columns=names).assign(over_forgotten="", source="4.3")
     said = "**VKD is good**: holds in 1 of 3 cases (Qwen2-VL on MLLMU-Bench); we cannot tell in 2 "
-    assert findings.sentence(cases) == said + "(LLaVA on MLLMU-Bench; LLaVA on own; 10 to 32 people). *4.3*"
-    assert findings.sentence(cases[1:2]) == "**VKD is good**: holds. *4.3*"
-    assert findings.sentence(cases[::2].assign(verdict="does not hold")) == (
+    assert (
+        findings.claim_sentence(cases)
+        == said + "(LLaVA on MLLMU-Bench; LLaVA on own; 10 to 32 people). *4.3*"
+    )
+    assert findings.claim_sentence(cases[1:2]) == "**VKD is good**: holds. *4.3*"
+    assert findings.claim_sentence(cases[::2].assign(verdict="does not hold")) == (
         "**VKD is good**: does not hold in either case. *4.3*"
     )
     far = cases.assign(verdict="holds", over_forgotten=["VKD", "", ""])
-    assert findings.sentence(far).endswith("holds in all 3 cases. *4.3* Over-forgotten in 1 of 3 cases.")
+    assert findings.claim_sentence(far).endswith(
+        "holds in all 3 cases. *4.3* Over-forgotten in 1 of 3 cases."
+    )
 
 
 def test_every_verdict_and_every_case_is_in_the_notebook():

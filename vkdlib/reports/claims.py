@@ -144,11 +144,6 @@ class AnsweredTable:
         checks.only("the record", [row], self.runs)
         return self.runs[row]
 
-    def chosen(self, titles: Sequence[str]) -> list[Column]:
-        """The columns of these titles that the table has, in the titles' order."""
-        columns = {column.title: column for column in self.columns}
-        return [columns[title] for title in titles if title in columns]
-
 
 def answered_tables(record: str, topic: Topic) -> list[AnsweredTable]:
     """The tables of a record: one for each model, benchmark and forget ratio.
@@ -222,7 +217,7 @@ def _tests(table: AnsweredTable, ours: str, other: str, titles: Sequence[str]) -
         kept = [c.questions for c in table.columns if c.other_faces]
         (forgotten,) = [c.questions for c in table.columns if c.less]
         return pd.DataFrame([balance_difference(a, b, kept, forgotten)]).assign(column=BALANCE)
-    columns = table.chosen(titles)
+    columns = [column for title in titles for column in table.columns if column.title == title]
     questions = [column.questions for column in columns]
     tested = differences(a, {"": b}, questions).set_index(["set", "modality", "kind"])
     return tested.loc[questions].assign(column=[column.title for column in columns])

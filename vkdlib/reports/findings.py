@@ -53,10 +53,10 @@ def people_asked(record: str) -> dict[tuple[str, str, str], int]:
 def sentences(judged: pd.DataFrame) -> str:
     """A Markdown list with one sentence a claim."""
     claims = judged.groupby("claim", sort=False)
-    return "\n".join(f"- {sentence(cases)}" for _, cases in claims)
+    return "\n".join(f"- {claim_sentence(cases)}" for _, cases in claims)
 
 
-def sentence(cases: pd.DataFrame) -> str:
+def claim_sentence(cases: pd.DataFrame) -> str:
     """What became of one claim, for example "**VKD forgets faces**: holds in all 4 cases."
 
     Args:
@@ -117,13 +117,13 @@ def evidence(judged: pd.DataFrame) -> pd.DataFrame:
     shown["p"] = judged.p_holm.map("{:.2g}".format).where(judged.p_holm.notna() & (judged.differ > 0), "")
     for title, column in (("N", "n"), ("people", "people")):
         shown[title] = judged[column].map("{:.0f}".format).where(judged[column].notna(), "")
-    shown["runs"] = [len(set(runs(row))) for _, row in judged.iterrows()]
+    shown["runs"] = [len(set(case_runs(row))) for _, row in judged.iterrows()]
     shown["verdict"] = judged.verdict
     shown["over-forgotten"] = judged.over_forgotten
     return shown.set_index("claim")
 
 
-def runs(case: pd.Series) -> list[str]:
+def case_runs(case: pd.Series) -> list[str]:
     """Hashes of the runs behind one row of claims.csv."""
     return [
         run for hashes in (case.runs_ours, case.runs_other) if not pd.isna(hashes) for run in hashes.split()

@@ -11,23 +11,28 @@ from vkdlib.evaluation.compare import add_holm
 from vkdlib.reports import plots
 from vkdlib.reports.claims import read_topic, row_names
 from vkdlib.reports.columns import Column, record_columns
+from vkdlib.reports.findings import NAMES
 from vkdlib.reports.paper.published import published_table
 from vkdlib.reports.rendering import html, latex
 from vkdlib.reports.tables import beside_published, claim_table, curve_table, main_table
 from vkdlib.runs.records import read_records
 from vkdlib.system import checks, files, paths
 
-NAMES = {  # of the kit's own models and benchmarks, in the order in which they are shown
-    "testbed/llava": "Testbed's LLaVA",
-    "testbed/qwen2-vl": "Testbed's Qwen2-VL",
-    "testbed/mllmu": "MLLMU-Bench",
-    "testbed/clear": "CLEAR",
-}
 METHODS = [
     "vanilla", "retain-only", "vanilla, blank picture", "vanilla, no picture",
     "GA", "GA_Diff", "KL_Min", "NPO", "MANU", "MMUnlearner", "VKD",
 ]  # fmt: skip
 ABLATION = ["vanilla", "retain-only", "B", "F", "B+Mask", "F+Mask", "F+VKD", "B+Mask+VKD", "F+Mask+VKD"]
+
+
+def model_name(model: str) -> str:
+    """What titles call a model."""
+    return f"Testbed's {NAMES[model]}" if model in NAMES else model
+
+
+def task_title(model: str, benchmark: str) -> str:
+    """What titles call a model on a benchmark."""
+    return f"{model_name(model)} on {NAMES.get(benchmark, benchmark)}"
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,8 @@ class Panel:
     published: tuple[str, str] | None = None
 
     @property
-    def model_name(self) -> str:
-        return NAMES.get(self.model, self.model)
-
-    @property
     def title(self) -> str:
-        return f"{self.model_name} on {NAMES.get(self.benchmark, self.benchmark)}"
+        return task_title(self.model, self.benchmark)
 
     @property
     def columns(self) -> list[Column]:
@@ -127,17 +128,18 @@ class Report:
         for ax, panel in axes:
             plots.column_curves(ax, panel.records.query("method == 'VKD'"), x, smallest, panel.table)
             plots.retain_only_line(ax, panel.records, panel.table)
-            ax.set(title=panel.model_name, xlabel=label)
+            ax.set(title=model_name(panel.model), xlabel=label)
         lines = figure.axes[0].get_legend_handles_labels()
         figure.legend(*lines, loc="outside lower center", ncols=4)
         return figure
 
     def curve_tables(self, x: str) -> HTML:
         """VKD's curve in every panel, in numbers (`tables.curve_table`)."""
-        curves = {
-            p.model_name: curve_table(p.records.query("method == 'VKD'"), x, p.table) for p in self.panels
-        }
-        return HTML("".join(html(table, title) for title, table in curves.items()))
+        tables = ""
+        for panel in self.panels:
+            curve = curve_table(panel.records.query("method == 'VKD'"), x, panel.table)
+            tables += html(curve, model_name(panel.model))
+        return HTML(tables)
 
     def main_tables(self) -> HTML:
         """The table of every panel."""
