@@ -197,3 +197,23 @@ def test_every_claim_about_a_curve_can_be_tested():
                 and one["columns"]
                 and one["source"].startswith("4.3")
             )
+
+
+def test_a_setting_or_a_value_that_was_not_swept_is_named(monkeypatch):
+    record = record_of(
+        monkeypatch, {"Retain VQA": [90] * 5, "Forget VQA": [30] * 5, "Real-world VQA": [90] * 5} | FLAT
+    )
+    with pytest.raises(ValueError, match="the setting that x is swept over is 'betta'.*mean 'beta'"):
+        curves.judge_curves("x", "betta", topic="fig2_beta")
+    with pytest.raises(
+        ValueError, match="the value of beta that a claim calls good is 1.25; it must be one of 0.0, 0.1"
+    ):
+        curves.good_at(curves.seed_balances(record, "beta"), 1.25)
+
+
+def test_what_a_curve_cannot_show_is_not_expected_of_it(monkeypatch):
+    record_of(monkeypatch, {"Retain VQA": [90] * 5})
+    claim = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "has an optimum"}
+    monkeypatch.setattr(curves, "read_topic", lambda name: claims.Topic("vkd 1", "method", [claim]))
+    with pytest.raises(ValueError, match="what 'c' expects of this column is 'has an optimum'.*rises, falls"):
+        curves.judge_curves("x", "beta")
