@@ -214,9 +214,9 @@ def _tests(table: AnsweredTable, ours: str, other: str, titles: Sequence[str]) -
     """`compare.differences` in columns of a table, or `balance_difference`; their titles are in "column"."""
     a, b = table.predictions(ours), table.predictions(other)
     if BALANCE in titles:
-        kept = [c.questions for c in table.columns if c.other_faces]
-        (forgotten,) = [c.questions for c in table.columns if c.less]
-        return pd.DataFrame([balance_difference(a, b, kept, forgotten)]).assign(column=BALANCE)
+        faces = [c.questions for c in table.columns if c.other_faces]
+        (forget,) = [c.questions for c in table.columns if c.less]
+        return pd.DataFrame([balance_difference(a, b, faces, forget)]).assign(column=BALANCE)
     columns = [column for title in titles for column in table.columns if column.title == title]
     questions = [column.questions for column in columns]
     tested = differences(a, {"": b}, questions).set_index(["set", "modality", "kind"])

@@ -95,11 +95,11 @@ def column_titles(table: str) -> list[str]:
 def _column(title: str, entry: dict) -> Column:
     """A column as its entry in paper/columns.yaml describes it."""
     checks.only(f"{FILE.name}: {title}", entry, FIELDS)
-    known = {"set": SETS, "modality": MODALITIES, "kind": KINDS, "metric": METRICS}
+    choices = {"set": SETS, "modality": MODALITIES, "kind": KINDS, "metric": METRICS}
     counts = entry.get("counts")
-    if not isinstance(counts, list) or len(counts) != len(known):
-        raise ValueError(f"{FILE.name}: {title}: counts is {counts!r}; it must be [{', '.join(known)}]")
-    for (field, values), value in zip(known.items(), counts):
+    if not isinstance(counts, list) or len(counts) != len(choices):
+        raise ValueError(f"{FILE.name}: {title}: counts is {counts!r}; it must be [{', '.join(choices)}]")
+    for (field, values), value in zip(choices.items(), counts):
         checks.one_of(f"{FILE.name}: {title}: {field}", value, values)
     for field in ("less", "other_faces"):
         checks.flag(f"{FILE.name}: {title}: {field}", entry.get(field, False))
@@ -169,9 +169,9 @@ def balance(records: pd.DataFrame, by: Sequence[str], faces: bool = False, table
         titles = ", ".join(column.title for column in columns)
         raise ValueError(f"a balance needs all columns of {table}; there are {titles}")
     points = {column: _points(column, records, list(by)) for column in columns}
-    kept = [points[c] for c in columns if not c.less and (c.other_faces or not faces)]
-    forgotten = [points[c].clip(lower=c.chance) for c in columns if c.less]
-    return sum(kept) / len(kept) - sum(forgotten) / len(forgotten)
+    keep = [points[c] for c in columns if not c.less and (c.other_faces or not faces)]
+    forget = [points[c].clip(lower=c.chance) for c in columns if c.less]
+    return sum(keep) / len(keep) - sum(forget) / len(forget)
 
 
 def _points(column: Column, records: pd.DataFrame, by: list[str]) -> pd.Series:

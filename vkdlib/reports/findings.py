@@ -5,14 +5,18 @@ Sentences are made from figures/data/claims.csv: they say what was judged, and n
 
 import pandas as pd
 
-from vkdlib.reports import report
 from vkdlib.reports.columns import BALANCE, record_columns
 from vkdlib.reports.paper.published import PAPERS, published_cells
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.system import paths
 
 TABLES = {"table1_main": ("vkd", "1"), "table3_ablation": ("vkd", "3")}  # record -> paper and its table
-NAMES = {name: title.removeprefix("Testbed's ") for name, title in report.NAMES.items()}
+NAMES = {  # of the kit's own models and benchmarks, in the order in which they are shown
+    "testbed/llava": "LLaVA",
+    "testbed/qwen2-vl": "Qwen2-VL",
+    "testbed/mllmu": "MLLMU-Bench",
+    "testbed/clear": "CLEAR",
+}
 VERDICTS = {  # as claims.csv has them -> as a sentence says them
     "holds": "holds",
     "does not hold": "does not hold",

@@ -113,8 +113,8 @@ def _main_cells(column: Column, rows: pd.DataFrame, over: set[str], ties: set[st
 
 def _best(column: Column, means: pd.Series) -> set[str]:
     """The methods with the best mean of a column; those that look equal are equal."""
-    printed = means.round(column.decimals)
-    return set(printed.index[printed == (printed.min() if column.less else printed.max())])
+    rounded = means.round(column.decimals)
+    return set(rounded.index[rounded == (rounded.min() if column.less else rounded.max())])
 
 
 def _interval(column: Column, row: pd.Series) -> str:
@@ -181,20 +181,20 @@ def claim_table(judged: pd.DataFrame, published: Published | None = None) -> pd.
     """
     judged = pd.concat([judged[judged.claim == claim] for claim in judged.claim.unique()])
     rows = judged.to_dict("records")
-    shown = judged[["claim", "source", "model", "benchmark", "column"]].copy()
+    table = judged[["claim", "source", "model", "benchmark", "column"]].copy()
     for field in ("model", "benchmark"):
-        shown[field] = shown[field].str.removeprefix("testbed/")
+        table[field] = table[field].str.removeprefix("testbed/")
     if published is not None:
-        shown["published"] = [_published_difference(row, published) for row in rows]
-    shown["measured"] = [_measurement(row) for row in rows]
-    shown["N"] = judged.n.map("{:.0f}".format).where(judged.n.notna(), "")
+        table["published"] = [_published_difference(row, published) for row in rows]
+    table["measured"] = [_measurement(row) for row in rows]
+    table["N"] = judged.n.map("{:.0f}".format).where(judged.n.notna(), "")
     tested = judged.p_holm.notna() & (judged.differ > 0)
-    shown["p"] = judged.p_holm.map("{:.2g}".format).where(tested, "")
+    table["p"] = judged.p_holm.map("{:.2g}".format).where(tested, "")
     over = judged.get("over_forgotten", pd.Series("", judged.index)).fillna("")
-    shown["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
-    repeated = shown.duplicated(["claim", "source"])
-    shown[["claim", "source"]] = shown[["claim", "source"]].mask(repeated, "")
-    return shown.set_index("claim")
+    table["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
+    repeated = table.duplicated(["claim", "source"])
+    table[["claim", "source"]] = table[["claim", "source"]].mask(repeated, "")
+    return table.set_index("claim")
 
 
 def _measurement(row: dict) -> str:

@@ -25,10 +25,10 @@ def reachable(value: str, n: int) -> bool:
     """
     places = max(0, -Decimal(value).as_tuple().exponent)
     unit = 10**places
-    printed = round(float(value) * unit)
+    digits = round(float(value) * unit)
     for k in {math.floor(float(value) / 100 * n) + step for step in (-1, 0, 1, 2)} & set(range(n + 1)):
         scaled = 100 * unit * k  # over n: exact in whole numbers
-        if printed in (scaled // n, (2 * scaled + n) // (2 * n)):
+        if digits in (scaled // n, (2 * scaled + n) // (2 * n)):
             return True
     return False
 

@@ -72,6 +72,6 @@ def published_difference(table: pd.DataFrame, columns: list[Column], ours: str, 
     """A row of a published table minus another, in points: by title, and BALANCE of other faces."""
     numbers = table.loc[[ours, other]].astype(float)
     gap = (numbers.loc[ours] - numbers.loc[other]) * pd.Series({c.title: c.scale for c in columns})
-    kept = gap[[column.title for column in columns if column.other_faces]].mean()
-    gap[BALANCE] = kept - gap[[column.title for column in columns if column.less]].mean()
+    faces = gap[[column.title for column in columns if column.other_faces]].mean()
+    gap[BALANCE] = faces - gap[[column.title for column in columns if column.less]].mean()
     return gap
