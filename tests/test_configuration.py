@@ -134,7 +134,7 @@ def test_a_wrong_run_is_refused_before_the_model_is_loaded(fields, message, noth
         experiments.run("x", Configuration(**fields))
 
 
-def test_kinds_that_a_benchmark_does_not_ask_are_refused(nothing_is_loaded, monkeypatch):
+def test_kinds_that_a_benchmark_does_not_ask_are_refused(nothing_is_loaded):
     c = Configuration(benchmark="testbed/clear", kinds=["cloze"], method="vanilla")
     with pytest.raises(
         ValueError, match="testbed/clear has no questions of .*cloze.*; it has: classification"

@@ -134,7 +134,7 @@ def test_float16_is_for_evaluation_alone(monkeypatch):
     loaded = loading.load("testbed/llava-mllmu/vanilla", dtype=torch.float16)
     with pytest.raises(ValueError, match=words):
         unlearn(loaded, few_tasks(loaded), make_method("VKD"), epochs=1, lr=1e-4)
-    monkeypatch.setattr(point, "start", lambda configuration: pytest.fail("it was loaded"))
+    monkeypatch.setattr(point, "load_point", lambda configuration: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match=words):
         experiments.run("x", Configuration(dtype="float16"))
     with pytest.raises(pytest.fail.Exception, match="it was loaded"):

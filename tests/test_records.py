@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from vkdlib.evaluation.metrics import summarise, wilson
-from vkdlib.experiments.presets import preset
+from vkdlib.experiments.presets import fitting_preset, preset
 from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.methods import METHODS
 from vkdlib.reports import claims, curves
@@ -183,7 +183,8 @@ def test_what_is_said_of_a_table_was_measured_on_its_runs():
 
 def meant(point):
     """What a point is, as 04_run_unlearn has it: of its preset, unless it says otherwise."""
-    method, name = point["method"], point.get("preset", "testbed")
+    method, benchmark = point["method"], point.get("benchmark", "testbed/mllmu")
+    name = point.get("preset") or fitting_preset(point.get("model"), benchmark)
     rest = {k: v for k, v in point.items() if k not in ("experiment", "preset")}
     if method in AS_THEY_ARE:
         return json.dumps(rest, sort_keys=True)

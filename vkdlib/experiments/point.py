@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from vkdlib.benchmarks.load import load_benchmark
@@ -56,11 +57,11 @@ def run(
     check_point(experiment, configuration, gate)
     if gate and must_pass_gate(configuration):
         require_memorisation(functools.partial(run, experiment, machine=machine), configuration)
-    loaded, split, configuration = start(essential(configuration))
+    loaded, split, configuration = load_point(essential(configuration))
     with open_together(experiment, configuration) as this:
         if not processes.from_first(this.done):
             results = unlearn_model(this, loaded, split, machine)
-            predictions = ask(loaded, split, configuration, machine)
+            predictions = ask_model(loaded, split, configuration, machine)
             if processes.processes()[0] == 0:
                 this.finish(predictions, **results)
     return this
@@ -113,13 +114,13 @@ def essential_settings(method: str, settings: dict) -> dict:
     return {k: v for k, v in settings.items() if k in named or v != own[k]}
 
 
-def start(c: Configuration) -> tuple[Loaded, Split, Configuration]:
+def load_point(c: Configuration) -> tuple[Loaded, Split, Configuration]:
     """Model and task of a run, and its configuration with the identities of both.
 
     The benchmark comes first: it is smaller, and a wrong name is more often its.
     """
     benchmark = load_benchmark(c.benchmark, c.data_revision)
-    split = task(benchmark, c)
+    split = pose_task(benchmark, c)
     loaded = load_start(c)
     reference = reference_model(c)
     c = replace(
@@ -134,7 +135,7 @@ def start(c: Configuration) -> tuple[Loaded, Split, Configuration]:
     return loaded, split, c
 
 
-def task(benchmark: Benchmark, c: Configuration) -> Split:
+def pose_task(benchmark: Benchmark, c: Configuration) -> Split:
     """Who is to be forgotten and retained.
 
     Raises:
@@ -192,7 +193,7 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     return {"history": history, "report": report, "delta": delta, "steps": steps}
 
 
-def ask(loaded: Loaded, split: Split, c: Configuration, machine: Machine):
+def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
     """The answers to all questions, see `evaluate`."""
     with enough_memory("evaluation", "evaluation_batch"):
         return evaluate(

@@ -13,6 +13,7 @@ layers and packs of the real architectures (on the meta device), NF4 and int8 on
 on CPUs.
 """
 
+import functools
 from dataclasses import fields
 
 import pandas as pd
@@ -24,126 +25,22 @@ from vkdlib.system import paths
 from vkdlib.system.checks import one_of
 from vkdlib.system.files import read_yaml
 
+PARTS = ("model", "data", "method", "training", "evaluation", "machine")
+TRIALS = "ours, chosen on selection people (selection_methods.yaml, chosen.yaml)"
+
+
+def read_presets() -> dict[str, dict]:
+    """presets.yaml: preset -> part -> field -> [value, source]."""
+    presets = {}
+    for name, own in read_yaml(paths.PACKAGE / "experiments" / "presets.yaml").items():
+        base = presets.get(own.pop("base", None), {})
+        presets[name] = base | {part: base.get(part, {}) | entries for part, entries in own.items()}
+    return {name: parts for name, parts in presets.items() if not name.startswith("_")}
+
+
+PRESETS = read_presets()
 # What a method gets instead, where it was chosen for it: preset -> method -> part -> field -> value.
 BY_METHOD = read_yaml(paths.PACKAGE / "experiments" / "chosen.yaml")
-
-CHOSEN = "ours, chosen on selection people"
-TRIALS = "ours, chosen on selection people (selection_methods.yaml, chosen.yaml)"
-NOT_TRIED = "ours, not tried"
-PICTURES = "ours, not tried: pictures with all their questions (MMUnlearner: 4 single questions)"
-PEERS = "MMUnlearner's README"
-PAPER = "VKD paper, section 4"
-VGID = "VGID paper, section 4"
-PEERS_CODE = "MLLMU-Bench's and MMUnlearner's code"
-AS_LLAVA = "ours, not tried: as many tokens as LLaVA-1.5 has, 576 (a portrait of 1024 x 1024 has 1369)"
-SAME_SIZE = "its processor makes every picture 336 x 336"
-COMMIT = "not known here: name the commit that you take"
-FITS = "ours, to fit one card of 24 GB (not tried)"
-
-AS_WRITTEN = {
-    "prune": (True, PAPER),
-    "mask": (True, PAPER),
-    "layers": (None, "ours: the deeper half"),
-    "fisher": ("summed", "VKD paper, Eq. 9 as written"),
-    "mask_scope": ("forget", "VKD paper, Eq. 5 as written"),
-    "reduction": ("mean", "ours"),
-}
-TESTBED = {
-    "model": {
-        "model": ("testbed/llava", "ours"),
-        "revision": (None, "shipped with vkdlib"),
-        "dtype": ("float32", "ours"),
-        "quantise": (None, "ours"),
-        "max_pixels": (None, "ours: its pictures are small"),
-    },
-    "data": {"data_revision": (None, "made by vkdlib")},
-    "method": {
-        "alpha": (1.25, PAPER),
-        "beta": (3.0, CHOSEN),
-        "d_I": (1.3, CHOSEN),
-        "d_F": (1.0, CHOSEN),
-        **AS_WRITTEN,
-    },
-    "baselines": {"trained": ("all", "VKD paper, Table 2")},
-    "training": {
-        "epochs": (50, CHOSEN),
-        "lr": (1e-3, CHOSEN),
-        "batch_size": (5, CHOSEN),
-        "retain_batch": (15, CHOSEN),
-        "schedule": ("constant", CHOSEN),
-        "weight_decay": (0.0, PEERS),
-    },
-    "evaluation": {"protocol": ("likelihood", "ours"), "max_new_tokens": (50, PEERS_CODE)},
-    "machine": {
-        "micro_batch": (None, "ours"),
-        "checkpointing": (False, "ours"),
-        "evaluation_batch": (64, "ours"),
-    },
-}
-
-
-def _paper(base: str, micro_batch: int, source: str, max_pixels: tuple) -> dict:
-    """A preset at paper scale: `base` is what a vanilla model is made from (02_vanilla_models)."""
-    return {
-        "model": {
-            "model": (base, source),
-            "revision": (None, COMMIT),
-            "dtype": ("bfloat16", "ours"),
-            "quantise": ("nf4", FITS),
-            "max_pixels": max_pixels,
-        },
-        "data": {"data_revision": (None, COMMIT)},
-        "method": {
-            "alpha": (1.25, PAPER),
-            "beta": (0.3, PAPER),
-            "d_I": (1.3, NOT_TRIED),
-            "d_F": (1.0, NOT_TRIED),
-            **AS_WRITTEN,
-        },
-        "baselines": {"trained": ("lora", "MMUnlearner's code; the whole model does not fit")},
-        "training": {
-            "epochs": (5, NOT_TRIED),
-            "lr": (1e-5, PEERS),
-            "batch_size": (4, PICTURES),
-            "retain_batch": (4, PICTURES),
-            "schedule": ("linear", PEERS),
-            "weight_decay": (0.0, PEERS),
-        },
-        "evaluation": {
-            "protocol": ("generate", "MMUnlearner's code, zero-shot"),
-            "max_new_tokens": (50, PEERS_CODE),
-        },
-        "machine": {
-            "micro_batch": (micro_batch, FITS),
-            "checkpointing": (True, FITS),
-            "evaluation_batch": (8, FITS),
-        },
-    }
-
-
-PARTS = ("model", "data", "method", "training", "evaluation", "machine")
-NEAREST = "ours, chosen on selection people; why, and what speaks against it: selection_clear.yaml"
-WITH_LLAVA = "ours, chosen on selection people with LLaVA"
-PRESETS = {
-    "testbed": TESTBED,
-    "testbed-clear": TESTBED
-    | {
-        "method": TESTBED["method"] | {"beta": (1.0, NEAREST)},
-        "training": TESTBED["training"] | {"epochs": (50, NEAREST)},
-    },
-    "testbed-qwen2-vl": {
-        part: {
-            field: (value, WITH_LLAVA if source == CHOSEN else source)
-            for field, (value, source) in entries.items()
-        }
-        for part, entries in TESTBED.items()
-    }
-    | {"model": TESTBED["model"] | {"model": ("testbed/qwen2-vl", "ours")}},
-    "paper-llava-1.5-7b": _paper("llava-hf/llava-1.5-7b-hf", 2, PAPER, (None, SAME_SIZE)),
-    "paper-llava-1.5-13b": _paper("llava-hf/llava-1.5-13b-hf", 1, VGID, (None, SAME_SIZE)),
-    "paper-qwen2-vl-7b": _paper("Qwen/Qwen2-VL-7B-Instruct", 2, PAPER, (672 * 672, AS_LLAVA)),
-    "paper-qwen2.5-vl-3b": _paper("Qwen/Qwen2.5-VL-3B-Instruct", 2, VGID, (672 * 672, AS_LLAVA)),
-}
 
 
 def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
@@ -193,9 +90,14 @@ def fitting_preset(model: str | None, benchmark: str) -> str:
             f"preset is not given, and the model {model} does not say which one fits: name that of the "
             f"checkpoint it was made from, one of {', '.join(PRESETS)}"
         )
-    if load_benchmark(benchmark).schema == "clear":
+    if _schema(benchmark) == "clear":
         return "testbed-clear"
     return "testbed-qwen2-vl" if model == "testbed/qwen2-vl" else "testbed"
+
+
+@functools.cache
+def _schema(benchmark: str) -> str:
+    return load_benchmark(benchmark).schema
 
 
 def misfit(name: str, model: str, benchmark: str) -> str | None:

@@ -205,7 +205,7 @@ def _hash_of(file: Path, size: int, modified: int) -> str:
 
 
 @functools.cache
-def code() -> str:
+def code_hash() -> str:
     """Twelve hex digits of the library's own code: versions are few, edits are many."""
     digest = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
@@ -226,7 +226,7 @@ def environment() -> dict[str, str]:
     packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors", *optional)
     return {
         "vkdlib": vkdlib.__version__,
-        "code": code(),
+        "code": code_hash(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
