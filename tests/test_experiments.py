@@ -17,6 +17,7 @@ from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system import paths
 from vkdlib.tasks import Tasks
 
+TRAINING = {"epochs": 1, "lr": 1e-4}
 POINT = {
     "training": {"epochs": 6, "lr": 1e-3, "batch_size": 2, "checkpoint_every": 2},
     "settings": {"mask": False, "layers": 1},
@@ -111,9 +112,9 @@ def test_references_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="some/model is a vanilla model"):
         experiments.run("x", Configuration(model="some/model", method="retain-only"))
     with pytest.raises(ValueError, match="llava-1.5-7b-hf does not know the people .* make a vanilla model"):
-        experiments.run("x", Configuration(model="llava-hf/llava-1.5-7b-hf"))
+        experiments.run("x", Configuration(model="llava-hf/llava-1.5-7b-hf", training=TRAINING))
     with pytest.raises(ValueError, match="forget_ratio is 7"):
-        experiments.run("x", Configuration(forget_ratio=7))
+        experiments.run("x", Configuration(forget_ratio=7, training=TRAINING))
 
 
 def test_fields_at_their_default_leave_no_trace():
@@ -138,7 +139,7 @@ def test_a_run_is_asked_as_it_says(tmp_path, monkeypatch):
             method="vanilla, no picture", max_new_tokens=7, kinds=["cloze"], protocol="generate"
         )
         experiments.run("x", c, Machine(evaluation_batch=3))
-    options = {"kinds": ("cloze",), "protocol": "generate", "way": "none"}
+    options = {"kinds": ("cloze",), "protocol": "generate", "way": "none", "letters": "alone"}
     assert asked == [options | {"max_new_tokens": 7, "batch_size": 3}]
 
 
@@ -161,7 +162,8 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
     monkeypatch.setattr(point, work, exhaust)
     method = "VKD" if work == "unlearn" else "vanilla"
     with pytest.raises(MemoryError, match=f"memory of the machine: lower {field}"):
-        experiments.run("x", Configuration(method=method))
+        training = TRAINING if work == "unlearn" else {}
+        experiments.run("x", Configuration(method=method, training=training))
     assert store.finished_runs("x") == []
 
 

@@ -136,7 +136,7 @@ def test_float16_is_for_evaluation_alone(monkeypatch):
         unlearn(loaded, few_tasks(loaded), make_method("VKD"), epochs=1, lr=1e-4)
     monkeypatch.setattr(point, "load_point", lambda configuration: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match=words):
-        experiments.run("x", Configuration(dtype="float16"))
+        experiments.run("x", Configuration(dtype="float16", training={"epochs": 1, "lr": 1e-4}))
     with pytest.raises(pytest.fail.Exception, match="it was loaded"):
         experiments.run("x", Configuration(method="vanilla", dtype="float16"))
 
