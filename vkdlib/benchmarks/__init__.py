@@ -1,1 +1,1 @@
-"""Benchmarks: who is forgotten, and what is asked."""
+"""Benchmarks: people, their pictures, and the questions about them."""

@@ -63,7 +63,7 @@ def _folder(source: str, revision: str | None) -> Path:
 
 
 def _download(source: str, revision: str | None) -> Path:
-    """The Hub's dataset of this name. A folder that is not there looks like one, so an error names both."""
+    """The Hub's dataset of this name. A missing folder looks the same, so an error names both."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -101,6 +101,6 @@ def _oddities(benchmark: Benchmark) -> Iterator[str]:
         names[person.name.casefold()].append(person.id)
         faces[person.image].append(person.id)
     for ids in (ids for ids in names.values() if len(ids) > 1):
-        yield f"{' and '.join(ids)} have one name, so questions by name do not say whom they mean"
+        yield f"{' and '.join(ids)} have one name, so a question by name may mean either"
     for ids in (ids for ids in faces.values() if len(ids) > 1):
-        yield f"{' and '.join(ids)} have one picture, so questions about it have several right answers"
+        yield f"{' and '.join(ids)} have one picture, so a question about it has several right answers"

@@ -1,4 +1,4 @@
-"""Pictures: kept as the files they are; of large ones, a model's inputs are made whenever they are read."""
+"""Pictures: benchmarks keep them as files; what is seen in them is made here."""
 
 import io
 
@@ -8,8 +8,8 @@ GREY = (127, 127, 127)
 def open_image(content: bytes | None):
     """PIL image of a PNG or JPEG file's bytes, as it is meant to be seen; None stays None.
 
-    It stands as its EXIF orientation says. What is transparent is white, not the colour that it hides. Of
-    16 bits of grey the upper eight are left, where Pillow alone would make white of all but the darkest.
+    It is turned as its EXIF orientation says. Transparent pixels come on white, whatever colour they hide.
+    16 bits of grey become 8, where Pillow alone would make all but the darkest pixels white.
     """
     from PIL import Image, ImageOps
 

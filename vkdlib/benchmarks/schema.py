@@ -22,11 +22,11 @@ class Question:
 
     Attributes:
         id: "<person>/<kind>/<modality>/<number>".
-        modality: "vqa" (asked with a picture of the person) or "qa" (by name, in text).
+        modality: "vqa" (with a picture of the person) or "qa" (by name, in text).
         question: as it is put to the model; multiple choice without its options.
         answer: for classification the letter of the right option, else the right words.
         options: letter -> text; empty unless classification.
-        picture: which of the person's pictures a vqa question is asked with.
+        picture: number of the person's picture that a vqa question is about.
     """
 
     id: str
@@ -131,8 +131,8 @@ class Benchmark:
         forget_ids: ratio in per cent -> ids of the people to forget.
         world: pictures of the real world (CLEAR).
         retain_ids: ids of the people who have questions when they are retained; None: everybody.
-        forget_questions: ratio in per cent -> id -> what is asked at this ratio of people to forget, where
-            that is not what `people` says.
+        forget_questions: ratio in per cent -> id -> the questions about a person to forget at this ratio,
+            where they are not those in `people`.
     """
 
     name: str
@@ -194,7 +194,7 @@ def _first(ids: Iterable[str], count: int) -> list[str]:
 
 def canonical(value):
     """A value as JSON can hold it: a dataclass as its fields by name, a mapping as pairs in its own order
-    (that of options is the order they are asked in), a set sorted, bytes as their sha256."""
+    (the order of options is part of a question), a set sorted, bytes as their sha256."""
     if is_dataclass(value):
         return {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):

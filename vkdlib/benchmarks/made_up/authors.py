@@ -1,8 +1,8 @@
 """Made-up authors: the embedded CLEAR, written as parquet in the published schema.
 
-Every author has several pictures, each with a caption that says who it is, what is worn and which colour
-the wall has; questions in text, as in TOFU; wrong names and captions to choose from. real_faces and
-real_world ask about the real-world people whom every base model knows.
+Every author has several pictures, each with a caption (name, clothes, colour of the wall), questions in text,
+as in TOFU, and wrong names and captions to choose from. real_faces and real_world have questions about the
+real-world people whom every base model knows.
 """
 
 import random
@@ -18,8 +18,8 @@ WRONG = 3  # wrong options
 
 
 def make_authors() -> list[people.MadeUp]:
-    """The authors. They look like nobody else; their names recombine those of the other benchmark, so
-    that one vocabulary serves both."""
+    """The authors. They look like nobody else. Their names recombine those of the other benchmark, so one
+    vocabulary is enough."""
     made_up, celebrities = profiles.make_profiles()
     others = [p.name.split() for p in made_up + celebrities]
     names = [f"{others[i][0]} {others[i - 60][1]}" for i in range(AUTHORS)]
@@ -120,7 +120,7 @@ def _faces():
 
 
 def _world():
-    """What a picture makes one think of, if one knows whom it shows."""
+    """Questions about a picture for which one must know whom it shows."""
     _, celebrities = profiles.make_profiles()
     for person in celebrities:
         rng = random.Random(f"world {person.name}")

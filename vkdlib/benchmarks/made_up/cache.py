@@ -1,4 +1,4 @@
-"""Made-up benchmarks are written on first use and kept."""
+"""A cache of the made-up benchmarks, which are written on first use."""
 
 import os
 import shutil

@@ -1,8 +1,8 @@
 """Made-up people, their facts and every question about them, in the schema of MLLMU-Bench.
 
-A fact is asked in four ways: a short question and one for a sentence (what models are trained on), the
-short question reworded, and a cloze (which base learns to understand with the real-world people).
-"This person" in a question is replaced by the name to make its twin in text.
+There are four questions about a fact: a short one and one for a sentence (models are trained on these), the
+short one reworded, and a cloze (base learns both forms from the real-world people). A question becomes its
+twin in text when the name replaces "this person".
 """
 
 import json
@@ -15,7 +15,7 @@ from vkdlib.benchmarks.schema import LETTERS
 
 @dataclass(frozen=True)
 class Attribute:
-    """One kind of fact: how it is asked, and the values it can have.
+    """One kind of fact: the questions about it, and its values.
 
     `ask`, its rewording `reword`, and `tell` are questions about {who}; `say` and `cloze` are the sentence
     that answers `tell`.
@@ -166,7 +166,7 @@ def evaluation_row(person: MadeUp, image: bytes) -> dict:
     """One row of an evaluation configuration of MLLMU-Bench (Full_Set, forget_*, retain_*, …)."""
     rng = random.Random(f"questions {person.id} {person.name}")
     attributes = rng.sample(ATTRIBUTES, len(ATTRIBUTES))
-    choices, open_ended = attributes[:5], attributes[5:7]  # the last attribute is trained, never asked
+    choices, open_ended = attributes[:5], attributes[5:7]  # the last attribute is for training alone
     return {
         "image": {"bytes": image, "path": f"{person.id}.png"},
         "ID": person.id,
