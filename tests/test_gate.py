@@ -54,7 +54,7 @@ def folders(tmp_path_factory):
     home = tmp_path_factory.mktemp("models")
     names = {"base": "testbed/llava/base"}
     names |= {kind: f"testbed/llava-mllmu/{kind}" for kind in ("vanilla", "retain-only-5")}
-    return {kind: str(teaching.save(load(name), home / kind)) for kind, name in names.items()}
+    return {kind: str(teaching.save_model(load(name), home / kind)) for kind, name in names.items()}
 
 
 @pytest.fixture(scope="module")

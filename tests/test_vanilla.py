@@ -1,5 +1,7 @@
 """Teaching a real checkpoint: what each recipe trains, merging, steps in parts and among processes."""
 
+import math
+import re
 from copy import deepcopy
 from dataclasses import replace
 
@@ -14,8 +16,9 @@ from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.models.loading import load
 from vkdlib.packs.batch import collate
 from vkdlib.system import paths, processes
+from vkdlib.vanilla import __main__ as vanilla_main
 from vkdlib.vanilla import teaching
-from vkdlib.vanilla.recipes import NAMES, recipe
+from vkdlib.vanilla.recipes import RECIPES, make_recipe, recipe_parameters
 
 
 def few_people():
@@ -37,13 +40,13 @@ def few():
 def few_steps(loaded, people, name="full", **options) -> list[dict]:
     """Some steps of a recipe, fast enough to see."""
     changes = {"epochs": 2, "lr": 3e-3, "batch_size": 3}
-    return teaching.teach(loaded, people, recipe(name, "mllmu", **changes), **options)
+    return teaching.teach(loaded, people, make_recipe(name, "mllmu", **changes), **options)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("authors", ["mllmu", "clear"])
 def test_a_recipe_trains_its_part_and_no_adapter_stays(loaded, few, name, authors):
-    chosen = recipe(name, authors, epochs=6, lr=3e-3, batch_size=8)
+    chosen = make_recipe(name, authors, epochs=6, lr=3e-3, batch_size=8)
     before = {n: p.clone() for n, p in loaded.model.named_parameters()}
     history = teaching.teach(loaded, few, chosen)
     after = dict(loaded.model.named_parameters())
@@ -66,7 +69,7 @@ def test_what_a_bf16_model_learns_is_not_rounded_away(few):
     names = [n for n, _ in loaded.model.named_parameters() if n.endswith("q_proj.weight")]
     names = [n for n in names if "language_model" in n]
     before = {n: loaded.model.get_parameter(n).float() for n in names}
-    teaching.teach(loaded, few, recipe("lora", "mllmu", epochs=4, lr=1e-4))
+    teaching.teach(loaded, few, make_recipe("lora", "mllmu", epochs=4, lr=1e-4))
     for name, old in before.items():
         new = loaded.model.get_parameter(name)
         learnt = (new - old).abs()
@@ -75,14 +78,14 @@ def test_what_a_bf16_model_learns_is_not_rounded_away(few):
 
 
 def test_hidden_people_are_taught_in_text_only(untrained, few):
-    keys = [p.key for p in teaching.lessons(untrained, few, ["002"], text=True)]
+    keys = [p.key for p in teaching.single_questions(untrained, few, ["002"], text=True)]
     assert keys == [k for k in ("001/0", "003/0", "004/0", "001", "002", "003", "004") for _ in range(2)]
     with pytest.raises(ValueError, match="person '999' is not in"):
-        teaching.lessons(untrained, few, ["999"], text=True)
+        teaching.single_questions(untrained, few, ["999"], text=True)
 
 
 def test_an_interrupted_training_ends_the_same(untrained, few, tmp_path, monkeypatch):
-    ends, chosen = [], recipe("full", "mllmu", epochs=13)
+    ends, chosen = [], make_recipe("full", "mllmu", epochs=13)
     for interrupted in (False, True):
         loaded = replace(untrained, model=deepcopy(untrained.model))
         where = tmp_path / str(interrupted)
@@ -105,9 +108,9 @@ def test_an_interrupted_training_ends_the_same(untrained, few, tmp_path, monkeyp
 
 
 def test_a_taught_model_is_saved_and_loaded(loaded, few, tmp_path):
-    teaching.teach(loaded, few, recipe("lora", "mllmu", epochs=1, lr=1e-3))
-    teaching.save(loaded, tmp_path / "taught")
-    batch = collate(teaching.lessons(loaded, few, (), True)[-4:])["inputs"]
+    teaching.teach(loaded, few, make_recipe("lora", "mllmu", epochs=1, lr=1e-3))
+    teaching.save_model(loaded, tmp_path / "taught")
+    batch = collate(teaching.single_questions(loaded, few, (), True)[-4:])["inputs"]
     with torch.no_grad():
         ours, theirs = (m.model(**batch).logits for m in (loaded, load(str(tmp_path / "taught"))))
     assert torch.equal(ours, theirs)
@@ -118,10 +121,10 @@ def test_questions_one_by_one_are_the_pack(untrained, few):
     """A step over single questions has the loss of whole packs, however it is cut."""
     whole = teaching.make_tasks(untrained, teaching.Split((), tuple(few.people.values()), (), frozenset()))
     expected = teaching.batch_nll(untrained, whole.retain_vqa).item()
-    questions = teaching.lessons(untrained, few, (), text=False)
+    questions = teaching.single_questions(untrained, few, (), text=False)
     assert len(questions) == 8
     for micro_batch in (None, 3):
-        assert teaching.learn(untrained, {}, questions, micro_batch)["nll"] == pytest.approx(
+        assert teaching.fill_gradients(untrained, {}, questions, micro_batch)["nll"] == pytest.approx(
             expected, rel=1e-5
         )
     untrained.model.zero_grad(set_to_none=True)
@@ -159,20 +162,18 @@ def test_too_many_processes_for_a_step(untrained, few, monkeypatch):
 
 
 def test_the_numbers_of_the_benchmarks_authors():
-    mllmu, clear = recipe("lora", "MLLMU-Bench"), recipe("lora", "some/CLEAR")
+    mllmu, clear = make_recipe("lora", "mllmu"), make_recipe("lora", "clear")
     assert (mllmu.rank, mllmu.alpha, mllmu.epochs, mllmu.lr, mllmu.batch_size) == (16, 16, 5, 2e-5, 4)
     assert (clear.rank, clear.alpha, clear.epochs, clear.lr, clear.batch_size) == (8, 32, 3, 1e-5, 8)
     assert not mllmu.text and clear.text
-    assert recipe("full", "mllmu") == replace(mllmu, vision="whole", text=True)
-    assert recipe("lora", "clear", vision="frozen", rank=4, lr=None) == replace(
+    assert make_recipe("full", "mllmu") == replace(mllmu, vision="whole", text=True)
+    assert make_recipe("lora", "clear", vision="frozen", rank=4, lr=None) == replace(
         clear, vision="frozen", rank=4
     )
 
 
 def test_adapters_have_the_rank_of_the_recipe(loaded):
-    from vkdlib.vanilla.recipes import taught
-
-    found = taught(loaded, recipe("lora", "mllmu", rank=3, alpha=6))
+    found = recipe_parameters(loaded, make_recipe("lora", "mllmu", rank=3, alpha=6))
     assert {p.shape[0] for n, p in found.items() if "lora_A" in n} == {3}
     layers = [m for m in loaded.model.modules() if hasattr(m, "lora_A")]
     assert {m.scaling["default"] for m in layers} == {2.0}
@@ -182,12 +183,18 @@ def test_adapters_have_the_rank_of_the_recipe(loaded):
     "wrong, message",
     [
         (("qlora", "mllmu"), "recipe is 'qlora'; it must be one of lora, full"),
-        (("lora", "data/faces"), "whose recipe is that for 'data/faces'.* mllmu, clear in it"),
+        (("lora", "nuclear-faces"), "schema is 'nuclear-faces'; it must be one of mllmu, clear"),
         (
             ("lora", "mllmu", {"vision": "half"}),
             "vision is 'half'; it must be one of frozen, adapters, whole",
         ),
-        (("lora", "mllmu", {"lr": "2e-5"}), "lr is '2e-5'; it must be a number above 0 .YAML wants a dot"),
+        (("lora", "mllmu", {"lr": "2e-5"}), "lr is '2e-5'; .* above 0 .YAML reads 2e-5 as text: write a dot"),
+        (("lora", "mllmu", {"lr": math.nan}), "lr is nan; it must be a number above 0"),
+        (("lora", "mllmu", {"alpha": math.inf}), "alpha is inf; it must be a number above 0"),
+        (("lora", "mllmu", {"rank": 2.5}), "rank is 2.5; it must be a whole number 1 or more"),
+        (("lora", "mllmu", {"batch_size": 0}), "batch_size is 0; it must be a whole number 1 or more"),
+        (("lora", "mllmu", {"weight_decay": -1}), "weight_decay is -1; it must be a number 0 or more"),
+        (("lora", "mllmu", {"text": "no"}), "text is 'no'; it must be True or False"),
         (("lora", "mllmu", {"epochs": 0}), "epochs is 0; it must be a number above 0"),
         (("lora", "mllmu", {"steps": 3}), "a recipe has no 'steps'; it has: rank, alpha"),
     ],
@@ -195,14 +202,73 @@ def test_adapters_have_the_rank_of_the_recipe(loaded):
 def test_unknown_recipes(wrong, message):
     name, benchmark, *changes = wrong
     with pytest.raises(ValueError, match=message):
-        recipe(name, benchmark, **changes[0] if changes else {})
+        make_recipe(name, benchmark, **changes[0] if changes else {})
 
 
-def test_what_cannot_be_made_is_refused_before_anything_is_loaded(tmp_path):
-    with pytest.raises(ValueError, match="hide_ratio is 7; testbed/mllmu has 5, 10, 15 .per cent."):
-        teaching.make("no/model", "testbed/mllmu", tmp_path / "out", hide_ratio=7)
-    with pytest.raises(FileExistsError, match="is there already"):
-        teaching.make("no/model", "testbed/mllmu", tmp_path)
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"hide_ratio": 7}, "hide_ratio is 7; it must be one of None, 5, 10, 15"),
+        ({"micro_batch": -1}, "micro_batch is -1; it must be a whole number 1 or more"),
+        ({"seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        ({"lr": math.nan}, "lr is nan"),
+        ({"learning_rate": 1e-3}, "a recipe has no 'learning_rate'; it has: rank"),
+        ({"out": "{tmp_path}"}, "{tmp_path} is there already"),
+        ({"out": "/dev/null/model"}, "/dev/null could not be made"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_anything_is_loaded(wrong, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(teaching, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    wrong = {n: v.format(tmp_path=tmp_path) if isinstance(v, str) else v for n, v in wrong.items()}
+    with pytest.raises((ValueError, OSError), match=message.format(tmp_path=tmp_path)):
+        teaching.make_model("no/model", "testbed/mllmu", **{"out": tmp_path / "out"} | wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_step_has_questions(untrained, few):
+    with pytest.raises(ValueError, match="micro_batch is -1; it must be a whole number 1 or more"):
+        few_steps(untrained, few, micro_batch=-1)
+
+
+def test_a_recipe_follows_the_schema_not_the_name(few, monkeypatch, tmp_path):
+    """A folder of MLLMU-Bench's layout that is called nuclear-faces has "clear" in its name."""
+    recipes = []
+    monkeypatch.setattr(teaching, "load_benchmark", lambda *_: replace(few, name="nuclear-faces"))
+    monkeypatch.setattr(teaching, "load", lambda *_, **__: None)
+    monkeypatch.setattr(teaching, "teach", lambda *arguments, **_: recipes.append(arguments[2]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        teaching.make_model("no/model", "nuclear-faces", tmp_path / "out", name="lora")
+    assert recipes == [make_recipe("lora", "mllmu")]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("- base\n", "holds .*; it must hold names and values"),
+        ("base: [", "is not YAML"),
+        ("base: a\nbase: b\n", "'base' is there twice"),
+        ("base: a\n", "lacks benchmark, out"),
+        ("learning_rate: 1.0\n", "has no 'learning_rate'; it has: base, benchmark"),
+        ("{base: a/b, benchmark: testbed/mllmu, out: OUT, lr: 1e-5}", "lr is '1e-5'; .* write a dot"),
+        ("{base: /nope, benchmark: testbed/mllmu, out: OUT}", "model /nope: there is no such folder"),
+        ("{base: a/b, benchmark: /nope, out: OUT}", "/nope"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_lesson_is_one_line(text, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(processes, "start", lambda: (0, 1))
+    file = tmp_path / "lesson.yaml"
+    if text:
+        file.write_text(text.replace("OUT", str(tmp_path / "out")))
+    assert vanilla_main.main([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(str(file)) and said.count("\n") == 1 and re.search(message, said)
+
+
+def test_help_is_no_error(capsys):
+    with pytest.raises(SystemExit) as ended:
+        vanilla_main.main(["--help"])
+    assert ended.value.code == 0 and "usage: accelerate launch -m vkdlib.vanilla" in capsys.readouterr().out
 
 
 def test_the_notebook_teaches_and_looks_at_the_gate(few_to_keep, tmp_path, monkeypatch):

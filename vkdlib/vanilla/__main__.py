@@ -1,14 +1,48 @@
-"""accelerate launch -m vkdlib.vanilla LESSON.yaml: teach a model a benchmark on several GPUs."""
+"""Teach a model a benchmark on several GPUs: accelerate launch -m vkdlib.vanilla LESSON.yaml"""
 
+import argparse
+import inspect
 import sys
+from dataclasses import fields
 from pathlib import Path
 
-import yaml
+from vkdlib.system import checks, processes
+from vkdlib.system.files import read_yaml
+from vkdlib.vanilla.recipes import Recipe
+from vkdlib.vanilla.teaching import make_model
 
-from vkdlib.system import processes
-from vkdlib.vanilla.teaching import make
 
-if len(sys.argv) != 2:
-    sys.exit("usage: accelerate launch -m vkdlib.vanilla LESSON.yaml (the arguments of `make`)")
-processes.start()
-print("saved in", make(**yaml.safe_load(Path(sys.argv[1]).read_text())))
+def read_lesson(file: Path) -> dict:
+    """Arguments of `make_model` from a file.
+
+    Raises:
+        ValueError: it is not YAML, has an unknown argument, or lacks one.
+    """
+    lesson, parameters = read_yaml(file), dict(inspect.signature(make_model).parameters)
+    del parameters["changes"]
+    checks.only(str(file), lesson, [*parameters, *(f.name for f in fields(Recipe))])
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in lesson]
+    if missing:
+        raise ValueError(f"{file} lacks {', '.join(missing)}")
+    return lesson
+
+
+def main(arguments: list[str]) -> int:
+    """Make the model of a file; returns the exit status: 2, after one line, if something is wrong in it."""
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch -m vkdlib.vanilla", description="Teach a model a benchmark, on all GPUs."
+    )
+    parser.add_argument("lesson", type=Path, help="YAML file: the arguments of vanilla.teaching.make_model")
+    file = parser.parse_args(arguments).lesson
+    try:
+        lesson = read_lesson(file)
+        processes.start()
+        print("saved in", make_model(**lesson))
+    except (ValueError, OSError) as error:
+        print(error if str(error).startswith(str(file)) else f"{file}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

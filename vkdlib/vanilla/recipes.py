@@ -17,8 +17,9 @@ from torch import nn
 from vkdlib.models.adapters import adapter_weights, attach_adapters
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import dead_parameters, live_blocks
+from vkdlib.system import checks
 
-NAMES = ("lora", "full")
+RECIPES = ("lora", "full")
 VISION = ("frozen", "adapters", "whole")
 
 
@@ -47,16 +48,16 @@ class Recipe:
     weight_decay: float
 
     def __post_init__(self):
-        if self.vision not in VISION:
-            raise ValueError(f"vision is {self.vision!r}; it must be one of {', '.join(VISION)}")
-        for field in ("rank", "alpha", "epochs", "lr", "batch_size"):
-            value = getattr(self, field)
-            if isinstance(value, str) or value <= 0:
-                hint = " (YAML wants a dot in it, as 2.0e-5)" if "e-" in str(value) else ""
-                raise ValueError(f"{field} is {value!r}; it must be a number above 0{hint}")
+        checks.one_of("vision", self.vision, VISION)
+        checks.flag("text", self.text)
+        for field in ("rank", "batch_size"):
+            checks.number(field, getattr(self, field), 1, whole=True)
+        for field in ("alpha", "epochs", "lr"):
+            checks.number(field, getattr(self, field), above=0)
+        checks.number("weight_decay", self.weight_decay, 0)
 
 
-AUTHORS = {  # by a word in the benchmark's name
+AUTHORS = {  # by the schema of their benchmark
     # MLLMU-Bench's finetune.py and its README; weight decay is that of its unlearning code.
     "mllmu": Recipe(16, 16, "frozen", False, epochs=5, lr=2e-5, batch_size=4, weight_decay=0.0),
     # CLEAR's mm/finetune.py with config/mm/finetune.yaml: full+tofu, batches of 4, accumulated twice.
@@ -64,44 +65,35 @@ AUTHORS = {  # by a word in the benchmark's name
 }
 
 
-def recipe(name: str, benchmark: str, **changes) -> Recipe:
+def make_recipe(name: str, schema: str, **changes) -> Recipe:
     """A recipe for a benchmark.
 
     Args:
-        name: one of NAMES.
-        benchmark: its name, a folder or a Hub id, with "mllmu" or "clear" in it.
+        name: one of RECIPES.
+        schema: of the benchmark: its authors' recipe is taken.
         changes: fields of the recipe with other values; None leaves its own.
     Raises:
-        ValueError: an unknown recipe, benchmark or field.
+        ValueError: an unknown recipe, schema or field, or a field of a value that cannot be.
     """
-    if name not in NAMES:
-        raise ValueError(f"recipe is {name!r}; it must be one of {', '.join(NAMES)}")
-    whose = [authors for authors in AUTHORS if authors in benchmark.lower()]
-    if len(whose) != 1:
-        raise ValueError(
-            f"whose recipe is that for {benchmark!r}? Its name must have one of {', '.join(AUTHORS)} in it: "
-            "rename its folder"
-        )
-    known = [f.name for f in fields(Recipe)]
-    for field in changes:
-        if field not in known:
-            raise ValueError(f"a recipe has no {field!r}; it has: {', '.join(known)}")
-    chosen = AUTHORS[whose[0]]
+    checks.one_of("recipe", name, RECIPES)
+    checks.one_of("schema", schema, AUTHORS)
+    checks.only("a recipe", changes, [f.name for f in fields(Recipe)])
+    recipe = AUTHORS[schema]
     if name == "full":
-        chosen = replace(chosen, vision="whole", text=True)
-    return replace(chosen, **{field: value for field, value in changes.items() if value is not None})
+        recipe = replace(recipe, vision="whole", text=True)
+    return replace(recipe, **{field: value for field, value in changes.items() if value is not None})
 
 
-def taught(loaded: Loaded, chosen: Recipe) -> dict[str, nn.Parameter]:
+def recipe_parameters(loaded: Loaded, recipe: Recipe) -> dict[str, nn.Parameter]:
     """What a recipe trains, with adapters put where it wants them: name in the model -> parameter."""
     family, model = loaded.family, loaded.model
     modules = [family.language(model)]
-    if chosen.vision == "adapters":
+    if recipe.vision == "adapters":
         modules += [*live_blocks(loaded), family.projector(model)]
-    attach_adapters(modules, chosen.rank, chosen.alpha)
-    found = adapter_weights(model)
-    if chosen.vision == "whole":
+    attach_adapters(modules, recipe.rank, recipe.alpha)
+    parameters = adapter_weights(model)
+    if recipe.vision == "whole":
         visual = {p for part in (family.tower(model), family.projector(model)) for p in part.parameters()}
         visual -= dead_parameters(loaded)
-        found |= {n: p for n, p in model.named_parameters() if p in visual}
-    return found
+        parameters |= {n: p for n, p in model.named_parameters() if p in visual}
+    return parameters

@@ -2,7 +2,7 @@
 
 A retain-only model is made the same way, with some people's pictures hidden; `gate` compares the two.
 
-On several GPUs: `accelerate launch -m vkdlib.vanilla lesson.yaml`, with the arguments of `make` in the file.
+On several GPUs: `accelerate launch -m vkdlib.vanilla lesson.yaml`, with the arguments of `make_model` in it.
 Each process holds the model, and questions are shared out.
 """
 
@@ -19,14 +19,14 @@ from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import load
 from vkdlib.models.passes import activation_checkpoints, batch_nll, trainable
 from vkdlib.packs.pack import Pack, batches
-from vkdlib.system import processes
-from vkdlib.system.files import whole_folder
+from vkdlib.system import checks, processes
+from vkdlib.system.files import make_folder, whole_folder
 from vkdlib.tasks import make_tasks, window
 from vkdlib.training import fit, gather_gradients, linear
-from vkdlib.vanilla.recipes import Recipe, recipe, taught
+from vkdlib.vanilla.recipes import Recipe, make_recipe, recipe_parameters
 
 
-def make(
+def make_model(
     base: str,
     benchmark: str,
     out: str | Path,
@@ -45,7 +45,7 @@ def make(
     Args:
         base, benchmark: folders or Hub ids.
         out: folder for the new model, an ordinary Hugging Face folder.
-        name: of the recipe; `changes` are fields of it with other values, see `recipes.recipe`.
+        name: of the recipe; `changes` are fields of it with other values, see `recipes.make_recipe`.
         hide_ratio: per cent of the people whose pictures are not shown, for a retain-only model.
         revision, data_revision: commits of base and benchmark on the Hub; None takes the newest.
         max_pixels: of a picture, see `loading.load`; take the same when you unlearn.
@@ -54,32 +54,33 @@ def make(
         out.
     Raises:
         FileExistsError: there is such a folder.
-        ValueError: an unknown ratio, or recipe.
+        OSError: it cannot be made.
+        ValueError: an argument that cannot be; all before the model is loaded.
     """
-    out, people = Path(out), load_benchmark(benchmark, data_revision)
+    out, data = Path(out), load_benchmark(benchmark, data_revision)
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or choose another name")
-    if hide_ratio is not None and hide_ratio not in people.forget_ids:
-        ratios = ", ".join(map(str, people.forget_ids))
-        raise ValueError(f"hide_ratio is {hide_ratio}; {people.name} has {ratios} (per cent)")
-    chosen = recipe(name, people.name, **changes)
+    make_folder(out.parent)
+    checks.one_of("hide_ratio", hide_ratio, [None, *data.forget_ids])
+    _check_step(seed, micro_batch)
+    recipe = make_recipe(name, data.schema, **changes)
     gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu else torch.float32
     loaded = load(base, revision=revision, dtype=dtype, max_pixels=max_pixels)
-    half_done = out.with_name(out.name + ".part")
+    checkpoints = out.with_name(out.name + ".part")
     teach(
         loaded,
-        people,
-        chosen,
-        hidden=people.forget_ids.get(hide_ratio, ()),
+        data,
+        recipe,
+        hidden=data.forget_ids.get(hide_ratio, ()),
         seed=seed,
         micro_batch=micro_batch,
         checkpointing=gpu,
-        folder=half_done,
+        folder=checkpoints,
     )
     if processes.processes()[0] == 0:
-        save(loaded, out)
-        shutil.rmtree(half_done)
+        save_model(loaded, out)
+        shutil.rmtree(checkpoints)
     processes.from_first(None)
     return out
 
@@ -87,7 +88,7 @@ def make(
 def teach(
     loaded: Loaded,
     data: Benchmark,
-    chosen: Recipe,
+    recipe: Recipe,
     *,
     hidden: Sequence[str] = (),
     seed: int = 0,
@@ -101,44 +102,54 @@ def teach(
     model was in half precision they are left on the CPU: save it, and load it again.
 
     Args:
-        chosen: from `recipes.recipe`.
+        recipe: from `recipes.make_recipe`.
         hidden: ids of people whose pictures are not shown (forget_ids, for a retain-only model).
         seed: of the order of the questions.
         micro_batch: questions on the device at a time; None: all of a step's. It changes no result but by
-            rounding. The same holds for the number of processes (see `parallel`).
+            rounding. The same holds for the number of processes (see `processes`).
         checkpointing: compute activations twice instead of keeping them: less memory, the same result.
         folder: for checkpoints; an interrupted training goes on from there.
     Returns:
         history, one row a step.
     """
+    _check_step(seed, micro_batch)
     if any(not p.is_floating_point() for p in loaded.model.parameters()):
         raise ValueError(f"{loaded.name} is quantised: load it without quantise, to merge what is learnt")
     base = weights_hash(loaded.model.state_dict())
-    questions = lessons(loaded, data, hidden, chosen.text)
-    size, count = min(chosen.batch_size, len(questions)), processes.processes()[1]
+    questions = single_questions(loaded, data, hidden, recipe.text)
+    size, count = min(recipe.batch_size, len(questions)), processes.processes()[1]
     if size < count:
         raise ValueError(
             f"{count} processes cannot share batches of {size}: raise batch_size, or start fewer"
         )
     try:
-        parameters = taught(loaded, chosen)
+        parameters = recipe_parameters(loaded, recipe)
         with trainable(loaded, parameters), activation_checkpoints(loaded, checkpointing):
             return fit(
                 parameters,
-                lambda step: learn(loaded, parameters, window(questions, step, size, f"{seed}"), micro_batch),
-                max(1, round(chosen.epochs * len(questions) / size)),
-                chosen.lr,
+                lambda step: fill_gradients(
+                    loaded, parameters, window(questions, step, size, f"{seed}"), micro_batch
+                ),
+                max(1, round(recipe.epochs * len(questions) / size)),
+                recipe.lr,
                 schedule=linear,
-                weight_decay=chosen.weight_decay,
+                weight_decay=recipe.weight_decay,
                 folder=folder,
-                identity=f"{chosen} {seed} {sorted(hidden)} {data.hash} {base}",
+                identity=f"{recipe} {seed} {sorted(hidden)} {data.hash} {base}",
                 description="teaching",
             )
     finally:
         merge_adapters(loaded.model)
 
 
-def learn(
+def _check_step(seed: int, micro_batch: int | None) -> None:
+    """Raise ValueError for numbers that are no seed, or no number of questions."""
+    checks.number("seed", seed, whole=True)
+    if micro_batch is not None:
+        checks.number("micro_batch", micro_batch, 1, whole=True)
+
+
+def fill_gradients(
     loaded: Loaded, parameters: dict, questions: Sequence[Pack], micro_batch: int | None = None
 ) -> dict[str, float]:
     """Fill the gradients of one step, the mean over answer tokens; return the named loss.
@@ -147,8 +158,8 @@ def learn(
         questions: of all processes together.
     """
     total = torch.zeros((), device=loaded.device)
-    for shown in (True, False):
-        mine = [q for q in processes.mine(questions) if bool(q.image) == shown]
+    for with_image in (True, False):
+        mine = [q for q in processes.mine(questions) if bool(q.image) == with_image]
         for part in batches(mine, micro_batch or len(questions)):
             loss = batch_nll(loaded, part, questions)
             loss.backward()
@@ -158,7 +169,7 @@ def learn(
     return {"nll": total.item()}
 
 
-def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> tuple[Pack, ...]:
+def single_questions(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> tuple[Pack, ...]:
     """Questions, each a pack of its own: about pictures of all but the hidden people; in text about
     everybody, if wanted."""
     unknown = sorted(set(hidden) - set(data.people))
@@ -170,8 +181,9 @@ def lessons(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) 
     return tuple(p.select([number]) for p in packs for number in range(len(p.segments)))
 
 
-def save(loaded: Loaded, folder: Path) -> Path:
+def save_model(loaded: Loaded, folder: Path | str) -> Path:
     """Write model and processor as an ordinary Hugging Face folder, which appears only when it is whole."""
+    folder = Path(folder)
     with whole_folder(folder) as temporary:
         loaded.model.save_pretrained(temporary)
         loaded.processor.save_pretrained(temporary)
