@@ -26,7 +26,7 @@ from vkdlib.losses import answer_nll
 from vkdlib.models.families import FAMILIES
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.batch import collate
-from vkdlib.sweep import finished
+from vkdlib.sweep import results
 from vkdlib.tasks import Tasks, make_tasks
 from vkdlib.testbed.architectures import ARCHITECTURES
 from vkdlib.testbed.build import make_processor
@@ -101,7 +101,8 @@ def tiny_sweep(root, seeds=(), faults=()):
     notebook = v4.new_notebook(cells=[given, v4.new_code_cell(TINY)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     write(notebook, file.parent.parent / "tiny.ipynb")
-    grid = [{"seed": list(seeds)}, {"seed, fault": [list(pair) for pair in faults]}]
+    grid = [{"seed": list(seeds)}] if seeds else []
+    grid += [{"seed, fault": [list(pair) for pair in faults]}] if faults else []
     file.write_text(
         yaml.safe_dump({"notebook": "tiny.ipynb", "experiment": "tiny", "grid": grid, "record": "tiny"})
     )
@@ -113,11 +114,11 @@ def home(tmp_path, monkeypatch):
     """Run folders and figures of a test's own; no run is asked whether its model is today's."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
-    monkeypatch.setattr(finished, "up_to_date", lambda *_: True)
+    monkeypatch.setattr(results, "is_current", lambda *_: True)
     return tmp_path
 
 
-SWEEP = "import sys; from vkdlib.sweep import execute, finished; finished.up_to_date = lambda *_: True; "
+SWEEP = "import sys; from vkdlib.sweep import execute, results; results.is_current = lambda *_: True; "
 SWEEP += "sys.exit(execute.main(sys.argv[1:]))"
 
 

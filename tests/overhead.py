@@ -20,7 +20,8 @@ from unittest import mock
 import pandas as pd
 from conftest import start_sweep, tiny_sweep
 
-from vkdlib.sweep import execute, finished
+from vkdlib.sweep import results
+from vkdlib.sweep.sweep import load_sweep
 from vkdlib.system import files, paths
 from vkdlib.system.progress import bar
 
@@ -30,7 +31,7 @@ HOW = ("papermill", "sweep", "dask")
 
 def executed_alone(file: Path) -> None:
     """All points by papermill's command, one after the other."""
-    for point in execute.points(file):
+    for point in load_sweep(file).points:
         given = [f"-p {name} {value}" for name, value in point.parameters.items() if value != ""]
         command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(file.parent.parent)]
         command += [str(point.notebook), str(point.executed), *" ".join(given).split()]
@@ -42,7 +43,7 @@ def measure(how: str, seeds: list[int], faults=(), workers: int = 1) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
         places = {"VKDLIB_RUNS": str(root / "runs"), "VKDLIB_ROOT": str(root)}
-        with mock.patch.dict(os.environ, places), mock.patch.object(finished, "up_to_date", lambda *_: True):
+        with mock.patch.dict(os.environ, places), mock.patch.object(results, "is_current", lambda *_: True):
             file = tiny_sweep(root, seeds=seeds, faults=faults)
             start = time.perf_counter()
             if how == "papermill":
@@ -51,10 +52,10 @@ def measure(how: str, seeds: list[int], faults=(), workers: int = 1) -> dict:
                 said = start_sweep(file, f"--workers={workers}", *["--dask=local"] * (how == "dask"))
                 said.communicate()
             seconds = time.perf_counter() - start
-            everything = execute.points(file)
-            ended = sum(execute.run_of(point) is not None for point in everything)
+            points = load_sweep(file).points
+            done = sum(result.run is not None for result in results.point_results(points))
             executed = sum(f.read_text().count("once") for f in root.glob("runs/ran_*"))
-    return {"points": len(everything), "done": ended, "executed": executed, "seconds": round(seconds, 2)}
+    return {"points": len(points), "done": done, "executed": executed, "seconds": round(seconds, 2)}
 
 
 def main() -> None:

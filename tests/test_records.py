@@ -198,8 +198,8 @@ def meant(point):
 @pytest.mark.parametrize("name", [name for name in RECORDS if name != "quickstart"])
 def test_the_sweep_of_a_record_makes_its_runs(name):
     """A preset that changes must not make two of its points one."""
-    sweep = grid.read(paths.root() / "notebooks" / "sweeps" / f"{name}.yaml")
-    points = grid.points(sweep)
+    sweep = grid.read_sweep(paths.root() / "notebooks" / "sweeps" / f"{name}.yaml")
+    points = grid.grid_points(sweep)
     assert len({meant(point) for point in points}) == read_records(name).run.nunique()
 
 

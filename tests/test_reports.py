@@ -19,7 +19,8 @@ from vkdlib.runs import run as vkdlib_run
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run import Run
-from vkdlib.sweep import execute, grid
+from vkdlib.sweep import execute
+from vkdlib.sweep.sweep import load_sweep
 from vkdlib.system import paths
 
 MLLMU = [(who, how, "classification") for who in ("forget", "retain", "real") for how in ("vqa", "qa")]
@@ -82,16 +83,16 @@ def notebook(request, tmp_path, monkeypatch):
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
     for of in sweeps:
-        plan = grid.read(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
+        plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
         records, made = [], {}
-        for point in grid.points(plan):
-            run = Run(plan["experiment"], made_up(point), paths.runs())
+        for point in (p.parameters for p in plan.points):
+            run = Run(point["experiment"], made_up(point), paths.runs())
             shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
             run.finish(answers(run.configuration), report=shares)
-            records.append(run.records(**execute.swept(run, point, plan["columns"])))
+            records.append(run.records(**execute.column_values(run, point, plan.columns)))
             made[run.hash] = run
-        write_records(plan["record"], records)
-        write_predictions(plan["record"], made.values())
+        write_records(plan.record, records)
+        write_predictions(plan.record, made.values())
     shutil.rmtree(paths.runs())  # a record says it all
     for shown in ("selection*.csv", "fig2_beta.csv"):  # Table 1's notebook and 16 show these as well
         for file in (ROOT / "figures" / "data").glob(shown):

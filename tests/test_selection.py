@@ -68,7 +68,7 @@ def test_every_method_has_what_the_rule_chose(record, preset):
 )
 def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
     balance = selection.trial_balances(read_records(record).query("method != 'vanilla'"))
-    sweep = grid.points(grid.read(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))
+    sweep = grid.grid_points(grid.read_sweep(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))
     for method in balance.index.unique("method"):
         of = [point for point in sweep if point["method"] == method]
         tried = list(dict.fromkeys(point.get("share", point.get("lr")) for point in of))
@@ -81,8 +81,8 @@ def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
 
 def test_the_ablation_trains_the_whole_model_at_a_rate_that_was_chosen_for_that():
     folder = paths.root() / "notebooks" / "sweeps"
-    sweeps = [grid.read(folder / f"table3_{part}.yaml") for part in ("ablation", "beyond")]
-    points = [point for sweep in sweeps for point in grid.points(sweep)]
+    sweeps = [grid.read_sweep(folder / f"table3_{part}.yaml") for part in ("ablation", "beyond")]
+    points = [point for sweep in sweeps for point in grid.grid_points(sweep)]
     rows = [point for point in points if point["method"] == "VKD"]
     rates = {(point["preset"], point["trained"]): point.get("lr") for point in rows}
     for preset in ("testbed", "testbed-clear", "testbed-qwen2-vl"):

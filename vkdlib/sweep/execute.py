@@ -2,54 +2,42 @@
 
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --workers 2
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run          # what is done, what is left
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dask ADDRESS     # see `cluster`
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dask ADDRESS     # on a Dask cluster, see `dask`
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh # as a SLURM array, see `slurm`
 
 A point that is done is not run again: its executed notebook is there and says which run it is, that run is
-whole, and it is of today's data and weights. So a sweep that was stopped goes on where it was. Points that
-failed are reported with their cell and error, the others go on. The notebook prints "run <hash>": that is how
-its run is found. Executed notebooks are in runs/<experiment>/notebooks/, with a report, <sweep's name>.md.
+whole, and it is of today's data and weights. So a sweep that was stopped goes on where it was, and points
+that failed are tried again. A failed point is reported with its cell and error, and the others go on. The
+notebook prints "run <hash>": that is how its run is found. Executed notebooks are in
+runs/<experiment>/notebooks/, with a report, <sweep's name>.md.
+
+Once every point is done, the record is written: figures/data/<record>.csv with the numbers and
+<record>.parquet with every answer behind them, one run after the other (`runs.records`).
 """
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
-from vkdlib.experiments import presets
 from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.runs.records import write_predictions, write_records
-from vkdlib.runs.run import RECORD, Run
-from vkdlib.sweep import grid, slurm
-from vkdlib.sweep.finished import expected_time, run_of
-from vkdlib.sweep.here import on_this_machine, share
-from vkdlib.sweep.on_dask import on_dask
-from vkdlib.sweep.point import Point, snapshot
-from vkdlib.system import paths
-from vkdlib.system.files import make_folder, whole
+from vkdlib.runs.run import Run
+from vkdlib.sweep import slurm
+from vkdlib.sweep.dask import run_on_dask
+from vkdlib.sweep.local import machine_share, run_locally
+from vkdlib.sweep.point import Point, is_complete, read_executed
+from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
+from vkdlib.sweep.sweep import Sweep, load_sweep
+from vkdlib.system.files import whole
 from vkdlib.system.progress import bar
 
 
-def points(file: Path) -> list[Point]:
-    """All points of a sweep, by their number; its parameters are checked."""
-    sweep = grid.read(file)
-    notebook = file.absolute().parent.parent / sweep["notebook"]
-    wanted = grid.points(sweep)
-    known = grid.check(notebook, wanted, sweep.get("columns", []))
-    folder = paths.runs().absolute() / sweep["experiment"] / "notebooks"
-    make_folder(folder)
-    copy, found = snapshot(notebook, folder), []
-    for given in wanted:
-        settings = presets.point_values(known | given)
-        found.append(Point(copy, given, folder, settings, notebook.parent))
-    return found
-
-
-def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list[Point]:
-    """Run all points that are not done yet; write a report, and once every point is done, the record: numbers
-    and predictions.
+def run_sweep(file: Path | str, workers: int = 1, dask: str | None = None) -> list[Result]:
+    """Run all points that are not done yet; write a report and, once every point is done, the record.
 
     Args:
         file: the sweep.
@@ -57,146 +45,154 @@ def execute(file: Path | str, workers: int = 1, dask: str | None = None) -> list
         dask: address of a Dask scheduler that runs them instead; "local": one that is started here, with
             so many workers.
     Returns:
-        the points that failed.
+        the points that failed, with their errors.
     """
-    file = Path(file)
-    sweep = grid.read(file)  # it may be edited while the points run
-    everything, left = look(file, workers)
-    alone = FileLock(everything[0].folder / ".lock")  # another sweep of the same points may end now, too
+    sweep = load_sweep(Path(file))
+    results = sweep_state(sweep, workers)
+    left = [result.point for result in results if not result.run]
+    alone = FileLock(sweep.folder / ".lock")  # another sweep of the same points may end now, too
     try:
         if left:
-            attempt(left, workers, dask, file.stem)
+            run_points(left, workers, dask, sweep.name)
+            results = point_results(sweep.points)  # all: data or weights may have changed meanwhile
     except BaseException:
-        # A module that was just being imported may be in pieces: what stopped it matters, not the report.
+        # A module that was being imported may be in pieces: what stopped it matters, not the report.
         with contextlib.suppress(Exception), alone:
-            write_report(file.stem, everything)
+            write_report(sweep, point_results(sweep.points))
         raise
     with alone:
-        write_report(file.stem, everything)
-    found = [(point, run_of(point)) for point in everything]
-    failed = [point for point, run in found if not run]  # also one whose data or weights changed meanwhile
-    if not failed:
-        name, columns = sweep["record"], sweep.get("columns", [])
-        with alone:
-            write_records(name, [run.records(**swept(run, p.parameters, columns)) for p, run in found])
-            write_predictions(name, {run.hash: run for _, run in found}.values())
+        write_report(sweep, results)
+        failed = [result for result in results if not result.run]
+        if not failed:
+            write_record(sweep, results)
     return failed
 
 
-def execute_one(file: Path, name: str) -> list[Point]:
-    """Run one point of a sweep, unless it is done: all that a task of an array does.
-
-    Returns:
-        the point, if it failed.
-    """
-    named = [point for point in points(file) if point.name == name]
-    if not named:
-        raise ValueError(
-            f"{file.name} has no point {name!r}: --dry-run lists those that are left; once its parameters, "
-            "their preset, the notebook or the version of vkdlib have changed, a point has another name"
-        )
-    return attempt(unfinished(named), 1, None, file.stem)
+def run_point(file: Path, name: str) -> Result:
+    """Run one point of a sweep, unless it is done: all that a task of an array does."""
+    sweep = load_sweep(file)
+    for point in sweep.points:
+        if point.name == name:
+            result = point_result(point)
+            if not result.run:
+                run_points([point], 1, None, sweep.name)
+                result = point_result(point)
+            return result
+    raise ValueError(
+        f"{file.name} has no point {name!r}: --dry-run lists those there are; once its parameters, "
+        "their preset, the notebook or the version of vkdlib have changed, a point has another name"
+    )
 
 
 def array_script(file: Path) -> str:
     """A SLURM script that runs what is left to do, see `slurm`."""
-    everything = points(file)
-    left = [point.name for point in unfinished(everything)]
+    sweep = load_sweep(file)
+    left = [result.point.name for result in point_results(sweep.points) if not result.run]
     if not left:
-        raise SystemExit(f"{file.stem}: all points are done; the plain command writes the record")
-    return slurm.script(file, left, everything[0].folder)
+        raise SystemExit(f"{sweep.name}: all points are done; the plain command writes the record")
+    return slurm.script(file, left, sweep.folder)
 
 
-def look(file: Path, workers: int) -> tuple[list[Point], list[Point]]:
-    """All points and those that are left to do; say how many, and how long they will take."""
-    everything, minutes = points(file), grid.read(file).get("core_minutes")
-    left = unfinished(everything)
-    print(f"{file.stem}: {len(everything)} points, {len(everything) - len(left)} done, {len(left)} to do")
-    print(expected_time(left, workers, minutes and minutes / len(everything)))
-    return everything, left
+def sweep_state(sweep: Sweep, workers: int) -> list[Result]:
+    """Look at all points; print how many are left to do, and how long they will take."""
+    results = point_results(sweep.points)
+    done = sum(result.run is not None for result in results)
+    print(f"{sweep.name}: {len(results)} points, {done} done, {len(results) - done} to do")
+    print(expected_time(results, workers, sweep.core_minutes))
+    return results
 
 
-def unfinished(everything: list[Point]) -> list[Point]:
-    """The points that are left to do."""
-    return [point for point in bar(everything, "looking for finished points") if not run_of(point)]
-
-
-def attempt(left: list[Point], workers: int, dask: str | None, title: str) -> list[Point]:
-    """Run points, with a bar, and a line for each that fails as soon as it does; return those that failed."""
-    failed = []
-    with contextlib.closing(ended(left, workers, dask)) as ending:
-        progress = bar(ending, title, total=len(left))
+def run_points(points: list[Point], workers: int, dask: str | None, title: str) -> None:
+    """Run points, with a bar, and a line for each that fails as soon as it does."""
+    failed = 0
+    with contextlib.closing(ending_points(points, workers, dask)) as ending:
+        progress = bar(ending, title, total=len(points))
         for point in progress:
-            if not run_of(point):
-                failed.append(point)
-                progress.write(f"failed: {point.parameters}: {point.error}")
-            progress.set_postfix(failed=len(failed))
-    return failed
+            notebook = read_executed(point.executed)
+            if not is_complete(notebook):
+                failed += 1
+                progress.write(f"failed: {point.parameters}: {failure(point, notebook)}")
+            progress.set_postfix(failed=failed)
 
 
-def ended(left: list[Point], workers: int, dask: str | None) -> Iterator[Point]:
-    """Run points where they are to be run; each comes out when it has ended."""
+def ending_points(points: list[Point], workers: int, dask: str | None) -> Iterator[Point]:
+    """Run points here or on a cluster; yield each when it ends."""
     if dask:
-        return on_dask(left, dask, [share(slot, workers) for slot in range(workers)])
-    return on_this_machine(left, workers)
+        return run_on_dask(points, dask, [machine_share(slot, workers) for slot in range(workers)])
+    return run_locally(points, workers)
 
 
-def write_report(title: str, everything: list[Point]) -> None:
-    """<title>.md beside the executed notebooks: what each point is, its run or its error, its notebook."""
-    lines = [f"# {title}", "", "| parameters | run | notebook |", "|---|---|---|"]
-    for p in everything:
-        given = ", ".join(f"{k}={v}" for k, v in p.parameters.items())
-        run = run_of(p)
-        came = run.hash if run else " ".join(p.error.split()).replace("|", r"\|")
-        lines.append(f"| {given} | {came} | [{p.name}]({p.executed.name}) |")
-    with whole(everything[0].folder / f"{title}.md") as temporary:
+def write_report(sweep: Sweep, results: list[Result]) -> None:
+    """<sweep's name>.md beside the executed notebooks: each point's parameters, its run or its error, and its
+    notebook."""
+    lines = [f"# {sweep.name}", "", "| parameters | run | notebook |", "|---|---|---|"]
+    for point, run, error in ((r.point, r.run, r.error) for r in results):
+        parameters = ", ".join(f"{name}={value}" for name, value in point.parameters.items())
+        outcome = run.hash if run else " ".join(error.split()).replace("|", r"\|")
+        lines.append(f"| {parameters} | {outcome} | [{point.name}]({point.executed.name}) |")
+    with whole(sweep.folder / f"{sweep.name}.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def swept(run: Run, given: dict, names: list[str]) -> dict:
-    """Values of swept parameters: those of the run's configuration, wherever in it they are, else as the
-    point gave them, and of what the run reports; none for references."""
-    given = {} if run.configuration.method in AS_THEY_ARE else given
-    known = given | {
-        name: value for name, value in (run.configuration.flat | run.report).items() if value is not None
-    }
-    return {name: known[name] for name in names if name not in RECORD and known.get(name) is not None}
+def write_record(sweep: Sweep, results: list[Result]) -> None:
+    """Numbers and predictions of all runs."""
+    tables = [r.run.records(**column_values(r.run, r.point.parameters, sweep.columns)) for r in results]
+    write_records(sweep.record, tables)
+    write_predictions(sweep.record, {r.run.hash: r.run for r in results}.values())
+
+
+def column_values(run: Run, parameters: dict, columns: list[str]) -> dict:
+    """Values of a record's further columns: those of the run's configuration, wherever in it they are, or of
+    what the run reports; else as the point has them, but not for models that are evaluated as they are."""
+    c = run.configuration
+    layers = [{} if c.method in AS_THEY_ARE else parameters, c.flat, run.report]
+    known = {name: value for layer in layers for name, value in layer.items() if value is not None}
+    return {name: known[name] for name in columns if name in known}
 
 
 def main(arguments: list[str]) -> int:
-    """What `python -m vkdlib.sweep` does; returns its exit status: 1 if a point failed, 130 after Ctrl-C."""
+    """What `python -m vkdlib.sweep` does.
+
+    Returns:
+        its exit status: 1 if a point failed, 2 if the sweep is wrong, 130 after Ctrl-C.
+    """
     parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
     parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time, here or on --dask local")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dask", metavar="ADDRESS", help='run on a Dask cluster; "local": one started here')
     how.add_argument("--slurm", action="store_true", help="print a SLURM array script for what is left to do")
-    how.add_argument("--point", metavar="NAME", help="run only this point; --dry-run tells names")
+    how.add_argument("--point", metavar="NAME", help="run only this point; --dry-run lists names")
     how.add_argument("--dry-run", action="store_true", help="only say what is done and what is left to do")
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; it must be 1 or more")
+    try:
+        return run_command(options)
+    except (ValueError, ConnectionError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: what is finished is kept, and the same command goes on from here")
+        return 130  # as shells have it
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """The command that the options ask for; returns its exit status."""
     if options.slurm:
         print(array_script(options.file), end="")
         return 0
     if options.dry_run:
-        everything, left = look(options.file, options.workers)
-        for point in everything:
-            if point in left:
-                print(f"  to do: {point.name} {point.parameters}" + f": {point.error}" * point.tried)
-            else:
-                print(f"  done:  {point.name} {point.parameters}: run {point.run_hash}")
+        for result in sweep_state(load_sweep(options.file), options.workers):
+            state, outcome = ("done: ", f"run {result.run.hash}") if result.run else ("to do:", result.error)
+            print(f"  {state} {result.point.name} {result.point.parameters}: {outcome}")
         return 0
-    try:
-        if options.point is None:
-            failed = execute(options.file, options.workers, options.dask)
-        else:
-            failed = execute_one(options.file, options.point)
-    except KeyboardInterrupt:
-        print("stopped: what is finished is kept, and the same command goes on from here")
-        return 130  # as shells have it
+    if options.point is None:
+        failed = run_sweep(options.file, options.workers, options.dask)
+    else:
+        failed = [result for result in [run_point(options.file, options.point)] if not result.run]
     if failed:
         print(f"{len(failed)} points failed; the same command tries them again:")
-    for point in failed:
-        print(f"  {point.parameters}: {point.error}\n    {point.executed}")
+    for result in failed:
+        print(f"  {result.point.parameters}: {result.error}\n    {result.point.executed}")
     return int(bool(failed))

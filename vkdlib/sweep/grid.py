@@ -1,147 +1,140 @@
-"""The points of a sweep: a grid in YAML -> parameters of a notebook, checked before anything runs.
+"""The file of a sweep, and its points: a grid in YAML -> parameters of a notebook.
 
 notebook: 04_run_unlearn.ipynb
-experiment: fig2_beta          # where runs are kept
+experiment: fig2_beta          # runs/<experiment> keeps the runs
 parameters: {forget_ratio: 5}  # of every point
-grid:                          # a list; each entry's axes are crossed, and entries are added up
+grid:                          # the axes of an entry are crossed; the points of all entries are added up
   - {seed: [0, 1, 2], beta: {linspace: [0, 10, 11]}}     # also logspace: [0.01, 10, 7]
   - {"lr, epochs": [[0.001, 50], [0.0001, 200]]}         # names with a comma go together
-record: fig2_beta              # figures/data/fig2_beta.csv
-columns: [beta, pruned]        # parameters that become columns of it, or what VKD reports (REPORTED)
-core_minutes: 100              # once measured: how long all points took together, on one core each
+record: fig2_beta              # figures/data/fig2_beta.csv and, every answer behind it, fig2_beta.parquet
+columns: [pruned, select]      # further columns of the record: what VKD reports, or a fixed parameter
+core_minutes: 100              # once measured: how long all points took together, on one core
 
-Another file may say what is different, for example at paper scale:
+A parameter that differs between points is a column of the record by itself. Lists, such as `kinds`, are not.
+
+A sweep at paper scale is a file beside the one that it builds upon:
 
 base: fig2_beta.yaml           # all that is not said here
 experiment: fig2_beta_7b
 record: fig2_beta_7b
-instead: {preset: paper-llava-1.5-7b, model: vanilla-7b}   # of what `parameters` and `grid` say
+instead: {preset: paper-llava-1.5-7b, model: vanilla-7b}   # takes the place of what the base says
+
+Its record is shown and judged by the notebook of the base's record: papermill 14_fig2_beta.ipynb with
+`-p name fig2_beta_7b -p write True`. 12_table3_ablation takes a list of `names` instead.
 """
 
-import ast
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from vkdlib.benchmarks.schema import KINDS
-from vkdlib.experiments.presets import PRESETS
-from vkdlib.experiments.start import AS_THEY_ARE
-from vkdlib.methods import METHODS
+from vkdlib.system.checks import only
+from vkdlib.system.files import read_yaml
 
-FIELDS = (
-    "base", "notebook", "experiment", "parameters", "grid", "instead", "record", "columns", "core_minutes",
-)  # fmt: skip
-REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
-KINDS_OF_FIELDS = {"parameters": dict, "grid": list, "instead": dict, "columns": list, "core_minutes": int}
+TYPES = {
+    "base": str,
+    "notebook": str,
+    "experiment": str,
+    "parameters": dict,
+    "grid": list,
+    "instead": dict,
+    "record": str,
+    "columns": list,
+    "core_minutes": int,
+}
 SPACED = {"linspace": np.linspace, "logspace": np.geomspace}
-KNOWN = {"method": [*METHODS, *AS_THEY_ARE], "preset": [*PRESETS], "kinds": [*KINDS]}
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list[str]": list, "dict": dict}
 
 
-def read(file: Path, upon: tuple[Path, ...] = ()) -> dict:
-    """A sweep's YAML file.
+def read_sweep(file: Path, above: tuple[Path, ...] = ()) -> dict:
+    """The content of a sweep's file, its base included.
 
     Args:
-        upon: files that build upon this one.
+        above: files that build upon this one.
     Raises:
-        ValueError: a field is missing, not known or not of its kind; the message names file and field.
+        ValueError: the file cannot be read, or a field is missing, unknown or of another type; the message
+            names file and field.
     """
-    own = yaml.safe_load(file.read_text()) or {}
-    base = own.pop("base", None)
-    if base and not file.with_name(str(base)).exists():
-        raise ValueError(f"{file.name}: base is {base!r}; there is no such file beside it")
-    if file in upon:
-        raise ValueError(f"{file.name} builds upon itself: give it another base")
+    content = read_yaml(file)
+    only(file.name, content, TYPES)
+    for field, value in content.items():
+        if not isinstance(value, TYPES[field]):
+            kind = {dict: "names and values", list: "a list", str: "text", int: "a whole number"}[
+                TYPES[field]
+            ]
+            raise ValueError(f"{file.name}: {field} is {value!r}; it must be {kind}")
+    base = content.pop("base", None)
     for field in ("experiment", "record") if base else ("notebook", "experiment", "grid", "record"):
-        if field not in own:
-            raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(FIELDS)}")
-    inherited = read(file.with_name(base), (*upon, file)) if base else {}
-    inherited.pop("core_minutes", None)
-    sweep = inherited | own
-    for field in sweep:
-        if field not in FIELDS:
-            raise ValueError(f"{file.name}: field {field!r} is not known; a sweep has {', '.join(FIELDS)}")
-        if not isinstance(sweep[field], KINDS_OF_FIELDS.get(field, str)):
-            raise ValueError(f"{file.name}: {field} is {sweep[field]!r}; see the example in vkdlib/grid.py")
-    if not all(isinstance(entry, dict) for entry in sweep["grid"]) or not points(sweep):
-        raise ValueError(f"{file.name}: grid has no points; see the example in vkdlib/grid.py")
-    return sweep
+        if field not in content:
+            raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(TYPES)}")
+    for field in ("experiment", "record"):  # they become names of files
+        if not re.fullmatch(r"\w[\w.-]*", content[field]):
+            raise ValueError(f"{file.name}: {field} is {content[field]!r}; use letters, digits, _ - and .")
+    if base is None:
+        return content
+    if file in above:
+        raise ValueError(f"{file.name} builds upon itself: give it another base")
+    if not file.with_name(base).exists():
+        raise ValueError(f"{file.name}: base is {base!r}; there is no such file beside it")
+    inherited = read_sweep(file.with_name(base), (*above, file))
+    inherited.pop("core_minutes", None)  # they are the base's
+    return inherited | content
 
 
-def points(sweep: dict) -> list[dict]:
-    """All points of a sweep, each once, in order: parameters of the notebook."""
+def grid_points(sweep: dict) -> list[dict]:
+    """All points of a sweep, each once, in order: parameters of the notebook.
+
+    Raises:
+        ValueError: there are none; an entry has no axes, an axis has no values, or two of the same name.
+    """
     fixed = sweep.get("parameters", {}) | {"experiment": sweep["experiment"]}
-    found = []
-    for axes in sweep["grid"]:
-        steps = [axis(name, values) for name, values in axes.items()]
-        for chosen in itertools.product(*steps):
-            point = fixed | {name: value for part in chosen for name, value in part.items()}
-            point |= sweep.get("instead", {})
-            if point not in found:
-                found.append(point)
-    return found
+    points = []
+    for entry in sweep["grid"]:
+        if not isinstance(entry, dict):
+            raise ValueError(f"grid has the entry {entry!r}; it must be names and values")
+        for parts in itertools.product(*(axis_points(str(name), values) for name, values in entry.items())):
+            swept = {name: value for part in parts for name, value in part.items()}
+            if len(swept) < sum(map(len, parts)):
+                raise ValueError(f"grid has two axes of one name in the entry {entry!r}")
+            point = fixed | swept | sweep.get("instead", {})
+            if point not in points:
+                points.append(point)
+    if not points:
+        raise ValueError("grid is empty; it must be a list of entries, as `- {seed: [0, 1, 2]}`")
+    return points
 
 
-def axis(name: str, values) -> list[dict]:
-    """One axis of a grid: a list of {parameter: value}."""
-    names = [n.strip() for n in name.split(",")]
+def axis_points(name: str, values) -> list[dict]:
+    """One axis of a grid: a list of {parameter: value}.
+
+    Args:
+        name: of a parameter, or of several with commas between them.
+        values: a list; one value; linspace or logspace of [first, last, number]. For several parameters: a
+            list with a list of their values each time.
+    """
+    names = [part.strip() for part in name.split(",")]
     if isinstance(values, dict):
-        try:
-            ((scale, (first, last, number)),) = values.items()
-            values = [float(f"{v:.6g}") for v in SPACED[scale](first, last, number)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"axis {name!r}: {values} is neither linspace nor logspace of [first, last, number] ({error})"
-            ) from error
-        if isinstance(first, int) and all(value.is_integer() for value in values):
-            values = [int(value) for value in values]  # seeds
+        values = spaced_values(name, values)
     values = values if isinstance(values, list) else [values]
+    if not values:
+        raise ValueError(f"axis {name!r} has no values")
     if len(names) == 1:
-        return [{names[0]: v} for v in values]
+        return [{name: value} for value in values]
     for together in values:
         if not isinstance(together, list) or len(together) != len(names):
-            raise ValueError(f"axis {name!r}: {together} does not give a value to each of its names")
+            raise ValueError(f"axis {name!r}: {together!r} does not give a value to each of its names")
     return [dict(zip(names, together)) for together in values]
 
 
-def check(notebook: Path, wanted: list[dict], columns: list[str] = ()) -> dict:
-    """Stop before anything runs if a point names a parameter that the notebook lacks, or gives it another
-    type or a value that nothing has.
-
-    Args:
-        columns: parameters that become columns of the record, or of REPORTED.
-    Returns:
-        the notebook's parameters and their defaults; None for one that is computed.
-    """
-    import papermill
-
-    known = papermill.inspect_notebook(str(notebook))
-    columns = [name for name in columns if name not in REPORTED]
-    for name in dict.fromkeys([*(n for point in wanted for n in point), *columns]):
-        if name not in known:
-            raise ValueError(f"{notebook.name} has no parameter {name!r}; it has: {', '.join(known)}")
-        kind, optional = known[name]["inferred_type_name"], known[name]["default"] == "None"
-        for value in (point[name] for point in wanted if name in point):
-            right = isinstance(value, TYPES.get(kind, object))
-            if isinstance(value, bool) and kind in ("int", "float"):  # for Python False is 0
-                right = False
-            if not right and not (optional and value is None):
-                hint = " (YAML wants a dot in it, as 1.0e-5)" if "e-" in str(value) else ""
-                raise ValueError(f"{notebook.name}: {name} is {value!r}; it must be of type {kind}{hint}")
-            for one in value if kind == "list[str]" else [value]:
-                if one not in KNOWN.get(name, [one]):
-                    there = ", ".join(KNOWN[name])
-                    raise ValueError(f"{notebook.name}: {name} is {one!r}; known are {there}")
-        if name in columns and kind in ("list[str]", "dict"):
-            raise ValueError(f"{notebook.name}: {name} is a list, which cannot be a column of a record")
-    return {name: literal(parameter["default"]) for name, parameter in known.items()}
-
-
-def literal(text: str):
-    """The value of a literal in Python; None for any other expression."""
+def spaced_values(name: str, scale: dict) -> list[int] | list[float]:
+    """The values of {"linspace": [first, last, number]} or logspace, six digits each; whole numbers (seeds)
+    from a whole number in whole steps stay whole."""
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return None
+        ((kind, (first, last, number)),) = scale.items()
+        values = [float(f"{value:.6g}") for value in SPACED[kind](first, last, number)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"axis {name!r}: {scale} is neither linspace nor logspace of [first, last, number] ({error})"
+        ) from error
+    whole = isinstance(first, int) and all(value.is_integer() for value in values)
+    return [int(value) for value in values] if whole else values

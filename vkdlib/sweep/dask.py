@@ -4,12 +4,14 @@
     dask worker ADDRESS --nthreads 1                                    # as many as you like, anywhere
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dask ADDRESS
 
+`--dask local` starts a scheduler and workers on this machine instead, as many as --workers says.
+
 Workers have vkdlib installed and see the same files under the same paths. A worker does as many points at a
 time as it has threads, each in a process of its own with the worker's environment: its GPU
-(CUDA_VISIBLE_DEVICES; one worker a GPU is how dask-cuda starts them), its OMP_NUM_THREADS and MKL_NUM_THREADS
-(which Dask sets to 1: see `distributed.nanny.pre-spawn-environ` in its configuration). A point whose worker
-was lost runs again on another, from its checkpoint. After Ctrl-C what already runs there ends by
-itself and is kept; what waits is not begun.
+(CUDA_VISIBLE_DEVICES; dask-cuda starts one worker a GPU) and its OMP_NUM_THREADS and MKL_NUM_THREADS (Dask
+sets them to 1, see `distributed.nanny.pre-spawn-environ` in its configuration). A point whose worker is lost
+runs again on another, from its checkpoint. After Ctrl-C the points that run there end by themselves and are
+kept; those that wait are not begun.
 """
 
 import contextlib
@@ -19,8 +21,8 @@ from vkdlib.sweep.point import Point, lifeline
 from vkdlib.system import paths
 
 
-def on_dask(left: list[Point], address: str, shares: list[dict[str, str]]) -> Iterator[Point]:
-    """Execute points; yield each when it has ended, done or failed.
+def run_on_dask(points: list[Point], address: str, shares: list[dict[str, str]]) -> Iterator[Point]:
+    """Execute points; yield each when it ends, done or failed.
 
     Args:
         address: of the scheduler; "local" starts one here, with a worker for each share.
@@ -43,25 +45,24 @@ def on_dask(left: list[Point], address: str, shares: list[dict[str, str]]) -> It
             client = stack.enter_context(Client(address))
         except (OSError, ValueError) as error:
             raise ConnectionError(f"no Dask scheduler answers at {address}: is it running?") from error
-        there = f"{len(client.nthreads()) or 'waiting for'} workers"
-        print(f"Dask: {there}, {client.dashboard_link}")
-        places, by_key = paths.places(), {str(point.executed): point for point in left}
-        submitted = [client.submit(on_worker, p, places, shares, key=key) for key, p in by_key.items()]
-        ending = as_completed(submitted)
-        del submitted  # a future that is kept is computed again if its worker is lost
-        for future in ending:
+        print(f"Dask: {len(client.nthreads()) or 'waiting for'} workers, {client.dashboard_link}")
+        places, by_key = paths.places(), {str(point.executed): point for point in points}
+        futures = [client.submit(run_on_worker, p, places, shares, key=key) for key, p in by_key.items()]
+        completed = as_completed(futures)
+        del futures  # a future that is kept is computed again if its worker is lost
+        for future in completed:
             point = by_key[future.key]
             try:
                 future.result()
-            except Exception as error:  # it took several workers with it, or a worker is not as it should be
+            except Exception as error:  # several workers were lost with it, or one is not set up
                 point.log.write_text(f"{type(error).__name__}: {error}")
             future.release()
             yield point
 
 
-def on_worker(point: Point, places: dict[str, str], shares: list[dict[str, str]]) -> None:
+def run_on_worker(point: Point, places: dict[str, str], shares: list[dict[str, str]]) -> None:
     """Execute a point in a process of this worker, which ends with it."""
     from distributed import get_worker
 
-    with lifeline() as alive:
-        point.execute(places | (shares[get_worker().name] if shares else {}), alive)
+    with lifeline() as stdin:
+        point.execute(places | (shares[get_worker().name] if shares else {}), stdin)

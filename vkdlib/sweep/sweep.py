@@ -1,0 +1,120 @@
+"""A sweep that was read and checked: its points, and what its record holds.
+
+The file is read once: whoever edits it while the points run changes nothing.
+"""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from vkdlib.experiments import presets
+from vkdlib.runs.run import RECORD
+from vkdlib.sweep.grid import grid_points, read_sweep
+from vkdlib.sweep.point import Point, notebook_copy
+from vkdlib.system import paths
+from vkdlib.system.checks import flag, number, only
+from vkdlib.system.files import make_folder
+
+REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
+TYPES = {"str": str, "list[str]": list, "dict": dict}  # numbers and flags have checks of their own
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's file.
+
+    Attributes:
+        name: of the file, without its ending.
+        points: in the order of the file; at least one.
+        record: name in figures/data.
+        columns: of the record: parameters, and what runs report.
+        core_minutes: how long all points took on one core where the sweep was made; None: not known.
+    """
+
+    name: str
+    points: list[Point]
+    record: str
+    columns: list[str]
+    core_minutes: int | None
+
+    @property
+    def folder(self) -> Path:
+        """Of the executed notebooks and the report."""
+        return self.points[0].folder
+
+
+def load_sweep(file: Path) -> Sweep:
+    """Read a sweep's file and check all its points.
+
+    Raises:
+        ValueError: one line that names the file and the field.
+    """
+    content = read_sweep(file)
+    notebook = file.absolute().parent.parent / content["notebook"]
+    try:
+        points = grid_points(content)
+        defaults = check_points(notebook, points)
+        columns = record_columns(points, content.get("columns", []), defaults)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+    folder = paths.runs().absolute() / content["experiment"] / "notebooks"
+    make_folder(folder)
+    copy = notebook_copy(notebook, folder)
+    made = []
+    for parameters in points:
+        settings = presets.point_values(defaults | parameters)
+        made.append(Point(copy, parameters, folder, settings, notebook.parent))
+    return Sweep(file.stem, made, content["record"], columns, content.get("core_minutes"))
+
+
+def check_points(notebook: Path, points: list[dict]) -> dict:
+    """Stop before anything runs if a point has a parameter that the notebook lacks, or gives it a value of
+    another type.
+
+    Returns:
+        the notebook's parameters and their defaults; None for one that is computed.
+    """
+    import papermill
+
+    if not notebook.exists():
+        raise ValueError(f"notebook is {notebook.name!r}; there is no such file in {notebook.parent}")
+    known = papermill.inspect_notebook(str(notebook))
+    for point in points:
+        only(f"{notebook.name}", point, known)
+        for name, value in point.items():
+            optional = known[name]["default"] == "None"
+            if not (optional and value is None):
+                check_type(name, value, known[name]["inferred_type_name"])
+    return {name: literal(parameter["default"]) for name, parameter in known.items()}
+
+
+def check_type(name: str, value, kind: str) -> None:
+    """Raise ValueError unless a value is of the type that the notebook's parameter says."""
+    if kind in ("int", "float"):
+        number(name, value, whole=kind == "int")
+    elif kind == "bool":
+        flag(name, value)
+    elif not isinstance(value, TYPES.get(kind, object)):
+        raise ValueError(f"{name} is {value!r}; it must be of type {kind}")
+
+
+def record_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
+    """Columns of a record beside those of every record: those that the file names, and parameters that
+    differ between points. A list cannot be a column."""
+    only("the notebook", named, [*defaults, *REPORTED])
+    names = dict.fromkeys(name for point in points for name in point)
+    swept = [name for name in names if any(point.get(name) != points[0].get(name) for point in points)]
+    lists = {
+        n for point in [defaults, *points] for n, value in point.items() if isinstance(value, list | dict)
+    }
+    for name in lists & set(named):
+        raise ValueError(f"{name} is a list, which cannot be a column of a record")
+    return [name for name in dict.fromkeys([*named, *swept]) if name not in {*RECORD, *lists}]
+
+
+def literal(text: str):
+    """The value of a literal in Python; None for any other expression."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
