@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4
 PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-progress-bar
 # Notebooks are tested on runs that today's code makes.
-NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS=$(CURDIR)/runs/.tested $(PYTEST) --dist loadscope -p no:cacheprovider \
+NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS="$(CURDIR)/runs/.tested" $(PYTEST) --dist loadscope -p no:cacheprovider \
          --nbval-current-env --nbval-kernel-startup-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
@@ -27,7 +27,7 @@ UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-c
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10
 
-.PHONY: unshipped needed quickstart test unit notebooks notebooks-whole lab figures \
+.PHONY: unshipped needed quickstart test test-all unit notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-figures faults overhead $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
@@ -47,12 +47,14 @@ notebooks: $(READY)
 	@# What these print is not compared. Two rounds of training show that they run.
 	rm -rf runs/short && mkdir -p runs/short
 	for notebook in $(LEARN); do \
-	    $(PAPERMILL) --prepare-only -p epochs 2 $$notebook runs/short/$$(basename $$notebook) || exit 1; done
+	    $(PAPERMILL) --prepare-only -p epochs 2 $$notebook "runs/short/$$(basename $$notebook)" || exit 1; done
 	$(NBVAL) --nbval-lax runs/short/*.ipynb
 
 notebooks-whole: $(READY)  ## the notebooks that train, with all their steps
 	rm -rf runs/.tested
 	$(NBVAL) --nbval-lax $(LEARN)
+
+test-all: test notebooks-whole faults models  ## also what takes hours
 
 lab: $(READY)  ## open the notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
@@ -100,9 +102,9 @@ execute: $(READY)  ## run all notebooks and keep their outputs
 	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec $(LEARN) $(REPORTS)
 
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" \
+	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 10))" \
 	    || { echo "vkdlib needs Python 3.10 or newer: make PYTHON=python3.11 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
+	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@

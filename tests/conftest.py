@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from unittest import mock
 
 os.environ["VKDLIB_PROGRESS"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -34,13 +35,19 @@ from vkdlib.testbed.build import make_processor
 
 @contextlib.contextmanager
 def full_disk(size: int = 1000):
-    """Within: no file can grow beyond `size` bytes; the system refuses to write, as on a full disk."""
+    """Within: no file can grow beyond `size` bytes; the system refuses to write, as on a full disk.
+
+    Python cuts byte code off there and uses it later: neither this process nor its children write any.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    none_here = mock.patch.object(sys, "dont_write_bytecode", True)
+    none_in_children = mock.patch.dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+    with none_here, none_in_children:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def heed_ctrl_c() -> None:

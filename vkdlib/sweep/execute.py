@@ -26,11 +26,11 @@ from filelock import FileLock
 from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run import Run
-from vkdlib.sweep import slurm
 from vkdlib.sweep.dask import run_on_dask
 from vkdlib.sweep.local import machine_share, run_locally
 from vkdlib.sweep.point import Point, is_complete, read_executed
 from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
+from vkdlib.sweep.slurm import slurm_script
 from vkdlib.sweep.sweep import Sweep, load_sweep
 from vkdlib.system.files import whole
 from vkdlib.system.progress import bar
@@ -90,7 +90,7 @@ def array_script(file: Path) -> str:
     left = [result.point.name for result in point_results(sweep.points) if not result.run]
     if not left:
         raise SystemExit(f"{sweep.name}: all points are done; the plain command writes the record")
-    return slurm.script(file, left, sweep.folder)
+    return slurm_script(file, left, sweep.folder)
 
 
 def sweep_state(sweep: Sweep, workers: int) -> list[Result]:

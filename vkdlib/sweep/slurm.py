@@ -1,4 +1,9 @@
-"""The points of a sweep that are left, as a SLURM array: python -m vkdlib.sweep FILE --slurm > array.sh"""
+"""The points of a sweep that are left, as a SLURM array.
+
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh
+    sbatch array.sh                                            # one task a point
+    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml    # when all have ended: writes the record
+"""
 
 import shlex
 import sys
@@ -11,8 +16,8 @@ SCRIPT = """#!/bin/bash
 #SBATCH --array={array}
 #SBATCH --output={log}
 # Add what your cluster wants (--partition, --time, --cpus-per-task, --gpus-per-task=1), here or on sbatch's
-# command line. When all have ended, the first of these says which points are left, and why they failed; the
-# second writes the record, or else runs what is left where it is started:
+# command line. When all tasks have ended, the first command says which points are left, and why they failed;
+# the second writes the record, or runs what is left on the machine where it is started:
 #   {command} --dry-run
 #   {command}
 export {places}
@@ -21,16 +26,19 @@ points=({points})
 """
 
 
-def script(file: Path, left: list[str], folder: Path) -> str:
+def slurm_script(file: Path, names: list[str], folder: Path) -> str:
     """A script for sbatch: one task a point.
 
     Args:
         file: the sweep.
-        left: names of the points to do: whoever edits the file later changes none of them.
-        folder: for what the tasks say, one file each.
+        names: of the points to do: whoever edits the file later changes none of them.
+        folder: of the tasks' logs, one file each.
     """
-    command = shlex.join([sys.executable, "-m", "vkdlib.sweep", str(file.absolute())])
-    places = " ".join(f"{name}={shlex.quote(place)}" for name, place in paths.places().items())
-    log = shlex.quote(str(folder.absolute() / "slurm-%A_%a.log"))
-    array, points = f"0-{len(left) - 1}", " ".join(left)
-    return SCRIPT.format(name=file.stem, array=array, log=log, command=command, places=places, points=points)
+    return SCRIPT.format(
+        name=shlex.quote(file.stem),
+        array=f"0-{len(names) - 1}",
+        log=shlex.quote(str(folder.absolute() / "slurm-%A_%a.log")),
+        command=shlex.join([sys.executable, "-m", "vkdlib.sweep", str(file.absolute())]),
+        places=" ".join(f"{name}={shlex.quote(place)}" for name, place in paths.places().items()),
+        points=" ".join(names),
+    )

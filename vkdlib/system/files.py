@@ -18,14 +18,16 @@ def make_folder(folder: Path) -> None:
     """Make a folder, unless it is there.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made, or nobody may write there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("no permission to write there")
     except OSError as error:
         raise OSError(
             f"{folder} could not be made ({error}): make room or give access there, or choose another place "
-            "(VKDLIB_RUNS for runs, VKDLIB_CACHE for models)"
+            "(VKDLIB_RUNS for runs, VKDLIB_CACHE for models and made-up benchmarks)"
         ) from error
 
 
@@ -40,7 +42,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise FileExistsError(f"{folder} is there already: remove it, or choose another name")
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
         yield temporary
         temporary.rename(folder)

@@ -30,8 +30,17 @@ def figures() -> Path:
 
 
 def cache() -> Path:
-    """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib."""
-    return Path(os.environ.get("VKDLIB_CACHE", Path.home() / ".cache" / "vkdlib"))
+    """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib.
+
+    Raises:
+        OSError: nobody knows where the home folder is.
+    """
+    if "VKDLIB_CACHE" in os.environ:
+        return Path(os.environ["VKDLIB_CACHE"])
+    try:
+        return Path.home() / ".cache" / "vkdlib"
+    except RuntimeError as error:
+        raise OSError(f"{error} Set HOME, or VKDLIB_CACHE to a folder for models and data") from error
 
 
 def places() -> dict[str, str]:

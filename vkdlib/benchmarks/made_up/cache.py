@@ -8,6 +8,7 @@ from pathlib import Path
 from vkdlib.benchmarks.made_up.authors import write_clear
 from vkdlib.benchmarks.made_up.profiles import write_mllmu
 from vkdlib.system import paths
+from vkdlib.system.files import make_folder
 from vkdlib.system.progress import bar
 
 VERSIONS = {"mllmu": "1", "clear": "1"}  # raise when anything beside this file changes the files
@@ -18,7 +19,7 @@ def benchmark_folder(name: str) -> Path:
     write = {"mllmu": write_mllmu, "clear": write_clear}[name]
     folder = paths.cache() / "testbed" / f"{name}-{VERSIONS[name]}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         try:
             write(temporary, lambda people: bar(people, "drawing portraits"))
