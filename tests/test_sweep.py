@@ -115,6 +115,67 @@ def test_a_sweep_names_what_is_missing_or_unknown(tmp_path):
             load_sweep(file)
 
 
+WRONG = [  # of a point, which a run would refuse, too
+    ("forget_ratio: 7", "forget_ratio is 7; testbed/mllmu has 5, 10, 15"),
+    ("fisher: sumed", "did you mean 'summed'"),
+    ("order: prune", "did you mean 'prune, mask'"),
+    ("target: layer", "did you mean 'layers'"),
+    ("trained: al", "did you mean 'all'"),
+    ("schedule: liner", "did you mean 'linear'"),
+    ("protocol: generat", "did you mean 'generate'"),
+    ("kinds: [[clozze]]", "did you mean 'cloze'"),
+    ("method: VKDD", "did you mean 'VKD'"),
+    ("preset: testbedd", "did you mean 'testbed'"),
+    ("model: testbed/lava", "did you mean 'testbed/llava'"),
+    ("model: nowhere", "model is 'nowhere'; there is no such folder"),
+    ("benchmark: testbed/mlmu", "did you mean 'testbed/mllmu'"),
+    ("benchmark: ../nowhere", "../nowhere: no such folder"),
+    ("beta: .nan", "beta is nan; it must be a number"),
+    ("lr: .inf", "lr is inf; it must be a number"),
+    ("beta: -1.0", "beta is -1"),
+    ("lr: 1e-5", "write a dot, as in 1.0e-5"),
+    ("betta: 1.0", "did you mean 'beta'"),
+    ("epochs: 0", "epochs is 0; it must be a number above 0"),
+    ("evaluation_batch: -1", "evaluation_batch is -1; it must be a whole number 1 or more"),
+]
+
+
+@pytest.mark.parametrize("line, message", WRONG, ids=[line for line, _ in WRONG])
+def test_a_wrong_point_is_one_line_before_anything_runs(line, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
+    file = tmp_path / "notebooks" / "sweeps" / "s.yaml"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "notebooks" / NOTEBOOK.name).symlink_to(NOTEBOOK)
+    fields = f"notebook: {NOTEBOOK.name}\nexperiment: s\nrecord: s\n"
+    file.write_text(f"{fields}grid:\n  - seed: [0, 1]\n  - {line}\n")
+    assert execute.main([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("s.yaml: ") and message in said and said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("- a\n- b\n", "s.yaml holds ['a', 'b']"),
+        ("just text", "s.yaml holds 'just text'"),
+        ("a: [1\n", "s.yaml is not YAML"),
+        ("", "s.yaml has no field 'notebook'"),
+        (None, "s.yaml cannot be read"),
+        ("notebook: n\nexperiment: a/b\nrecord: r\ngrid: [seed: 1]\n", "s.yaml: experiment is 'a/b'"),
+        ("notebook: n\nexperiment: a\nrecord: ../r\ngrid: [seed: 1]\n", "s.yaml: record is '../r'"),
+        ("notebook: n\nexperiment: a\nrecord: r\ngrid: [seed: 1]\n", "s.yaml: notebook is 'n'"),
+    ],
+)
+def test_a_wrong_file_is_one_line(content, message, tmp_path, capsys):
+    file = tmp_path / "s.yaml"
+    if content is not None:
+        file.write_text(content)
+    assert execute.main([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
 def test_a_sweep_upon_another(tmp_path):
     """At paper scale, for example: what it says takes the place of parameters and axes."""
     base = {"notebook": NOTEBOOK.name, "experiment": "x", "record": "x", "columns": ["beta"]}
@@ -172,7 +233,7 @@ TEXTS = ["rerun fedcba987654\n", "VKD {}\nrun 0123456789ab {'pruned': 0.1}\n"]
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """Two points of vanilla (one asks for no kind of question: it fails), run by two workers."""
+    """Two points of vanilla, run by two workers; the folder of the second one's model is empty: it fails."""
     root, people = tmp_path_factory.mktemp("sweep"), few_people(tmp_path_factory.mktemp("people") / "mllmu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VKDLIB_RUNS", str(root / "runs"))
@@ -181,8 +242,9 @@ def executed(tmp_path_factory):
         file.parent.mkdir(parents=True)
         (root / "notebooks" / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
         wanted = {"notebook": NOTEBOOK.name, "experiment": "s", "record": "s"}
-        wanted |= {"parameters": {"method": "vanilla", "benchmark": str(people)}}
-        wanted |= {"grid": [{"kinds": [["cloze"]], "forget_ratio": [5, 7]}]}
+        wanted |= {"parameters": {"method": "vanilla", "benchmark": str(people), "preset": "testbed"}}
+        (root / "notebooks" / "empty").mkdir()
+        wanted |= {"grid": [{"kinds": [["cloze"]], "model": ["testbed/llava", "empty"]}]}
         file.write_text(yaml.safe_dump(wanted))
         yield root, file, execute.run_sweep(file, workers=2)
 
@@ -199,23 +261,23 @@ def swept(executed, tmp_path_factory):
 
 def test_a_failed_point_says_where_and_the_others_go_on(swept):
     root, file, failed = swept
-    assert [f.point.parameters["forget_ratio"] for f in failed] == [7]
+    assert [f.point.parameters["model"] for f in failed] == ["empty"]
     number, said = failed[0].error.removeprefix("cell ").split(": ", 1)
-    assert said.startswith("ValueError: forget_ratio is 7")
+    assert "Error: " in said and "empty" in said
     executed = nbformat.read(failed[0].point.executed, 4)
     (cell,) = (c for c in executed.cells if any(o.output_type == "error" for o in c.get("outputs", [])))
     assert cell.execution_count == int(number)  # as Jupyter shows it
     assert len(store.finished_runs("s")) == 1
     assert not (root / "figures" / "data" / "s.csv").exists()  # no record of half a sweep
     report = (root / "runs" / "s" / "notebooks" / "s.md").read_text()
-    assert store.finished_runs("s")[0].hash in report and "forget_ratio is 7" in report
+    assert store.finished_runs("s")[0].hash in report and " ".join(said.split()).replace("|", r"\|") in report
     assert failed[0].point.executed.name in report
 
 
 def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     root, file, _ = swept
     wanted = yaml.safe_load(file.read_text())
-    wanted["grid"][0]["forget_ratio"] = [5]
+    wanted["grid"][0]["model"] = ["testbed/llava"]
     file.write_text(yaml.safe_dump(wanted))
     ran = []
     monkeypatch.setattr(Point, "execute", lambda self, *_: ran.append(self))
@@ -246,7 +308,7 @@ def test_a_sweep_ends_as_it_began(swept, monkeypatch):
     """Whatever happens to its file meanwhile; what is no more of today's data has no place in a record."""
     root, file, _ = swept
     wanted = yaml.safe_load(file.read_text())
-    wanted["grid"][0]["forget_ratio"] = [5]
+    wanted["grid"][0]["model"] = ["testbed/llava"]
     file.write_text(yaml.safe_dump(wanted))
     edited = yaml.safe_dump(wanted | {"record": "other", "columns": ["betta"]})
     monkeypatch.setattr(execute, "write_report", lambda *_: file.write_text(edited))
@@ -295,7 +357,8 @@ def test_a_model_that_was_made_again_since_is_another(of, tmp_path, monkeypatch)
 def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     root, file, _ = swept
     wanted = yaml.safe_load(file.read_text())
-    wanted["grid"][0]["forget_ratio"] = [5, 10]
+    wanted["grid"][0]["model"] = "testbed/llava"
+    wanted["grid"].append(wanted["grid"][0] | {"seed": 1})
     file.write_text(yaml.safe_dump(wanted))
     monkeypatch.setattr(Point, "execute", lambda *_: pytest.fail("it ran"))
     assert execute.main([str(file), "--dry-run"]) == 0
@@ -304,8 +367,8 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     (done_one,), (left,) = (
         [s for s in printed.splitlines() if s.startswith(w)] for w in ("  done:", "  to do:")
     )
-    assert "'forget_ratio': 5" in done_one and done_one.endswith(f"run {store.finished_runs('s')[0].hash}")
-    assert "'forget_ratio': 10" in left
+    assert "'seed'" not in done_one and done_one.endswith(f"run {store.finished_runs('s')[0].hash}")
+    assert "'seed': 1" in left
     assert printed.splitlines()[1].endswith("minutes with 1 workers, by the points that are done")
 
 
@@ -560,7 +623,7 @@ def test_each_point_is_judged_once(swept, monkeypatch):
     (left,) = execute.run_sweep(file)
     assert judged == 2 * load_sweep(file).points
     wanted = yaml.safe_load(file.read_text())
-    wanted["grid"][0]["forget_ratio"] = [5]
+    wanted["grid"][0]["model"] = ["testbed/llava"]
     file.write_text(yaml.safe_dump(wanted))
     judged.clear()
     assert execute.run_sweep(file) == [] and judged == load_sweep(file).points

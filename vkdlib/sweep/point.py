@@ -91,7 +91,7 @@ def read_executed(file: Path | str) -> nbformat.NotebookNode:
     """An executed notebook; an empty one if there is none, or it is damaged."""
     try:
         return nbformat.read(file, 4)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, nbformat.ValidationError):
         return nbformat.v4.new_notebook()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 
 from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.experiments.start import reference_model, starting_model
 from vkdlib.models.folders import files_hash
 from vkdlib.models.loaded import weights_hash
@@ -115,9 +116,14 @@ def _changed(folder: Path, since: float) -> bool:
     return folder.is_dir() and any(file.stat().st_ctime > since for file in folder.iterdir())
 
 
-@functools.cache
-def _data(benchmark: str, revision: str | None) -> str:
-    return load_benchmark(benchmark, revision).hash
+@functools.lru_cache(maxsize=8)
+def cached_benchmark(source: str, revision: str | None) -> Benchmark:
+    """`load_benchmark`, once a process."""
+    return load_benchmark(source, revision)
+
+
+def _data(source: str, revision: str | None) -> str:
+    return cached_benchmark(source, revision).hash
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """The points of a sweep that are left, as a SLURM array.
 
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh
-    sbatch array.sh                                            # one task a point
-    python -m vkdlib.sweep notebooks/sweeps/foundation.yaml    # when all have ended: writes the record
+python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh
+sbatch array.sh                                            # one task a point
+python -m vkdlib.sweep notebooks/sweeps/foundation.yaml    # when all have ended: writes the record
 """
 
 import shlex

@@ -4,18 +4,25 @@ The file is read once: whoever edits it while the points run changes nothing.
 """
 
 import ast
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vkdlib.experiments import presets
+from vkdlib.experiments.point import check_point, task
+from vkdlib.methods import METHODS
+from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.run import RECORD
 from vkdlib.sweep.grid import grid_points, read_sweep
 from vkdlib.sweep.point import Point, notebook_copy
+from vkdlib.sweep.results import cached_benchmark
 from vkdlib.system import paths
-from vkdlib.system.checks import flag, number, only
+from vkdlib.system.checks import flag, number, one_of, only
 from vkdlib.system.files import make_folder
+from vkdlib.testbed.architectures import ARCHITECTURES
 
 REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
+SETTINGS = {f.name for method in METHODS.values() for f in fields(method)}
 TYPES = {"str": str, "list[str]": list, "dict": dict}  # numbers and flags have checks of their own
 
 
@@ -55,16 +62,14 @@ def load_sweep(file: Path) -> Sweep:
         points = grid_points(content)
         defaults = check_points(notebook, points)
         columns = record_columns(points, content.get("columns", []), defaults)
-    except ValueError as error:
+        values = [run_values(defaults | point, notebook.parent) for point in points]
+    except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{file.name}: {error}") from error
     folder = paths.runs().absolute() / content["experiment"] / "notebooks"
     make_folder(folder)
     copy = notebook_copy(notebook, folder)
-    made = []
-    for parameters in points:
-        settings = presets.point_values(defaults | parameters)
-        made.append(Point(copy, parameters, folder, settings, notebook.parent))
-    return Sweep(file.stem, made, content["record"], columns, content.get("core_minutes"))
+    points = [Point(copy, point, folder, of, notebook.parent) for point, of in zip(points, values)]
+    return Sweep(file.stem, points, content["record"], columns, content.get("core_minutes"))
 
 
 def check_points(notebook: Path, points: list[dict]) -> dict:
@@ -96,6 +101,65 @@ def check_type(name: str, value, kind: str) -> None:
         flag(name, value)
     elif not isinstance(value, TYPES.get(kind, object)):
         raise ValueError(f"{name} is {value!r}; it must be of type {kind}")
+
+
+def run_values(parameters: dict, cwd: Path) -> dict:
+    """Check what a run asks before it starts, and that its model and benchmark are there; of a notebook with
+    other parameters than those of a run, nothing.
+
+    Args:
+        parameters: all parameters of the notebook.
+        cwd: its folder; models and benchmarks may be folders named from there.
+    Returns:
+        what the point is by its preset, see `presets.point_values`.
+    """
+    if not {"preset", "method", "model", "benchmark"} <= set(parameters):
+        return {}
+    p = parameters | {"benchmark": located(parameters["benchmark"], cwd)}
+    for field in ("model", "retain_only"):
+        check_model(field, p[field], cwd)
+    p["preset"] = p["preset"] or fitting_preset(p["model"], p["benchmark"])
+    c = run_configuration(p)
+    check_point(p["experiment"], c, p["gate"])
+    if not is_hub_name(c.benchmark):  # what is on the Hub is not downloaded for this
+        task(cached_benchmark(c.benchmark, c.data_revision), c)
+    return presets.point_values(p)
+
+
+fitting_preset = functools.cache(presets.fitting_preset)  # it reads the benchmark
+
+
+def run_configuration(p: dict) -> Configuration:
+    """The run's configuration, as 04_run_unlearn makes it of its parameters."""
+    one_of("preset", p["preset"], presets.PRESETS)
+    parts = {}
+    for part in presets.PARTS:
+        names = SETTINGS if part == "method" else presets.PRESETS[p["preset"]][part]
+        parts[part] = presets.preset(p["preset"], part, p["method"], **{n: p[n] for n in names if n in p})
+    own = {f.name: p[f.name] for f in fields(Configuration) if f.name in p}
+    own |= parts["model"] | parts["data"] | parts["evaluation"]
+    Machine(**parts["machine"])
+    return Configuration(**own, settings=parts["method"], training=parts["training"])
+
+
+def located(name: str, cwd: Path) -> str:
+    """A folder's full path, if there is one of that name; else the name."""
+    return str(cwd / name) if (cwd / name).is_dir() else name
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name can only be one on the Hugging Face Hub."""
+    return name.count("/") == 1 and not name.startswith(("testbed/", ".", "~")) and not Path(name).is_dir()
+
+
+def check_model(field: str, name: str | None, cwd: Path) -> None:
+    """Raise ValueError for a model that cannot be there."""
+    if name is None or (cwd / name).is_dir() or is_hub_name(name):
+        return
+    if not name.startswith("testbed/"):
+        raise ValueError(f"{field} is {name!r}; there is no such folder in {cwd}")
+    if field == "model":
+        one_of(field, name, [f"testbed/{family}" for family in ARCHITECTURES])
 
 
 def record_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
