@@ -4,12 +4,11 @@ The file is read once: whoever edits it while the points run changes nothing.
 """
 
 import ast
-import functools
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vkdlib.experiments import presets
-from vkdlib.experiments.point import check_point, task
+from vkdlib.experiments.point import check_point, pose_task
 from vkdlib.methods import METHODS
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.run import RECORD
@@ -118,15 +117,12 @@ def run_values(parameters: dict, cwd: Path) -> dict:
     p = parameters | {"benchmark": located(parameters["benchmark"], cwd)}
     for field in ("model", "retain_only"):
         check_model(field, p[field], cwd)
-    p["preset"] = p["preset"] or fitting_preset(p["model"], p["benchmark"])
+    p["preset"] = p["preset"] or presets.fitting_preset(p["model"], p["benchmark"])
     c = run_configuration(p)
     check_point(p["experiment"], c, p["gate"])
     if not is_hub_name(c.benchmark):  # what is on the Hub is not downloaded for this
-        task(cached_benchmark(c.benchmark, c.data_revision), c)
+        pose_task(cached_benchmark(c.benchmark, c.data_revision), c)
     return presets.point_values(p)
-
-
-fitting_preset = functools.cache(presets.fitting_preset)  # it reads the benchmark
 
 
 def run_configuration(p: dict) -> Configuration:
