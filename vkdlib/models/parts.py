@@ -58,8 +58,8 @@ def visual_parameters(loaded: Loaded, layers: int | None = None) -> dict[str, nn
     Returns:
         "mlp.<block>.<name>" and "projector.<name>" -> parameter.
     """
-    found = {}
+    parameters = {}
     for number, mlp in vision_mlps(loaded, layers).items():
-        found |= {f"mlp.{number}.{n}": p for n, p in mlp.named_parameters()}
+        parameters |= {f"mlp.{number}.{n}": p for n, p in mlp.named_parameters()}
     projector = loaded.family.projector(loaded.model)
-    return found | {f"projector.{n}": p for n, p in projector.named_parameters()}
+    return parameters | {f"projector.{n}": p for n, p in projector.named_parameters()}

@@ -21,18 +21,19 @@ def batch_nll(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack] | Non
     """
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
     share = answer_tokens(packs) / answer_tokens(whole or packs)
-    return answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"]) * share
+    logits = loaded.model(**batch["inputs"]).logits  # (B, K, V)
+    return answer_nll(logits, batch["targets"]) * share
 
 
 def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
     """For each pack, (questions,): the summed log-probability of each question's answer."""
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])
+    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])  # (B, K)
     sums = []
     for row, pack in enumerate(packs):
-        of = batch["segments"][row]
+        segments = batch["segments"][row]  # (K,)
         numbers = range(1, len(pack.segments) + 1)
-        sums.append(torch.stack([tokens[row, of == n].sum() for n in numbers]))
+        sums.append(torch.stack([tokens[row, segments == n].sum() for n in numbers]))  # (questions,)
     return sums
 
 
@@ -96,15 +97,15 @@ def visual_features(loaded: Loaded, images: dict[str, Tensor], module: nn.Module
     """Projector outputs of a batch of images: f and t of Eq. 4.
 
     Args:
-        images: image inputs of the model, as `layout.collate` makes them.
+        images: image inputs of the model, as `batch.collate` makes them.
         module: whose outputs instead of the projector's; a vision block has more rows.
     Returns:
         (N, C): all N image tokens, image after image, C channels of the LLM; within an image in the order
         in which the projector makes them (Qwen2.5-VL: window by window), for teacher and student alike.
     """
-    with record_features(loaded, [module] if module else ()) as caught:
+    with record_features(loaded, [module] if module else ()) as features:
         loaded.model.get_image_features(**images)
-    return caught[0]
+    return features[0]
 
 
 @contextlib.contextmanager
@@ -116,15 +117,15 @@ def record_features(loaded: Loaded, modules: Sequence[nn.Module] = ()) -> Iterat
     Args:
         modules: to watch instead of the projector, in the order in which they run.
     """
-    caught: list[Tensor] = []
+    features: list[Tensor] = []
 
     def keep(module, args, output):
-        caught.append((output[0] if isinstance(output, tuple) else output).flatten(0, -2))
+        features.append((output[0] if isinstance(output, tuple) else output).flatten(0, -2))  # (N, C)
 
     watched = modules or [loaded.family.projector(loaded.model)]
     hooks = [module.register_forward_hook(keep) for module in watched]
     try:
-        yield caught
+        yield features
     finally:
         for hook in hooks:
             hook.remove()

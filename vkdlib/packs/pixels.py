@@ -21,17 +21,17 @@ class ImageInputs(Mapping[str, Tensor]):
 
     def __init__(self, make: Callable[[], Mapping[str, Tensor]], made: Mapping[str, Tensor]):
         self._make = make
-        self._kept = {n: None if n == PIXELS and t.nbytes > SMALL else t for n, t in made.items()}
+        self._inputs = {n: None if n == PIXELS and t.nbytes > SMALL else t for n, t in made.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        kept = self._kept[name]
-        return self._make()[name] if kept is None else kept
+        value = self._inputs[name]
+        return self._make()[name] if value is None else value
 
     def __contains__(self, name: object) -> bool:
-        return name in self._kept
+        return name in self._inputs
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
+        return iter(self._inputs)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._inputs)
