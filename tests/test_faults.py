@@ -5,13 +5,19 @@ and all of them, at ten random moments each, to this one in `make faults`.
 """
 
 import importlib
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from unittest import mock
 
 import faults
 import pytest
 import torch
 from conftest import full_disk
+
+from vkdlib.benchmarks.made_up.cache import benchmark_folder
+from vkdlib.system import paths
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,54 @@ def test_a_full_disk_leaves_no_byte_code(tmp_path, monkeypatch):
         importlib.import_module("here_on_a_full_disk")
         subprocess.run([sys.executable, "-c", "import child_on_a_full_disk"], cwd=tmp_path, check=True)
     assert not (tmp_path / "__pycache__").exists()
+
+
+STUB = """#!/bin/sh
+printf '%s\\n' "runs=$VKDLIB_RUNS" "$@" >> "$LOG"
+"""
+
+
+def test_make_in_a_folder_whose_path_has_blanks(tmp_path, monkeypatch):
+    """Every target, with programs that only write down what they were given."""
+    home = tmp_path / "a folder with blanks"
+    programs = home / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    monkeypatch.setenv("LOG", str(home / "log"))
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(paths.root() / name, home)
+    for name in ("python", "ruff", "papermill", "jupyter"):
+        (programs / name).write_text(STUB)
+        (programs / name).chmod(0o755)
+    (home / ".venv" / "ready").touch()
+    targets = [
+        "test",
+        "test-all",
+        "quickstart",
+        "figures",
+        "reproduce-tables",
+        "families",
+        "faults",
+        "execute",
+    ]
+    made = subprocess.run(["make", *targets], cwd=home, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    words = (home / "log").read_text().splitlines()
+    assert f"runs={home}/runs/.tested" in words and not {"folder", "with"} & set(words)
+
+
+@pytest.mark.parametrize("home", ["a file", None])
+def test_a_cache_that_cannot_be_written_says_what_to_set(home, tmp_path, monkeypatch):
+    """HOME is a file, or nobody knows where it is; with VKDLIB_CACHE nobody asks for it."""
+    (tmp_path / "a file").write_text("")
+    monkeypatch.delenv("VKDLIB_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "a file"))
+    if home is None:
+        monkeypatch.setattr(Path, "home", mock.Mock(side_effect=RuntimeError("no home.")))
+    with pytest.raises(OSError, match="VKDLIB_CACHE") as said:
+        benchmark_folder("mllmu")
+    assert "\n" not in str(said.value)
+    monkeypatch.setenv("VKDLIB_CACHE", str(tmp_path))
+    assert paths.cache() == tmp_path
 
 
 HERE = ("SIGKILL of the sweep", "kernel that dies in a step", "full disk, sweep")
