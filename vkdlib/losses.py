@@ -1,7 +1,7 @@
 """Loss functions, one per equation of the VKD paper. Tensors in, a scalar out.
 
-In the paper's notation an upper f or r is the forget or retain set, a lower vqa or qa says whether a
-question comes with the person's image or with the name in text.
+In the paper's notation a superscript f or r is the forget or retain set. A subscript vqa or qa says whether a
+question comes with the person's picture or with the name in text.
 """
 
 import torch.nn.functional as F

@@ -85,8 +85,8 @@ def importance_ratio(
 ) -> Neurons:
     """Eq. 7: I_u = I_abs(D_vqa^f) / (I_abs(D_qa^f) + I_abs(D_vqa^r) + I_abs(D_qa^r)).
 
-    The QA terms are 0 by default: text passes no vision neuron. 0/0 gives 0: a neuron that never fires
-    is not important.
+    The QA terms are 0 by default: text passes through no vision neuron. 0/0 gives 0: a neuron that never
+    fires is not important.
     """
     ratio = {}
     for i, forget in forget_vqa.items():

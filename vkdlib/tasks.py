@@ -24,8 +24,8 @@ class Tasks:
     def batch(self, step: int, size: int, seed: int, retain_size: int | None = None) -> "Tasks":
         """At most `size` packs of each forget set and `retain_size` (None: `size`) of each retain set.
 
-        Each set is walked through in an order drawn anew for every round. All follows from seed and
-        step, so a resumed run sees the same batches.
+        Each set is read in an order that is drawn anew for every round. The order follows from seed and step
+        alone, so a resumed run sees the same batches.
         """
         retain = retain_size or size
         sizes = {"forget_vqa": size, "retain_vqa": retain, "forget_qa": size, "retain_qa": retain}
@@ -37,7 +37,8 @@ class Tasks:
         return Tasks(*(packs[process::count] for packs in vars(self).values()))
 
     def parts(self, size: int | None) -> Iterator["Tasks"]:
-        """Cut into parts of at most `size` packs of each set (None: one part); sets may end before others."""
+        """Cut into parts of at most `size` packs of each set (None: one part). A short set ends before the
+        others."""
         longest = max(len(packs) for packs in vars(self).values())
         if size is not None:
             number("micro_batch", size, 1, whole=True)
@@ -85,7 +86,7 @@ def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tas
 
 
 def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
-    """Pictures without training pairs are left out; a person without any is an error."""
+    """Leaves out pictures without training pairs. A person without any such picture is an error."""
     packs = []
     for p in people:
         pictures = [(place, picture) for place, picture in enumerate(p.pictures) if picture.pairs]
@@ -97,7 +98,7 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
 
 
 def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple[Pack, ...]:
-    """People none of whose questions has a text twin are left out."""
+    """Leaves out people none of whose questions has a twin in text."""
     packs = []
     for p in (p for p in people if p.text_pairs):
         image = qa_image and grey(p.image)

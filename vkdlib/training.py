@@ -66,7 +66,7 @@ def fit(
         lr: peak learning rate; `schedule` scales it.
         clip: largest norm of the whole gradient, or None.
         after_step: called after each update (restores weights that are held).
-        folder: of checkpoint.safetensors; a training that was interrupted goes on from there. None: none.
+        folder: of checkpoint.safetensors; an interrupted training continues from there. None: no checkpoints.
         identity: what tells this training from others; the checkpoint of another one is refused.
     Returns:
         one row a step: step, lr and the named losses.
@@ -109,7 +109,7 @@ def fit(
 
 
 def gather_gradients(parameters: dict[str, Tensor]) -> None:
-    """Add the gradients of all processes up; a process may have had none for some parameters."""
+    """Add up the gradients of all processes; a process may have had none for some parameters."""
     if processes.processes()[1] == 1:
         return
     reached = set(processes.gather([name for name, p in parameters.items() if p.grad is not None]))

@@ -79,7 +79,7 @@ def unlearn(
 
     Args:
         method: from `methods.make_method`.
-        folder: for checkpoints; a run that was interrupted goes on from there, bit-identically.
+        folder: for checkpoints; an interrupted run continues from there, bit-identically.
         arguments: fields of `Training`: epochs, lr, batch_size and so on.
     Returns:
         history (one row a step), and what the method reports of its preparation.

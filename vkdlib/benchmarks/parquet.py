@@ -64,7 +64,7 @@ def place(where: str, column: str) -> str:
 
 
 def add_once(places: dict[str, str], value: str, at: str) -> None:
-    """Note where a value is, unless it was elsewhere before."""
+    """Remember where a value is; raise if it was somewhere else before."""
     if value in places:
         raise DataError(f"{at}: {value} is there twice, before at {places[value]}")
     places[value] = at

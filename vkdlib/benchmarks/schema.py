@@ -86,8 +86,8 @@ class Split:
         forget, retain: made-up people; disjoint.
         real: real-world people.
         selection: ids of the people on whom settings may be chosen; they are never reported.
-        world: pictures of the real world with questions (CLEAR), one "person" each; of the same id as the
-            one of `real` who is on it.
+        world: pictures of the real world with questions (CLEAR), one "person" each. Its id is that of the
+            person of `real` whom it shows, if there is one.
     """
 
     forget: tuple[Person, ...]

@@ -92,7 +92,7 @@ Tables = pd.DataFrame | Sequence[pd.DataFrame]  # predictions of one seed, or of
 def differences(
     ours: Tables, others: Mapping[str, Tables], columns: Sequence[tuple[str, str, str]] | None = None
 ) -> pd.DataFrame:
-    """Our scores minus those of other models, question by question, in the mean over seeds.
+    """Our scores minus those of other models, question by question, averaged over seeds.
 
     Args:
         ours: predictions, as `evaluate` returns them; of several seeds, a list.

@@ -40,7 +40,7 @@ def bleu(gold: str, answer: str) -> float:
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share: (low, high), 0 to 1. Takes questions as independent."""
+    """95 % Wilson interval of a share: (low, high), 0 to 1. It treats questions as independent."""
     from scipy.stats import binomtest
 
     if n == 0:

@@ -1,4 +1,4 @@
-"""Unlearning methods by name; what a method is, `base.Method` says."""
+"""Unlearning methods by name; `base.Method` says what a method is."""
 
 from dataclasses import fields
 

@@ -175,10 +175,10 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
 
 
 def maskable(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """The trained weights that a saliency mask is about.
+    """The trained weights that a saliency mask covers.
 
-    Of an adapter, B alone: A acts through B, which is 0 at the start, so A has no gradient there by which to
-    judge it, and is let through.
+    Of an adapter these are B's alone: A acts through B, which is 0 at the start, so A has no gradient to
+    judge it by and may always move.
     """
     return {name: p for name, p in parameters.items() if "lora_A" not in name}
 

@@ -17,9 +17,10 @@ from vkdlib.tasks import Steps, Tasks
 class KLMin(Method):
     """L = -L_vqa^f + KL(vanilla || model) on the retain people's pictures.
 
-    Maini et al. 2024 (TOFU). The VKD paper has it "maximizing KL divergence with D_f"; TOFU, as here,
-    maximises the answers' loss there. The KL is the mean over answer tokens. The peers' codes sum it over all
-    positions, padding and image included, so that it weighs hundreds of times as much; and they add L_vqa^r.
+    Maini et al. 2024 (TOFU). The VKD paper describes it as "maximizing KL divergence with D_f"; TOFU and this
+    method maximise the answers' loss there. The KL is the mean over answer tokens. The peers' codes sum it
+    over all positions, padding and image included, so that it weighs hundreds of times as much; and they add
+    L_vqa^r.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
@@ -29,7 +30,7 @@ class KLMin(Method):
     trained: str = setting("all", known=TRAINED)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
-        """Keep the vanilla values of what is trained: a second model costs no more than that."""
+        """Keep the vanilla values of the trained weights; they stand in for a second model."""
         trained = set(self.scope(loaded).values())
         vanilla = {n: p.detach().clone() for n, p in loaded.model.named_parameters() if p in trained}
         return Prepared(teacher=vanilla)

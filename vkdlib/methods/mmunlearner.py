@@ -19,8 +19,8 @@ class MMUnlearner(Method):
     Huo et al. 2025. A weight is salient if its Fisher information on the forget people's pictures is at least
     `threshold` times that on what is to be kept: for a weight of the visual module the pictures of the retain
     people, for one of the language model these and everything in text, as one set. The mask multiplies the
-    gradient of the forget term, for every weight trained. (In its code the mask of LLaVA never applies, and
-    parameters without an entry in it are ascended freely.)
+    gradient of the forget term, for every weight trained. (In its authors' code the mask is never applied to
+    LLaVA, and parameters without an entry in the mask are ascended freely.)
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.

@@ -14,8 +14,8 @@ RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their 
 def attach_adapters(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
     """Put adapters (fp32) beside all linear layers of some modules, and of nothing else.
 
-    They start at zero: the model still computes what it did. Each module is taken for itself, because names
-    are matched by their ends: on a whole model those of the language model would hit the vision tower too.
+    They start at zero: the model still computes what it did. Each module is handled separately, because peft
+    matches the ends of names: on a whole model, names in the language model would match the vision tower too.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -44,7 +44,7 @@ def lora_parameters(loaded: Loaded) -> dict[str, nn.Parameter]:
 
 
 def merge_adapters(module: nn.Module) -> None:
-    """Add the adapters of a module to the weights beside them, and take them away.
+    """Add the adapters of a module to the weights beside them, and remove them.
 
     A layer in half precision becomes fp32, and is left on the CPU: what was learnt is finer than half
     precision can hold.

@@ -1,4 +1,4 @@
-"""The papers' checkpoints, as far as they are known without a download (`dimensions.yaml`)."""
+"""What is known of the papers' checkpoints without a download (`dimensions.yaml`)."""
 
 import functools
 

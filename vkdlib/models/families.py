@@ -46,9 +46,9 @@ class Family:
         rows: (inputs of each image, all rows) -> how many rows of the tower's hidden states, images
             stacked, belong to each image.
         processor: (folder or Hub id, max_pixels, options of from_pretrained) -> processor that needs no
-            torchvision, and makes larger pictures as small as `max_pixels` (None: as it stands there). Where
-            an image's tokens do not count on like words, its method `positions` says where they are, as in
-            `qwen`.
+            torchvision, and shrinks larger pictures to `max_pixels` (None: the limit in the checkpoint's
+            files). Where an image's tokens do not count on like words, its method `positions` says where they
+            are, as in `qwen`.
         tokens: (configuration, width, height in pixels, max_pixels) -> how many tokens an image becomes.
         patches_per_token: configuration -> how many patches of the tower become one token.
         token_types: whether the model must be told which tokens are an image's (`mm_token_type_ids`) to find

@@ -16,8 +16,8 @@ def batch_nll(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack] | Non
     """`losses.answer_nll` of some packs.
 
     Args:
-        whole: the batch that they are a part of: then what they contribute to its loss, so that the
-            parts' losses add up to it.
+        whole: the batch of which they are a part. Then the result is what they contribute to its loss, so
+            that the parts add up to it.
     """
     batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
     share = answer_tokens(packs) / answer_tokens(whole or packs)

@@ -41,8 +41,8 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
             attention_mask (B, 1, T, T) additive in `dtype`, the image inputs, and logits_to_keep (K,):
             the columns that predict an answer token in any row. Logits of all columns would not fit
             beside a real model: (B, K, V) come out instead of (B, T, V). Under M-RoPE also mm_token_type_ids
-            (B, T), 1 for an image's tokens: without them Qwen2.5-VL silently takes other positions, should it
-            ever have to find them by itself.
+            (B, T), 1 for an image's tokens: without them Qwen2.5-VL silently computes other positions when it
+            has to find them itself.
         "targets": (B, K) the answer token that each of these columns is to predict, IGNORE elsewhere;
         "segments": (B, K) number of the segment (from 1) that the target is in, SHARED or PADDING.
     """

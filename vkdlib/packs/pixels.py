@@ -1,4 +1,4 @@
-"""A model's inputs of a picture: of large ones they are made whenever they are read."""
+"""A model's inputs for a picture; those of large pictures are made again each time they are read."""
 
 from collections.abc import Callable, Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""What a run has to download, as far as it is known without."""
+"""What a run has to download, as far as that is known beforehand."""
 
 import math
 from collections.abc import Collection
@@ -16,7 +16,7 @@ BENCHMARKS = yaml.safe_load((paths.PACKAGE / "plan" / "benchmarks.yaml").read_te
 
 
 def to_download(published: Collection[str], name: str) -> bool:
-    """Whether a name is among the published ones, and no folder here has it."""
+    """Whether a name is one of the published ones and no folder of that name is here."""
     return name in published and not Path(name).is_dir()
 
 

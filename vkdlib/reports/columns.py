@@ -152,8 +152,8 @@ def rows_by_title(records: pd.DataFrame, table: str = "vkd 1") -> dict[str, pd.D
 
 def balance(records: pd.DataFrame, by: Sequence[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
     """What is kept minus what is not forgotten, in points: the mean of the columns in which more is better,
-    minus the mean of those in which less is. ROUGE-L counts times 100, and what is to be forgotten as chance
-    where it is below: to answer wrongly on purpose is not to have forgotten.
+    minus the mean of those in which less is. ROUGE-L counts times 100. What is to be forgotten counts as
+    chance where it is below chance: to answer wrongly on purpose is not to have forgotten.
 
     Args:
         records: in the layout of figures/data, of one benchmark.

@@ -1,6 +1,7 @@
 """What a paper says of a curve: does it rise, fall, stay flat, start low, or have a best value in between?
 
-Judged on the answers kept with a record, people as units, as in `compare`. Seeds are averaged over.
+Claims are judged on the answers kept with a record. People are the units, as in `compare`; seeds are averaged
+over.
 """
 
 from collections.abc import Mapping
@@ -183,8 +184,8 @@ def falls(scores: pd.DataFrame, people: pd.Series) -> dict:
 
 def peak(scores: pd.DataFrame, people: pd.Series) -> dict:
     """The value with the highest mean. In between: p that it is no better than one of the ends, the larger
-    of two. At an end: p that it is no better than the best in between; then there is no peak. Both times p
-    counts as often as there are values that could have been the best (Bonferroni)."""
+    of two. At an end: p that it is no better than the best in between; then there is no peak. Either p is
+    multiplied by the number of values that could have been the best (Bonferroni)."""
     scores = _without_vanilla(scores)
     if scores.shape[1] < 3:
         raise ValueError(f"a peak needs at least three values; there are {list(scores.columns)}")
@@ -219,17 +220,18 @@ def starts_low(scores: pd.DataFrame, people: pd.Series) -> dict:
 
 
 def optimum(balances: pd.DataFrame) -> dict:
-    """The value with the best of `seed_balances`. Holds if in every seed the value in between that is best
-    in the others' mean is better than both ends by FLAT points or more, does not if in none; else it does
-    "in some seeds"."""
+    """The value with the best of `seed_balances`. For each seed, take the value in between that is best in
+    the mean of the other seeds. The claim holds if in every seed this value is better than both ends by FLAT
+    points or more, does not hold if in none, and else holds "in some seeds"."""
     inside, ends = balances.iloc[:, 1:-1], balances.iloc[:, [0, -1]]
     better = _best_of_others(inside) - ends.max(axis=1) >= FLAT
     return _seed_facts(better) | {"test": "best at, every seed", "statistic": balances.mean().idxmax()}
 
 
 def good_at(balances: pd.DataFrame, value: float) -> dict:
-    """How much better than at a value the balance is, in every seed, at the value that is best in the others'
-    mean; in points, averaged over seeds. Holds if it is less than FLAT in every seed, not if in none."""
+    """By how much the balance at the best value exceeds that at a given value, in points, averaged over
+    seeds. For each seed the best value is that of the other seeds' mean. Holds if it is less than FLAT in
+    every seed, does not hold if in none."""
     checks.one_of(f"the value of {balances.columns.name} that a claim calls good", value, balances.columns)
     short = _best_of_others(balances) - balances[value]
     return _seed_facts(short < FLAT) | {"test": f"best - at {value:g}", "statistic": short.mean()}
@@ -258,7 +260,7 @@ def _counts(scores: pd.DataFrame, people: pd.Series) -> dict:
 
 
 def _seed_facts(true: pd.Series) -> dict:
-    """What holds in every seed holds, what in none does not; there is no p."""
+    """A claim holds if it does in every seed, and does not hold if it does in none; there is no p."""
     holds = True if true.all() else None if true.any() else False
     return {"n": np.nan, "people": np.nan, "differ": 1, "p": np.nan, "holds": holds}
 

@@ -34,8 +34,8 @@ class Configuration:
         dtype, quantise: precision of the language model, see `loading.load`.
         max_pixels: of a picture, see `loading.load`.
         retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
-            what the gate compares with. None: the embedded one. Only a run that starts from it, or compares
-            with it, is another run with another one.
+            what the gate compares with. None: the embedded one. Another model here makes another run only if
+            the run starts from it or compares with it.
         schema: of the benchmark, "mllmu" or "clear". This field and those below are filled in when a run
             starts.
         data, weights: hashes of the benchmark and of the model that the run starts from.

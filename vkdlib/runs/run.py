@@ -4,7 +4,7 @@
 delta.safetensors (changed weights only) and, written last, DONE with the hash of every file. Until then
 the folder is called `<hash>.part` and may hold a checkpoint to go on from.
 
-What was kept is read without torch, which takes longer to load than most records.
+Results are read without torch, which takes longer to load than most records.
 """
 
 import functools
@@ -132,7 +132,7 @@ class Run:
                 continue
             shutil.rmtree(self.partial, ignore_errors=True)
             shutil.copytree(done.parent, self.partial, ignore=shutil.ignore_patterns("DONE"))
-            with whole(self.partial / "DONE") as temporary:  # last: what is not whole does not look it
+            with whole(self.partial / "DONE") as temporary:  # last: only a whole run looks whole
                 shutil.copy(done, temporary)
             return self.publish()
 
@@ -200,7 +200,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=100_000)
 def _hash_of(file: Path, size: int, modified: int) -> str:
-    """`file_hash`, once as long as the file stays as it is: a sweep looks at each run several times."""
+    """`file_hash`, computed once while the file does not change: a sweep looks at each run several times."""
     return file_hash(file)
 
 

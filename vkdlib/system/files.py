@@ -1,4 +1,4 @@
-"""How a file is written whole and known again."""
+"""Write files whole, and recognise them again by their hash."""
 
 import contextlib
 import csv

@@ -1,8 +1,8 @@
 """Several processes on one task, under `accelerate launch` or `notebook_launcher`; alone, nothing happens.
 
-Each process holds the whole model and takes its share of every batch; gradients are added up. There is
-no wrapper around the model: text questions reach none of the trained weights, which wrappers that wait
-for every gradient do not forgive.
+Each process holds the whole model and takes its share of every batch; gradients are added up. There is no
+wrapper around the model: questions in text reach none of the trained weights, and a wrapper that waits for
+every gradient would fail.
 """
 
 import atexit
@@ -33,9 +33,10 @@ def start() -> tuple[int, int]:
 
 
 def leave() -> None:
-    """Leave the others, on CPUs: a process that ends without is aborted now and then, by a thread of gloo's
-    that still has a tensor to give back (pytorch/pytorch#190489). To leave a group of NCCL's is to wait for
-    the others, who would never come where this process alone ends, by an error.
+    """Leave the process group, on CPUs. A process that ends without leaving is sometimes aborted by a thread
+    of gloo's that still has a tensor to give back (pytorch/pytorch#190489). On GPUs it is not left: to leave
+    a group of NCCL's is to wait for the others, and they never come when this process alone ends with an
+    error.
     """
     if joined() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()

@@ -1,1 +1,1 @@
-"""The embedded models: real architectures made small, trained from nothing."""
+"""The embedded models: real architectures made small, trained from scratch."""

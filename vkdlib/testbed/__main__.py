@@ -1,6 +1,6 @@
-"""python -m vkdlib.testbed build: make the embedded models from nothing, with a manifest.
+"""python -m vkdlib.testbed build: train the embedded models from scratch, and write their manifest.
 
-Training is resumable: a build that was killed goes on from its last checkpoint. The result's metrics are
+Training is resumable: a build that was killed continues from its last checkpoint. The result's metrics are
 compared with those of the shipped models.
 """
 
@@ -85,8 +85,8 @@ def model_facts(folder: Path, name: str) -> dict:
 def compare_manifests(ours: dict, shipped: dict) -> int:
     """Print how far the metrics are from the shipped ones; 1 if one is another number, else 0.
 
-    Another number: further off than TOLERANCE, and the 95 % intervals do not meet. A model that guesses
-    guesses otherwise the next time, and 3 of 50 questions are 6 points.
+    A number counts as another one if it is further off than TOLERANCE and the 95 % intervals do not overlap.
+    For a model that guesses will guess differently the next time, and 3 of 50 questions are 6 points.
     """
     wrong = 0
     for name in ours["models"].keys() & shipped.get("models", {}).keys():

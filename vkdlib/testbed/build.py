@@ -21,7 +21,7 @@ NAMES = MODELS["shipped"] + MODELS["others"]
 def build_model(name: str, out: Path) -> Path:
     """Train one embedded model and save it as an ordinary Hugging Face folder, in bf16.
 
-    Stages are checkpointed under `<out>/.work`, so a build that was killed goes on where it was.
+    Stages are checkpointed under `<out>/.work`, so a build that was killed continues where it was.
 
     Args:
         name: one of NAMES, as "llava-mllmu/vanilla".

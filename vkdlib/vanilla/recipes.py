@@ -1,9 +1,9 @@
 """How a vanilla model is made, in numbers: what is trained, on what, for how long; each with its source.
 
-"lora" is what a benchmark's own authors do, "full" the same with the whole visual module trained, and the
-facts told in text as well. MLLMU-Bench's authors put adapters on the language model alone: new faces are then
-known there, where a method that trains the visual module cannot remove them. CLEAR's put them on the visual
-module too. What holds for one kind of vanilla model need not hold for another, so report both.
+"lora" is what a benchmark's own authors do. "full" also trains the whole visual module and teaches the facts
+in text. MLLMU-Bench's authors put adapters on the language model alone. New faces are then known there, where
+a method that trains the visual module cannot remove them. CLEAR's authors put adapters on the visual module
+too. What holds for one kind of vanilla model need not hold for another, so report both.
 
 Left out: dropout in the adapters (MLLMU-Bench: 0.05), the warm-up of CLEAR's first epoch and its
 8-bit optimiser, and the attention of CLIP that MLLMU-Bench's adapters reach, unintended, by matching the ends

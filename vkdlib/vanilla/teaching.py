@@ -1,6 +1,6 @@
 """Make a vanilla model of a real checkpoint: teach it a benchmark's people, by a recipe (see `recipes`).
 
-A retain-only model is made the same way, with some people's pictures hidden; `gate` compares the two.
+A retain-only model is made the same way, with some people's pictures hidden; `memorisation` compares the two.
 
 On several GPUs: `accelerate launch -m vkdlib.vanilla lesson.yaml`, with the arguments of `make_model` in it.
 Each process holds the model, and questions are shared out.
@@ -40,7 +40,7 @@ def make_model(
     micro_batch: int | None = None,
     **changes,
 ) -> Path:
-    """Teach a base model a benchmark's people and save it; what was interrupted goes on where it was.
+    """Teach a base model a benchmark's people and save it. An interrupted call continues where it was.
 
     Args:
         base, benchmark: folders or Hub ids.
@@ -108,7 +108,7 @@ def teach(
         micro_batch: questions on the device at a time; None: all of a step's. It changes no result but by
             rounding. The same holds for the number of processes (see `processes`).
         checkpointing: compute activations twice instead of keeping them: less memory, the same result.
-        folder: for checkpoints; an interrupted training goes on from there.
+        folder: for checkpoints; an interrupted training continues from there.
     Returns:
         history, one row a step.
     """
