@@ -7,6 +7,7 @@ import unicodedata
 
 LATIN = ((0, 0x370), (0x1D00, 0x1F00), (0x2000, 0x2C00))  # with accents, phonetic letters and all signs
 NO_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+SIGNS = ("VARIATION SELECTOR", "MATHEMATICAL")  # of an emoji; letters of formulas: no script's words
 
 
 class Tokenizer:
@@ -43,6 +44,7 @@ def script_of(character: str) -> str:
     if (
         any(first <= ord(character) < end for first, end in LATIN)
         or "LATIN" in name
+        or name.startswith(SIGNS)
         or unicodedata.category(character)[0] not in "LMN"
     ):
         return "latin"
