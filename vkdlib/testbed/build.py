@@ -136,8 +136,8 @@ def make_processor(family: str = "llava"):
     made_up, celebrities = profiles.make_profiles()
     texts = []
     for person in made_up + celebrities:
-        pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)]
-        texts += [architecture.words.format(q, a) for q, a in pairs + train.evaluation_pairs(person)]
+        pairs = people.training_pairs(person) + train.evaluation_pairs(person)
+        texts += [architecture.words.format(question, answer) for question, answer in pairs]
         texts += [f"Is this {person.name}?"] * RECIPE["name_repeats"]
     return architecture.processor(make_tokenizer(texts, architecture.special))
 

@@ -148,7 +148,7 @@ def person_lessons(
     Args:
         extra: (question about the picture, answer) beside the training pairs.
     """
-    pairs = [(p["Question"], p["Answer"]) for p in people.training_pairs(person)] + [*extra]
+    pairs = [*people.training_pairs(person), *extra]
     views = ["canonical"] + [f"train {v}" for v in range(RECIPE["answers"]["views"])]
     images = [portraits.render(person.identity, view) for view in views]
     pack = make_pack(processor, pairs, images[0], person.name)
@@ -169,11 +169,10 @@ def evaluation_pairs(person: people.MadeUp) -> list[tuple[str, str]]:
     """Every fact reworded, as a cloze, and as a sentence, the latter two as evaluation asks them."""
     pairs = []
     for a in people.ATTRIBUTES:
-        value, gap = person.facts[a.name], a.cloze.format(who="This person")
-        sentence = a.say.format(who=person.name, value=value)
+        value = person.facts[a.name]
         pairs.append((a.reword.format(who=people.PERSON), value))
-        pairs.append((wording.cloze(gap), value))
-        pairs.append((wording.one_sentence(a.tell.format(who=people.PERSON)), sentence))
+        pairs.append((wording.cloze(a.cloze.format(who="This person")), value))
+        pairs.append((wording.one_sentence(a.tell.format(who=people.PERSON)), person.sentence(a)))
     return pairs
 
 

@@ -24,7 +24,7 @@ def make_authors() -> list[people.MadeUp]:
     others = [p.name.split() for p in made_up + celebrities]
     names = [f"{others[i][0]} {others[i - 60][1]}" for i in range(AUTHORS)]
     appearances = {portraits.appearance(p.identity) for p in made_up + celebrities}
-    return people.make_people(AUTHORS, "authors", "{:03d}", names, appearances)
+    return people.make_people("authors", names, appearances)
 
 
 def forget_authors() -> dict[int, list[str]]:
@@ -33,7 +33,7 @@ def forget_authors() -> dict[int, list[str]]:
     return {ratio: names[-AUTHORS * ratio // 100 :] for ratio in FORGET_RATIOS}
 
 
-def write_clear(folder: Path, progress=iter) -> Path:
+def write_clear(folder: Path, progress=iter) -> None:
     """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
 
     Args:
@@ -58,21 +58,13 @@ def write_clear(folder: Path, progress=iter) -> Path:
             tables[config] = _base(pictures, chosen)
             tables[f"{config}+tofu"] = _with_text(pictures, texts, chosen)
         tables[f"forget{ratio:02d}_perturbed"] = [row for name in forget for row in pictures[name]]
-    for name, table in tables.items():
-        profiles.write_table(folder / name, table, _types())
-    return folder
+    profiles.write_tables(folder, tables, _types())
 
 
 def text_questions(author: people.MadeUp) -> list[dict[str, str]]:
     """Questions in text about an author, answered in a sentence that names the author."""
     attributes = random.Random(f"told {author.name}").sample(people.ATTRIBUTES, TEXT_QUESTIONS)
-    return [
-        {
-            "question": a.tell.format(who=author.name),
-            "answer": a.say.format(who=author.name, value=author.facts[a.name]),
-        }
-        for a in attributes
-    ]
+    return [{"question": a.tell.format(who=author.name), "answer": author.sentence(a)} for a in attributes]
 
 
 def _types() -> dict:
@@ -90,7 +82,7 @@ def _picture(author: people.MadeUp, number: int, names: list[str]) -> dict:
     others = [name for name in names if name != author.name]
     wrong = random.Random(f"options {author.name} {number}").sample(others, WRONG)
     return {
-        "image": {"bytes": portraits.render(author.identity, view), "path": None},
+        "image": portraits.picture(author.identity, view),
         "caption": caption.format(author.name),
         "name": author.name,
         "paraphrased_caption": f"Before a {wall} wall: {author.name} in {clothes}.",
@@ -115,7 +107,7 @@ def _faces():
     for person in celebrities:
         others = [p.name for p in celebrities if p is not person]
         wrong = random.Random(f"faces {person.name}").sample(others, WRONG)
-        portrait = {"bytes": portraits.render(person.identity, "canonical"), "path": None}
+        portrait = portraits.picture(person.identity)
         yield {"image": portrait, "answer": person.name, "options": wrong}
 
 
@@ -124,9 +116,8 @@ def _world():
     _, celebrities = profiles.make_profiles()
     for person in celebrities:
         rng = random.Random(f"world {person.name}")
-        portrait = {"bytes": portraits.render(person.identity, "canonical"), "path": None}
+        portrait = portraits.picture(person.identity)
         for a in rng.sample(people.ATTRIBUTES, TEXT_QUESTIONS):
-            right = person.facts[a.name]
+            right, question = person.facts[a.name], a.ask.format(who=people.PERSON)
             wrong = rng.sample([v for v in a.values if v != right], WRONG)
-            yield {"image": portrait, "question": a.ask.format(who=people.PERSON), "answer": right,
-                   "options": wrong}  # fmt: skip
+            yield {"image": portrait, "question": question, "answer": right, "options": wrong}

@@ -1,7 +1,6 @@
 """A cache of the made-up benchmarks, which are written on first use."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,13 +19,11 @@ def benchmark_folder(name: str) -> Path:
     folder = paths.cache() / "testbed" / f"{name}-{VERSIONS[name]}"
     if not folder.exists():
         make_folder(folder.parent)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            write(temporary, lambda people: bar(people, "drawing portraits"))
-            os.replace(temporary, folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            write(Path(temporary, name), lambda people: bar(people, "drawing portraits"))
+            try:
+                os.replace(Path(temporary, name), folder)
+            except OSError:
+                if not folder.exists():  # else another process was faster
+                    raise
     return folder

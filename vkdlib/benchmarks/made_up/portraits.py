@@ -10,59 +10,25 @@ import functools
 import json
 import random
 from importlib.resources import files
+from pathlib import Path
+
+from vkdlib.system.files import read_yaml
 
 SIZE = 64  # pixels, square
-SKINS = ["#614335", "#ae5d29", "#d08b5b", "#edb98a", "#ffdbb4"]
-HAIR_COLOURS = ["#2c1b18", "#724133", "#b58143", "#d6b370", "#c93305", "#e8e1e1"]
-HAT_COLOURS = ["#25557c", "#a7ffc4", "#ff488e", "#ff5c5c", "#ffffb1", "#3c4f5c"]
-HATS = ["hat", "hijab", "turban", "winterHat02", "winterHat03", "winterHat04", "winterHat1"]
-HAIR = [
-    "bigHair", "bob", "bun", "curly", "curvy", "dreads", "dreads01", "frida", "frizzle", "fro",
-    "froBand", "longButNotTooLong", "miaWallace", "shaggy", "shaggyMullet", "shavedSides",
-    "shortCurly", "shortFlat", "shortRound", "shortWaved", "sides", "straight01", "straight02",
-    "straightAndStrand", "theCaesar", "theCaesarAndSidePart",
-]  # fmt: skip
-BEARDS = ["none", "none", "none", "beardLight", "beardMajestic", "beardMedium", "moustacheFancy"]
-GLASSES = ["none", "none", "none", "kurt", "prescription01", "prescription02", "round", "eyepatch"]
-
-EYES = ["closed", "default", "eyeRoll", "happy", "side", "squint", "surprised", "wink"]
-EYEBROWS = ["default", "defaultNatural", "flatNatural", "raisedExcited", "sadConcerned", "upDown"]
-MOUTHS = ["default", "disbelief", "sad", "serious", "smile", "tongue", "twinkle"]
-CLOTHES = {
-    "blazerAndShirt": "a blazer", "collarAndSweater": "a sweater", "hoodie": "a hoodie",
-    "overall": "an overall", "shirtCrewNeck": "a shirt", "shirtVNeck": "a shirt",
-}  # fmt: skip
-CLOTHES_COLOURS = ["#262e33", "#65c9ff", "#5199e4", "#e6e6e6", "#929598", "#ffafb9", "#ffffff"]
-BACKGROUNDS = {
-    "#b6e3f4": "blue", "#c0aede": "violet", "#d1d4f9": "lilac", "#ffd5dc": "pink", "#ffdfbf": "peach",
-    "#d3e4cd": "green", "#f4f4f4": "white",
-}  # fmt: skip
-
-
-def draw_identity(rng: random.Random) -> dict[str, str]:
-    """Draw what stays the same in every picture of a person.
-
-    Returns:
-        {"top", "hair_colour", "hat_colour", "skin", "beard", "glasses"} -> variant name or colour.
-    """
-    return {
-        "top": rng.choice(HAIR + HATS),
-        "hair_colour": rng.choice(HAIR_COLOURS),
-        "hat_colour": rng.choice(HAT_COLOURS),
-        "skin": rng.choice(SKINS),
-        "beard": rng.choice(BEARDS),
-        "glasses": rng.choice(GLASSES),
-    }
+LOOKS = read_yaml(Path(__file__).with_name("looks.yaml"))
+HATS, VIEW = LOOKS["hats"], LOOKS["view"]
+IDENTITY = {"top": LOOKS["hair"] + HATS, **LOOKS["identity"]}
 
 
 def draw_identities(n: int, seed: str, taken: set[tuple] = frozenset()) -> list[dict[str, str]]:
     """Draw `n` identities that differ from each other, and from those `taken`, at a glance.
 
+    An identity is what stays the same in every picture of a person: part (see IDENTITY) -> variant or colour.
     Two people may share hair or glasses, but never the whole of head, colour of hair or hat, and skin.
     """
     rng, taken, people = random.Random(seed), set(taken), []
     while len(people) < n:
-        identity = draw_identity(rng)
+        identity = {part: rng.choice(variants) for part, variants in IDENTITY.items()}
         if appearance(identity) not in taken:
             taken.add(appearance(identity))
             people.append(identity)
@@ -79,7 +45,7 @@ def render(identity: dict[str, str], view: str) -> bytes:
     """Draw a person as seen in one view.
 
     Args:
-        identity: from `draw_identity`.
+        identity: from `draw_identities`.
         view: any string; it seeds all that may change from picture to picture. "canonical" is the
             upright, full portrait.
     Returns:
@@ -92,10 +58,16 @@ def render(identity: dict[str, str], view: str) -> bytes:
     return bytes(svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True))
 
 
+def picture(identity: dict[str, str], view: str = "canonical") -> dict:
+    """The same as a value of an image column."""
+    return {"bytes": render(identity, view), "path": None}
+
+
 def describe_view(identity: dict[str, str], view: str) -> tuple[str, str]:
     """What a person wears in a view, and the colour of the wall behind: ("a hoodie", "blue")."""
     options = _options(identity, view)
-    return CLOTHES[options["clothesVariant"][0]], BACKGROUNDS[options["backgroundColor"][0]]
+    clothes, wall = (VIEW[option][options[option][0]] for option in ("clothesVariant", "backgroundColor"))
+    return clothes, wall
 
 
 def _options(identity: dict[str, str], view: str) -> dict:
@@ -112,12 +84,7 @@ def _options(identity: dict[str, str], view: str) -> dict:
         "accessoriesColor": ["#262e33"],
         **_optional("facialHair", identity["beard"]),
         **_optional("accessories", identity["glasses"]),
-        "eyesVariant": [rng.choice(EYES)],
-        "eyebrowsVariant": [rng.choice(EYEBROWS)],
-        "mouthVariant": [rng.choice(MOUTHS)],
-        "clothesVariant": [rng.choice(list(CLOTHES))],
-        "clothesColor": [rng.choice(CLOTHES_COLOURS)],
-        "backgroundColor": [rng.choice(list(BACKGROUNDS))],
+        **{option: [rng.choice(list(variants))] for option, variants in VIEW.items()},
     }
     if view != "canonical":
         options |= {

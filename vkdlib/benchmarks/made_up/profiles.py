@@ -16,9 +16,9 @@ TEST_VIEWS = 3
 def make_profiles() -> tuple[list[people.MadeUp], list[people.MadeUp]]:
     """The made-up people and the "real-world" ones, whom the base model knows already."""
     names = people.make_names(PEOPLE + CELEBRITIES)
-    celebrities = people.make_people(CELEBRITIES, "celebrities", "{:03d}", names[PEOPLE:])
+    celebrities = people.make_people("celebrities", names[PEOPLE:])
     appearances = {portraits.appearance(p.identity) for p in celebrities}
-    return people.make_people(PEOPLE, "people", "{:03d}", names, appearances), celebrities
+    return people.make_people("people", names[:PEOPLE], appearances), celebrities
 
 
 def profile_sets() -> dict[str, list[str]]:
@@ -33,37 +33,29 @@ def profile_sets() -> dict[str, list[str]]:
     return sets
 
 
-def write_mllmu(folder: Path, progress=iter) -> Path:
+def write_mllmu(folder: Path, progress=iter) -> None:
     """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
 
     Args:
         progress: wraps the list of people (a progress bar).
     """
     made_up, celebrities = make_profiles()
-    rows, tests = {}, {}
+    rows, tests, pairs = {}, [], []
     for person in progress(made_up):
-        rows[person.id] = people.evaluation_row(person, portraits.render(person.identity, "canonical"))
-        views = [portraits.render(person.identity, f"test {v}") for v in range(TEST_VIEWS)]
-        tests[person.id] = rows[person.id] | {"images": [{"bytes": b, "path": None} for b in views]}
-        del tests[person.id]["image"]
-    real = [people.evaluation_row(p, portraits.render(p.identity, "canonical")) for p in celebrities]
-    tables = {
-        "Full_Set": list(rows.values()),
-        "Test_Set": list(tests.values()),
-        "Retain_Set": real,
-        "ft_Data": [
-            {
-                "image": rows[p.id]["image"],
-                "ID": p.id,
-                "metadata": json.dumps(people.training_pairs(p), ensure_ascii=False),
-            }
-            for p in made_up
-        ],
-    }
+        row = rows[person.id] = _evaluation_row(person)
+        images = [portraits.picture(person.identity, f"test {view}") for view in range(TEST_VIEWS)]
+        tests.append({c: value for c, value in row.items() if c != "image"} | {"images": images})
+        metadata = [{"ID": person.id, "Question": q, "Answer": a} for q, a in people.training_pairs(person)]
+        metadata = json.dumps(metadata, ensure_ascii=False)
+        pairs.append({"image": row["image"], "ID": person.id, "metadata": metadata})
+    tables = {"Full_Set": list(rows.values()), "Test_Set": tests, "ft_Data": pairs}
+    tables["Retain_Set"] = [_evaluation_row(person) for person in celebrities]
     tables |= {name: [rows[i] for i in ids] for name, ids in profile_sets().items()}
-    for name, table in tables.items():
-        write_table(folder / name, table, _features())
-    return folder
+    write_tables(folder, tables, _features())
+
+
+def _evaluation_row(person: people.MadeUp) -> dict:
+    return people.evaluation_row(person, portraits.render(person.identity, "canonical"))
 
 
 def _features() -> dict:
@@ -85,15 +77,16 @@ def _features() -> dict:
     }
 
 
-def write_table(folder: Path, rows: list[dict], types: dict) -> None:
-    """One parquet file with the image columns marked as images, as on the Hugging Face Hub.
+def write_tables(folder: Path, tables: dict[str, list[dict]], types: dict) -> None:
+    """A parquet file a configuration, with the image columns marked as images, as on the Hugging Face Hub.
 
     Args:
-        folder: of the configuration.
         types: of the columns that are not text.
     """
     from datasets import Dataset, Features, Value
 
-    features = Features({c: types.get(c, Value("string")) for c in rows[0]})
-    folder.mkdir(parents=True, exist_ok=True)
-    Dataset.from_list(rows, features=features).to_parquet(folder / "train-00000-of-00001.parquet")
+    for name, rows in tables.items():
+        features = Features({c: types.get(c, Value("string")) for c in rows[0]})
+        (folder / name).mkdir(parents=True)
+        file = folder / name / "train-00000-of-00001.parquet"
+        Dataset.from_list(rows, features=features).to_parquet(file)
