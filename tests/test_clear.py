@@ -297,7 +297,7 @@ WHOLE = [
     (change("forget10", without("name")), r"/forget10/train.*: column 'name' is missing"),
     (change("forget10", lambda rows: pd.DataFrame(rows).head(0)), r"/forget10, column 'name': there is no"),
     (change("real_world", without("options")), r"/real_world/.*: column 'options' is missing"),
-    (lambda f: [shutil.rmtree(f / c) for c in ("forget10", "forget20")], r"no configuration forget01"),
+    (lambda f: [shutil.rmtree(f / c) for c in ("forget10", "forget20")], r"no configuration forget_5, fo"),
     (lambda f: shutil.rmtree(f / "full"), r"neither MLLMU-Bench .* nor CLEAR \(no configuration full\)"),
 ]  # fmt: skip
 
@@ -333,12 +333,12 @@ FAULTS = [
      "Ann WriterI is in forget20, too"),
     ("retain_perturbed", setting(1, "image", None), "retain_perturbed", 1, "image", "there is no image"),
     ("retain_perturbed", setting(1, "perturbed_names", []), "retain_perturbed", 1, "perturbed_names",
-     "is not a list of texts"),
+     "must be 2 to 10, all different"),
     ("retain_perturbed", setting(1, "perturbed_names", [NAMES[1]]), "retain_perturbed", 1,
-     "perturbed_names", "the answer 'Ann WriterB' and .* not all different"),
-    ("real_faces", setting(1, "options", ["x", "x"]), "real_faces", 1, "options", "'Star 1' and .* not all"),
-    ("real_faces", setting(1, "options", None), "real_faces", 1, "options", "None is not a list of texts"),
-    ("real_world", setting(1, "options", [None]), "real_world", 1, "options", "is not a list of texts"),
+     "perturbed_names", "the answer 'Ann WriterB' and .* must be 2 to 10, all different"),
+    ("real_faces", setting(1, "options", ["x", "x"]), "real_faces", 1, "options", "'Star 1' and .* must be"),
+    ("real_faces", setting(1, "options", None), "real_faces", 1, "options", "not a list but NoneType"),
+    ("real_world", setting(1, "options", [None]), "real_world", 1, "options", "item 0: None is not text"),
     ("real_world", setting(1, "answer", None), "real_world", 1, "answer", "None is not text"),
     ("real_world", setting(1, "image", {"bytes": b"no"}), "real_world", 1, "image", "cannot be decoded"),
 ]  # fmt: skip

@@ -10,21 +10,17 @@ TOFU's questions are generations. The data hold no question about a picture; our
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vkdlib.benchmarks.parquet import (
+    Cell,
     DataError,
-    check_members,
-    has_image,
-    place,
-    read_forget_set,
-    read_image,
+    check_apart,
+    check_same,
+    read_forget_sets,
     read_rows,
-    read_text,
-    read_texts,
 )
 from vkdlib.benchmarks.schema import LETTERS, Benchmark, Person, Picture, Question
 from vkdlib.benchmarks.tofu import author_pairs
@@ -41,7 +37,7 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     """
     pictures, places = _pictures(folder)
     text_pairs = author_pairs(folder, sorted(pictures))
-    forget = _forget_sets(folder, places)
+    forget = read_forget_sets(folder, "name", "full", places)
     by_ratio, retain = _all_questions(folder, forget, pictures, text_pairs)
     # Questions about a person to forget are those of the largest forget set. Where a smaller one has other
     # rows (forget10_perturbed has one row less than forget10), its ratio has questions of its own.
@@ -64,24 +60,12 @@ def _pictures(folder: Path) -> tuple[dict[str, list[Picture]], dict[str, str]]:
     """Name -> pictures with training pairs; name -> where it is first."""
     pictures: dict[str, list[Picture]] = {}
     places: dict[str, str] = {}
-    for where, row in read_rows(folder, "full", ["image", "caption", "name"]):
-        author = read_text(where, row, "name")
-        pairs = (CAPTION_QUESTION, read_text(where, row, "caption")), (NAME_QUESTION, author)
-        pictures.setdefault(author, []).append(Picture(read_image(where, row), pairs))
-        places.setdefault(author, place(where, "name"))
+    for row in read_rows(folder, "full", ["image", "caption", "name"]):
+        author = row["name"].text()
+        pairs = (CAPTION_QUESTION, row["caption"].text()), (NAME_QUESTION, author)
+        pictures.setdefault(author, []).append(Picture(row["image"].image(), pairs))
+        places.setdefault(author, row["name"].at)
     return pictures, places
-
-
-def _forget_sets(folder: Path, everybody: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    """Ratio -> names to forget -> where they are first; the smallest ratio first."""
-    sets = {}
-    for config in sorted(f.name for f in folder.iterdir()):
-        if match := re.fullmatch(r"forget(\d+)", config):
-            retain = f"retain{100 - int(match[1]):02d}"
-            sets[int(match[1])] = read_forget_set(folder, config, retain, "name", "full", everybody)
-    if not sets:
-        raise DataError(f"{folder}: no configuration forget01, forget05 or forget10")
-    return dict(sorted(sets.items()))
 
 
 def _all_questions(
@@ -92,12 +76,10 @@ def _all_questions(
     for ratio, names in forget.items():
         config = f"forget{ratio:02d}"
         by_ratio[ratio], places = _questions(folder, f"{config}_perturbed", pictures, text_pairs)
-        check_members(config, names, places)
-        check_members(f"{config}_perturbed", places, names)
+        check_same(config, names, f"{config}_perturbed", places)
     retain, places = _questions(folder, "retain_perturbed", pictures, text_pairs)
     for ratio, names in forget.items():
-        if shared := places.keys() & names.keys():
-            raise DataError(f"{places[min(shared)]}: {min(shared)} is in forget{ratio:02d}, too")
+        check_apart(f"forget{ratio:02d}", names, places)
     return by_ratio, retain
 
 
@@ -113,18 +95,19 @@ def _questions(
     """
     questions: dict[str, list[Question]] = {}
     places: dict[str, str] = {}
-    for where, row in read_rows(folder, config, ["image", "caption", "name", "perturbed_names"]):
-        name = read_text(where, row, "name")
-        check_members("full", pictures, {name: place(where, "name")})
-        places.setdefault(name, place(where, "name"))
-        picture = _picture_number(pictures[name], read_image(where, row))
+    for row in read_rows(folder, config, ["image", "caption", "name", "perturbed_names"]):
+        name = row["name"].text()
+        if name not in pictures:
+            raise DataError(f"{row['name'].at}: {name} is not in full")
+        places.setdefault(name, row["name"].at)
+        picture = _picture_number(pictures[name], row["image"].image())
         about = questions.setdefault(name, [])
-        number, (right, options) = len(about) // 2, _options(where, row, "perturbed_names", name)
+        number, (right, options) = len(about) // 2, _options(row["perturbed_names"], name)
         about += [
             Question(f"{name}/classification/vqa/{number}", "classification", "vqa", NAME_QUESTION, right,
                      options, picture),
             Question(f"{name}/generation/vqa/{number}", "generation", "vqa", CAPTION_QUESTION,
-                     read_text(where, row, "caption"), picture=picture),
+                     row["caption"].text(), picture=picture),
         ]  # fmt: skip
     for name, about in questions.items():
         for number, (question, answer) in enumerate(text_pairs[name]):
@@ -143,9 +126,9 @@ def _picture_number(pictures: list[Picture], content: bytes) -> int:
 def _faces(folder: Path) -> tuple[Person, ...]:
     """Real faces, each to be named from a list of names; one person a name."""
     faces: dict[str, Person] = {}
-    for where, row in read_rows(folder, "real_faces", ["image", "answer", "options"]):
-        name, content = read_text(where, row, "answer"), read_image(where, row)
-        choice = _options(where, row, "options", name)
+    for row in read_rows(folder, "real_faces", ["image", "answer", "options"]):
+        name, content = row["answer"].text(), row["image"].image()
+        choice = _options(row["options"], name)
         person = faces.get(name, Person(f"real-{name}", name))
         faces[name] = _with_choice(person, "real_faces", NAME_QUESTION, choice, content)
     return tuple(faces.values())
@@ -160,13 +143,13 @@ def _world(folder: Path, faces: Sequence[Person]) -> tuple[Person, ...]:
     ids = {picture.image: person.id for person in faces for picture in person.pictures}
     world: dict[str, Person] = {}
     columns = ["question", "answer", "options"]
-    for number, (where, row) in enumerate(read_rows(folder, "real_world", columns, ["image"])):
-        content = read_image(where, row) if has_image(row["image"]) else None
-        choice = _options(where, row, "options", read_text(where, row, "answer"))
+    for number, row in enumerate(read_rows(folder, "real_world", columns, ["image"])):
+        content = row["image"].image() if row["image"].has_image() else None
+        choice = _options(row["options"], row["answer"].text())
         id = f"world-{number:03d}"
         if content:
             id = ids.get(content, f"world-{hashlib.sha256(content).hexdigest()[:12]}")
-        person, question = world.get(id, Person(id, "")), read_text(where, row, "question")
+        person, question = world.get(id, Person(id, "")), row["question"].text()
         world[id] = _with_choice(person, "real_world", question, choice, content)
     return tuple(world.values())
 
@@ -190,18 +173,17 @@ def _with_choice(
     return replace(person, pictures=pictures, questions=(*person.questions, question))
 
 
-def _options(where: str, row: dict, column: str, right: str) -> tuple[str, dict[str, str]]:
+def _options(options: Cell, right: str) -> tuple[str, dict[str, str]]:
     """(right letter, letter -> option), in an order that follows from the options alone.
 
-    The data list only wrong options, in `column`. An order drawn from a stream of random numbers, as is
-    usual, would depend on what was drawn before.
+    The data list only wrong options. An order drawn from a stream of random numbers, as is usual, would
+    depend on what was drawn before.
     """
-    wrong = read_texts(where, row, column)
-    if right in wrong or len(set(wrong)) < len(wrong) or len(wrong) >= len(LETTERS):
+    wrong = [option.text() for option in options.items()]
+    if not wrong or right in wrong or len(set(wrong)) < len(wrong) or len(wrong) >= len(LETTERS):
         raise DataError(
-            f"{place(where, column)}: the answer {right!r} and the other options {wrong} are not all "
-            f"different, and at most {len(LETTERS)}"
+            f"{options.at}: the answer {right!r} and the other options {wrong} must be 2 to {len(LETTERS)}, "
+            "all different"
         )
     order = sorted([right, *wrong], key=lambda o: hashlib.sha256(f"{right} {wrong} {o}".encode()).digest())
-    options = dict(zip(LETTERS, order))
-    return LETTERS[order.index(right)], options
+    return LETTERS[order.index(right)], dict(zip(LETTERS, order))

@@ -5,27 +5,13 @@ people), Retain_Set (real celebrities), ft_Data (training pairs), forget_5/10/15
 The evaluation rows carry no training pairs; these come from ft_Data, joined by ID.
 """
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from vkdlib.benchmarks import wording
-from vkdlib.benchmarks.parquet import (
-    DataError,
-    add_once,
-    check_members,
-    place,
-    read_field,
-    read_forget_set,
-    read_image,
-    read_images,
-    read_items,
-    read_rows,
-    read_struct,
-)
+from vkdlib.benchmarks.parquet import Cell, DataError, add_once, check_same, read_forget_sets, read_rows
 from vkdlib.benchmarks.schema import LETTERS, Benchmark, Person, Picture, Question, text_twins
 
 EVALUATION = ("ID", "image", "biography", "Classification_Task", "Generation_Task", "Mask_Task")
@@ -40,98 +26,66 @@ def read_mllmu(folder: Path, name: str) -> Benchmark:
     Raises:
         DataError: naming file, column and row, if the data are not as published.
     """
-    rows = {row["ID"]: (where, row) for where, row in read_rows(folder, "Full_Set", EVALUATION)}
-    places = {id: place(where, "ID") for id, (where, _) in rows.items()}
+    rows = {row["ID"].value: row for row in read_rows(folder, "Full_Set", EVALUATION)}
+    places = {id: row["ID"].at for id, row in rows.items()}
     pairs, views = _training_pairs(folder, places), _test_images(folder, places)
     people = {}
-    for id, (where, row) in sorted(rows.items()):
-        person = _person(where, row)
+    for id, row in sorted(rows.items()):
+        person = _person(row)
         people[id] = replace(
             person,
             pictures=(Picture(person.image, pairs[id]),),
             text_pairs=text_twins(person.name, pairs[id]),
             test_images=views[id],
         )
-    real = [_person(where, row, "real-") for where, row in read_rows(folder, "Retain_Set", EVALUATION)]
+    real = [_person(row, "real-") for row in read_rows(folder, "Retain_Set", EVALUATION)]
     real.sort(key=lambda person: person.id)
-    return Benchmark(name, "mllmu", people, tuple(real), _forget_ids(folder, places))
-
-
-def _forget_ids(folder: Path, everybody: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
-    """Ratio in per cent -> ids of the people to forget; the smallest ratio first."""
-    forget_ids = {}
-    for config in sorted(f.name for f in folder.iterdir()):
-        if match := re.fullmatch(r"(forget_?)(\d+)", config):
-            ratio = int(match[2])
-            retain = match[1].replace("forget", "retain") + str(100 - ratio)
-            ids = read_forget_set(folder, config, retain, "ID", "Full_Set", everybody)
-            forget_ids[ratio] = tuple(sorted(ids))
-    if not forget_ids:
-        raise DataError(f"{folder}: no configuration forget_5, forget_10 or forget_15")
-    return dict(sorted(forget_ids.items()))
+    forget = read_forget_sets(folder, "ID", "Full_Set", places)
+    forget_ids = {ratio: tuple(sorted(ids)) for ratio, ids in forget.items()}
+    return Benchmark(name, "mllmu", people, tuple(real), forget_ids)
 
 
 def _training_pairs(folder: Path, everybody: Mapping[str, str]) -> dict[str, tuple[tuple[str, str], ...]]:
     """ID -> (question, answer) pairs, from the JSON text in `metadata` of ft_Data."""
     pairs, places = {}, {}
-    for where, row in read_rows(folder, "ft_Data", ["metadata"]):
-        at = place(where, "metadata")
-        triples = [
-            tuple(read_field(a, item, name) for name in ("ID", "Question", "Answer"))
-            for a, item in read_items(at, _json(at, row["metadata"]))
-        ]
-        ids = sorted({id for id, *_ in triples})
+    for row in read_rows(folder, "ft_Data", ["metadata"]):
+        items = row["metadata"].json().items()
+        triples = [tuple(item[name].text() for name in ("ID", "Question", "Answer")) for item in items]
+        ids, at = sorted({id for id, *_ in triples}), row["metadata"].at
         if len(ids) != 1:
             raise DataError(f"{at}: it is about {len(ids)} people {ids}; a row must be about one")
-        add_once(places, ids[0], at)
+        add_once(places, Cell(at, ids[0]))
         pairs[ids[0]] = tuple((question, answer) for _, question, answer in triples)
-    check_members("Full_Set", everybody, places)
-    check_members("ft_Data", places, everybody)
+    check_same("Full_Set", everybody, "ft_Data", places)
     return pairs
 
 
 def _test_images(folder: Path, everybody: Mapping[str, str]) -> dict[str, tuple[bytes, ...]]:
     """ID -> pictures of Test_Set."""
     views, places = {}, {}
-    for where, row in read_rows(folder, "Test_Set", ["ID", "images"]):
-        places[row["ID"]] = place(where, "ID")
-        views[row["ID"]] = read_images(where, row, "images")
-    check_members("Full_Set", everybody, places)
-    check_members("Test_Set", places, everybody)
+    for row in read_rows(folder, "Test_Set", ["ID", "images"]):
+        id, images = row["ID"].value, row["images"]
+        places[id], views[id] = row["ID"].at, tuple(image.image() for image in images.items())
+        if not views[id]:
+            raise DataError(f"{images.at}: there is no image")
+    check_same("Full_Set", everybody, "Test_Set", places)
     return views
 
 
-def _person(where: str, row: dict, prefix: str = "") -> Person:
-    at = place(where, "biography")
-    name = read_field(at, _json(at, row["biography"]), "Name")
-    id = prefix + row["ID"]
-    return Person(id, name, (Picture(read_image(where, row)),), questions=_questions(where, row, id))
+def _person(row: Mapping[str, Cell], prefix: str = "") -> Person:
+    id, name = prefix + row["ID"].value, row["biography"].json()["Name"].text()
+    return Person(id, name, (Picture(row["image"].image()),), questions=_questions(row, id))
 
 
-def _json(at: str, value):
-    """What JSON text holds. Of a key that is there twice Python would take the last."""
-    try:
-        return json.loads(value, object_pairs_hook=_unique)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{at}: cannot be read as JSON ({error})") from error
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict:
-    for key, count in Counter(key for key, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f"the key {key!r} is there {count} times")
-    return dict(pairs)
-
-
-def _questions(where: str, row: dict, person: str) -> tuple[Question, ...]:
+def _questions(row: Mapping[str, Cell], person: str) -> tuple[Question, ...]:
     """All evaluation questions of a row, in the order of the file."""
     questions, numbers = [], Counter()
-    for kind, modality, text, answer, options in _tasks(where, row):
+    for kind, modality, text, answer, options in _tasks(row):
         id = f"{person}/{kind}/{modality}/{numbers[kind, modality]}"
         numbers[kind, modality] += 1
         questions.append(Question(id, kind, modality, WORDING[kind](text), answer, options))
     if not questions:
-        at = place(where, "Classification_Task")
+        at = row["Classification_Task"].at
         raise DataError(f"{at}: there is no question, and none in Mask_Task and Generation_Task")
     return tuple(questions)
 
@@ -139,22 +93,24 @@ def _questions(where: str, row: dict, person: str) -> tuple[Question, ...]:
 Task = tuple[str, str, str, str, dict[str, str]]  # kind, modality, question, answer, options
 
 
-def _tasks(where: str, row: dict) -> Iterator[Task]:
-    yield from _choices(place(where, "Classification_Task"), row["Classification_Task"])
-    yield from _open_ended(place(where, "Mask_Task"), row["Mask_Task"], "cloze")
-    yield from _open_ended(place(where, "Generation_Task"), row["Generation_Task"], "generation")
+def _tasks(row: Mapping[str, Cell]) -> Iterator[Task]:
+    yield from _choices(row["Classification_Task"])
+    yield from _open_ended(row["Mask_Task"], "cloze")
+    yield from _open_ended(row["Generation_Task"], "generation")
 
 
-def _choices(at: str, tasks) -> Iterator[Task]:
+def _choices(tasks: Cell) -> Iterator[Task]:
     """Multiple choice. An option that is None is one that the question does not have."""
     for modality, name in CHOICE_FIELDS.items():
-        for a, item in read_items(f"{at}, {name}", read_struct(at, tasks).get(name)):
-            question, right = read_field(a, item, "Question"), read_field(a, item, "Correct_Answer")
-            fields = read_struct(f"{a}, Options", item.get("Options"))
-            options = {k: read_field(f"{a}, Options", fields, k) for k, v in fields.items() if v is not None}
+        for item in tasks[name].items():
+            question, right = item["Question"].text(), item["Correct_Answer"].text()
+            fields = item["Options"].fields().items()
+            options = {letter: text.text() for letter, text in fields if text.value is not None}
             if right not in options:
-                raise DataError(f"{a}: Correct_Answer {right!r} is not among the options {sorted(options)}")
-            _check_options(a, options)
+                raise DataError(
+                    f"{item.at}: Correct_Answer {right!r} is not among the options {sorted(options)}"
+                )
+            _check_options(item.at, options)
             yield "classification", modality, question, right, options
 
 
@@ -168,12 +124,12 @@ def _check_options(at: str, options: Mapping[str, str]) -> None:
         raise DataError(f"{at}: the options {options} are not all different")
 
 
-def _open_ended(at: str, tasks, kind: str) -> Iterator[Task]:
+def _open_ended(tasks: Cell, kind: str) -> Iterator[Task]:
     """Questions to be answered in words."""
-    for a, item in read_items(at, tasks):
-        type, question = read_field(a, item, "Type"), read_field(a, item, "Question")
+    for item in tasks.items():
+        type, question = item["Type"].text(), item["Question"].text()
         if type not in MODALITY:
-            raise DataError(f"{a}: Type is {type!r}; it must be one of {', '.join(MODALITY)}")
+            raise DataError(f"{item.at}: Type is {type!r}; it must be one of {', '.join(MODALITY)}")
         if kind == "cloze" and not wording.has_gap(question):
-            raise DataError(f"{a}: Question {question!r} has no gap; it must have two underscores, __")
-        yield kind, MODALITY[type], question, read_field(a, item, "Ground_Truth"), {}
+            raise DataError(f"{item.at}: Question {question!r} has no gap; it must have two underscores, __")
+        yield kind, MODALITY[type], question, item["Ground_Truth"].text(), {}

@@ -3,8 +3,11 @@
 Every message begins with the place, "<file>: row <number>, column <name>"; rows count from 0.
 """
 
+import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vkdlib.benchmarks.pictures import open_image
@@ -16,14 +19,79 @@ class DataError(ValueError):
     """The data on disk are not what the benchmark's schema promises."""
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A value of a table, or something nested in one. Whatever reads it raises DataError if it is not so.
+
+    Attributes:
+        at: its place, for messages.
+    """
+
+    at: str
+    value: object
+
+    def text(self) -> str:
+        """It must be text."""
+        if not isinstance(self.value, str) or not self.value.strip():
+            raise DataError(f"{self.at}: {self.value!r} is not text")
+        if LONE_SURROGATE.search(self.value):  # as JSON can write it; no tokenizer takes it
+            raise DataError(f"{self.at}: {self.value!r} is not text: half of a character (a lone surrogate)")
+        return self.value
+
+    def json(self) -> "Cell":
+        """What its JSON text holds. Of a key that is there twice Python would take the last."""
+        try:
+            return Cell(self.at, json.loads(self.value, object_pairs_hook=_unique))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.at}: cannot be read as JSON ({error})") from error
+
+    def fields(self) -> dict[str, "Cell"]:
+        """It must have fields: name -> what is there."""
+        if not isinstance(self.value, Mapping):
+            raise DataError(f"{self.at}: not fields but {type(self.value).__name__}")
+        return {name: Cell(f"{self.at}, {name}", value) for name, value in self.value.items()}
+
+    def __getitem__(self, name: str) -> "Cell":
+        """A field; one that is not there holds None."""
+        return self.fields().get(name, Cell(f"{self.at}, {name}", None))
+
+    def items(self) -> list["Cell"]:
+        """It must be a list."""
+        if not isinstance(self.value, list):
+            raise DataError(f"{self.at}: not a list but {type(self.value).__name__}")
+        return [Cell(f"{self.at}, item {number}", value) for number, value in enumerate(self.value)]
+
+    def has_image(self) -> bool:
+        """Whether there is an image: None and a struct without bytes are none."""
+        return bool(self.value.get("bytes") if isinstance(self.value, Mapping) else self.value)
+
+    def image(self) -> bytes:
+        """It must be an image (a struct with `bytes`, or the bytes) that can be decoded."""
+        if not self.has_image():
+            raise DataError(f"{self.at}: there is no image")
+        content = bytes(self.value["bytes"] if isinstance(self.value, Mapping) else self.value)
+        try:
+            open_image(content)
+        except Exception as error:
+            raise DataError(f"{self.at}: cannot be decoded ({error})") from error
+        return content
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"the key {key!r} is there {count} times")
+    return dict(pairs)
+
+
 def read_rows(
     folder: Path, config: str, columns: Sequence[str], optional: Sequence[str] = ()
-) -> Iterator[tuple[str, dict]]:
-    """Yield (where, row) of a configuration, all shards in order, with only the columns that are used.
+) -> Iterator[dict[str, Cell]]:
+    """Yield the rows of a configuration, all shards in order, with only the columns that are used.
 
     Args:
         columns: must be there. An ID must be text, and stand in one row only.
-        optional: may be missing; their value is None then.
+        optional: may be missing; they hold None then.
     Raises:
         DataError: no file, a file that cannot be read, a missing column, no row, an ID that is no text or
             is there twice.
@@ -31,14 +99,14 @@ def read_rows(
     files = sorted(Path(folder, config).glob("*.parquet"))
     if not files:
         raise DataError(f"{Path(folder, config)}: no parquet file; is the download complete?")
-    where, ids = None, {}
+    where, places = None, {}
     for file in files:
         for number, row in enumerate(_table(file, columns, optional)):
             where = f"{file}: row {number}"
             if "ID" in row:
-                add_once(ids, read_text(where, row, "ID"), place(where, "ID"))
+                add_once(places, Cell(f"{where}, column 'ID'", row["ID"]))
                 where += f" (person {row['ID']})"
-            yield where, dict.fromkeys(optional) | row
+            yield {name: Cell(f"{where}, column {name!r}", row.get(name)) for name in (*columns, *optional)}
     if where is None:
         raise DataError(f"{Path(folder, config)}, column {columns[0]!r}: there is no row")
 
@@ -58,114 +126,46 @@ def _table(file: Path, columns: Sequence[str], optional: Sequence[str]) -> list[
         raise DataError(f"{file}: cannot be read ({error}); download it again") from error
 
 
-def place(where: str, column: str) -> str:
-    """The place of a row's column, for messages."""
-    return f"{where}, column {column!r}"
+def add_once(places: dict[str, str], cell: Cell) -> None:
+    """Remember where a text is; raise if it was somewhere else before."""
+    if cell.text() in places:
+        raise DataError(f"{cell.at}: {cell.value} is there twice, before at {places[cell.value]}")
+    places[cell.value] = cell.at
 
 
-def add_once(places: dict[str, str], value: str, at: str) -> None:
-    """Remember where a value is; raise if it was somewhere else before."""
-    if value in places:
-        raise DataError(f"{at}: {value} is there twice, before at {places[value]}")
-    places[value] = at
+def read_forget_sets(
+    folder: Path, column: str, whole: str, everybody: Mapping[str, str]
+) -> dict[int, dict[str, str]]:
+    """Ratio in per cent -> people to forget -> where they are first; the smallest ratio first.
 
-
-def read_image(where: str, row: dict, column: str = "image") -> bytes:
-    """A column that must hold an image (a struct with `bytes`, or the bytes) that can be decoded."""
-    return _decodable(place(where, column), row[column])
-
-
-def read_images(where: str, row: dict, column: str) -> tuple[bytes, ...]:
-    """A column that must hold a list of images, at least one."""
-    images = tuple(_decodable(at, value) for at, value in read_items(place(where, column), row[column]))
-    if not images:
-        raise DataError(f"{place(where, column)}: there is no image")
-    return images
-
-
-def _decodable(at: str, value) -> bytes:
-    if not has_image(value):
-        raise DataError(f"{at}: there is no image")
-    content = bytes(value["bytes"] if isinstance(value, Mapping) else value)
-    try:
-        open_image(content)
-    except Exception as error:
-        raise DataError(f"{at}: cannot be decoded ({error})") from error
-    return content
-
-
-def has_image(value) -> bool:
-    """Whether a row has an image: None and a struct without bytes are none."""
-    return bool(value.get("bytes") if isinstance(value, Mapping) else value)
-
-
-def read_text(where: str, row: dict, column: str) -> str:
-    """A column that must hold text."""
-    if problem := _problem(row[column]):
-        raise DataError(f"{place(where, column)}: {row[column]!r} is {problem}")
-    return row[column]
-
-
-def read_texts(where: str, row: dict, column: str) -> list[str]:
-    """A column that must hold a list of texts, at least one."""
-    value = row[column]
-    if not value or not isinstance(value, list) or any(map(_problem, value)):
-        raise DataError(f"{place(where, column)}: {value!r} is not a list of texts")
-    return value
-
-
-def read_field(at: str, item, name: str) -> str:
-    """A field that must hold text, of something nested in a column."""
-    value = item.get(name) if isinstance(item, Mapping) else None
-    if problem := _problem(value):
-        raise DataError(f"{at}: {name} is {value!r}, {problem}")
-    return value
-
-
-def read_struct(at: str, value) -> Mapping:
-    """Something nested that must have fields."""
-    if not isinstance(value, Mapping):
-        raise DataError(f"{at}: not fields but {type(value).__name__}")
-    return value
-
-
-def read_items(at: str, value) -> list[tuple[str, object]]:
-    """(place, item) of all items of something that must be a list."""
-    if not isinstance(value, list):
-        raise DataError(f"{at}: not a list but {type(value).__name__}")
-    return [(f"{at}, item {number}", item) for number, item in enumerate(value)]
-
-
-def _problem(value) -> str | None:
-    """Why a value is not text; None: it is."""
-    if not isinstance(value, str) or not value.strip():
-        return "not text"
-    if LONE_SURROGATE.search(value):  # as JSON can write it; no tokenizer takes it
-        return "not text: half of a character (a lone surrogate)"
-    return None
-
-
-def check_members(config: str, people: Collection[str], others: Mapping[str, str]) -> None:
-    """Raise DataError unless `others` (-> where they are) are all among a configuration's `people`."""
-    if unknown := others.keys() - set(people):
-        raise DataError(f"{others[min(unknown)]}: {min(unknown)} is not in {config}")
-
-
-def read_forget_set(
-    folder: Path, forget: str, retain: str, column: str, whole: str, everybody: Mapping[str, str]
-) -> dict[str, str]:
-    """People of the configuration `forget` -> where they are first.
-
-    With those of the configuration `retain` they must be `everybody`, which is all people of the
-    configuration `whole`; nobody may be in both.
+    The people of forget_5 and retain_95 (or forget05 and retain95), and so on, are known by a column. Nobody
+    may be in both; together they must be `everybody` (-> where), all people of the configuration `whole`.
     """
-    forget_places, retain_places = {}, {}
-    for config, places in ((forget, forget_places), (retain, retain_places)):
-        for where, row in read_rows(folder, config, [column]):
-            places.setdefault(read_text(where, row, column), place(where, column))
-    if shared := forget_places.keys() & retain_places.keys():
+    sets = {}
+    for config in sorted(f.name for f in folder.iterdir()):
+        if match := re.fullmatch(r"forget(_?)(\d+)", config):
+            forget, other = {}, f"retain{match[1]}{100 - int(match[2]):02d}"
+            retain: dict[str, str] = {}
+            for name, places in ((config, forget), (other, retain)):
+                for row in read_rows(folder, name, [column]):
+                    places.setdefault(row[column].text(), row[column].at)
+            check_apart(config, forget, retain)
+            check_same(whole, everybody, f"{config} or {other}", forget | retain)
+            sets[int(match[2])] = forget
+    if not sets:
+        raise DataError(f"{folder}: no configuration forget_5, forget05 or of another ratio")
+    return dict(sorted(sets.items()))
+
+
+def check_same(one: str, people: Mapping[str, str], other: str, others: Mapping[str, str]) -> None:
+    """Raise DataError unless two configurations are about the same people (-> where they are)."""
+    for config, members, places in ((one, people, others), (other, others, people)):
+        if unknown := places.keys() - members.keys():
+            raise DataError(f"{places[min(unknown)]}: {min(unknown)} is not in {config}")
+
+
+def check_apart(config: str, people: Mapping[str, str], others: Mapping[str, str]) -> None:
+    """Raise DataError if somebody of a configuration (-> where they are) is among others, too."""
+    if shared := people.keys() & others.keys():
         name = min(shared)
-        raise DataError(f"{retain_places[name]}: {name} is in {forget}, too, at {forget_places[name]}")
-    check_members(whole, everybody, forget_places | retain_places)
-    check_members(f"{forget} or {retain}", forget_places | retain_places, everybody)
-    return forget_places
+        raise DataError(f"{others[name]}: {name} is in {config}, too, at {people[name]}")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vkdlib.benchmarks.parquet import DataError, has_image, place, read_rows, read_text
+from vkdlib.benchmarks.parquet import DataError, read_rows
 
 CONFIG = "full+tofu"
 
@@ -19,10 +19,10 @@ def author_pairs(folder: Path, authors: Sequence[str]) -> dict[str, tuple[tuple[
     word of a name does, if no other author's name has that word.
     """
     places, pairs = [], []
-    for where, row in read_rows(folder, CONFIG, ["question", "answer"], ["image"]):
-        if not has_image(row["image"]):
-            places.append(place(where, "question"))
-            pairs.append((read_text(where, row, "question"), read_text(where, row, "answer")))
+    for row in read_rows(folder, CONFIG, ["question", "answer"], ["image"]):
+        if not row["image"].has_image():
+            places.append(row["question"].at)
+            pairs.append((row["question"].text(), row["answer"].text()))
     size, rest = divmod(len(pairs), len(authors))
     if rest or not size:
         raise DataError(
