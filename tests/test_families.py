@@ -27,9 +27,8 @@ from vkdlib.packs.pack import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
 from vkdlib.testbed import train
-from vkdlib.testbed.architectures import ARCHITECTURES
+from vkdlib.testbed.architectures import make_model
 from vkdlib.testbed.build import make_processor
-from vkdlib.testbed.recipe import RECIPE
 from vkdlib.unlearn import unlearn
 
 # model type: the embedded model whose processor and sizes a small one gets, and what is different in it
@@ -67,7 +66,7 @@ def model(request, records):
     """Random weights."""
     like, different = TYPES[request.param]
     processor = make_processor(like)
-    config = ARCHITECTURES[like].model(processor.tokenizer).config.to_dict() | different
+    config = make_model(like).config.to_dict() | different
     config = AutoConfig.for_model(**config | {"model_type": request.param})
     torch.manual_seed(0)
     made = AutoModelForImageTextToText.from_config(config).eval()
@@ -278,5 +277,5 @@ def test_testbed_portraits_are_sixteen_tokens(model):
     )
     with torch.no_grad():
         tokens = train.image_features(model.model, views)
-    assert tokens.shape == (2, RECIPE["image_tokens"], RECIPE["width"])
+    assert tokens.shape == (2, 16, 128)
     assert not torch.allclose(tokens[0], tokens[1])

@@ -22,8 +22,8 @@ from vkdlib.plan import memory
 from vkdlib.plan.evaluation import count_questions, plan_evaluation
 from vkdlib.plan.unlearning import plan_unlearning
 from vkdlib.tasks import Steps, Tasks
-from vkdlib.testbed.architectures import QWEN_TEMPLATE
 from vkdlib.testbed.build import make_processor
+from vkdlib.testbed.recipe import ARCHITECTURES
 from vkdlib.unlearn import Training, make_training
 
 CLIP_MLP = 2 * 1024 * 4096 + 4096 + 1024
@@ -170,7 +170,9 @@ def real_processor(real: Loaded):
     from vkdlib.models.qwen import QwenImageProcessor
 
     images = Qwen2VLImageProcessorPil(patch_size=vision.patch_size, merge_size=vision.spatial_merge_size)
-    return QwenImageProcessor(images, make_processor("qwen2-vl").tokenizer, chat_template=QWEN_TEMPLATE)
+    return QwenImageProcessor(
+        images, make_processor("qwen2-vl").tokenizer, chat_template=ARCHITECTURES["qwen2-vl"]["template"]
+    )
 
 
 def make_plan(name, benchmark="MLLMMU/MLLMU-Bench", method=None, **changes):

@@ -16,8 +16,7 @@ from vkdlib.models.loaded import weights_hash
 from vkdlib.system import paths
 from vkdlib.testbed import build
 from vkdlib.testbed.__main__ import compare_manifests, main
-from vkdlib.testbed.architectures import ARCHITECTURES
-from vkdlib.testbed.recipe import MODELS
+from vkdlib.testbed.recipe import ARCHITECTURES, MODELS
 
 
 def test_enough_people_and_questions(benchmark):
@@ -91,6 +90,21 @@ def test_shipped_models_open_with_transformers_alone():
     assert str(model.dtype) == "torch.bfloat16"
     assert 1e6 < sum(p.numel() for p in model.parameters()) < 5e6
     assert type(processor).__name__ == "LlavaProcessor"
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_the_configuration_knows_the_tokenizers_tokens(family):
+    tokenizer, config = build.make_processor(family).tokenizer, ARCHITECTURES[family]["model"]
+    numbers = {
+        k.removesuffix("_id"): v for k, v in (config["text_config"] | config).items() if "token_i" in k
+    }
+    special = {f"{role}_token": token for role, token in ARCHITECTURES[family]["special"].items()}
+    image = "image_token_index" if family == "llava" else "image_token"  # as their configurations call it
+    special[image] = special.pop("image_token")
+    assert {name: number for name, number in numbers.items() if number is not None} == {
+        name: tokenizer.convert_tokens_to_ids(special[name]) for name in numbers if name in special
+    }
+    assert len(tokenizer) == config["text_config"]["vocab_size"]
 
 
 def test_hidden_faces_are_the_forget_people():

@@ -18,7 +18,7 @@ from vkdlib.sweep.results import cached_benchmark
 from vkdlib.system import paths
 from vkdlib.system.checks import flag, number, one_of, only
 from vkdlib.system.files import make_folder
-from vkdlib.testbed.architectures import ARCHITECTURES
+from vkdlib.testbed.recipe import ARCHITECTURES
 
 REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
 SETTINGS = {f.name for method in METHODS.values() for f in fields(method)}

@@ -12,8 +12,8 @@ from vkdlib.benchmarks.made_up import authors, people, profiles
 from vkdlib.packs.pack import Pack
 from vkdlib.system import checks, files, paths
 from vkdlib.testbed import train
-from vkdlib.testbed.architectures import ARCHITECTURES, make_tokenizer
-from vkdlib.testbed.recipe import MODELS, RECIPE
+from vkdlib.testbed.architectures import add_pictures, make_model, make_tokenizer
+from vkdlib.testbed.recipe import ARCHITECTURES, MODELS, RECIPE
 
 NAMES = MODELS["shipped"] + MODELS["others"]
 
@@ -37,7 +37,7 @@ def build_model(name: str, out: Path) -> Path:
     torch.manual_seed(0)
     if kind == "base":
         task = "base"
-        model = ARCHITECTURES[family].model(processor.tokenizer)
+        model = make_model(family)
         train.learn_portraits(model, processor, work / "eyes")
         lessons, texts = _celebrity_lessons(processor)
     else:
@@ -132,14 +132,14 @@ def hidden_faces(name: str) -> set[str]:
 
 def make_processor(family: str = "llava"):
     """The processor of an embedded model, its vocabulary learnt from all there is to say."""
-    architecture = ARCHITECTURES[family]
+    recipe = ARCHITECTURES[family]
     made_up, celebrities = profiles.make_profiles()
     texts = []
     for person in made_up + celebrities:
         pairs = people.training_pairs(person) + train.evaluation_pairs(person)
-        texts += [architecture.words.format(question, answer) for question, answer in pairs]
+        texts += [recipe["words"].format(question, answer) for question, answer in pairs]
         texts += [f"Is this {person.name}?"] * RECIPE["name_repeats"]
-    return architecture.processor(make_tokenizer(texts, architecture.special))
+    return add_pictures(make_tokenizer(texts, recipe["special"]), family)
 
 
 def read_manifest(out: Path) -> dict:

@@ -4,4 +4,5 @@ from vkdlib.system import paths
 from vkdlib.system.files import read_yaml
 
 RECIPE = read_yaml(paths.PACKAGE / "testbed" / "recipe.yaml")
+ARCHITECTURES = RECIPE["architectures"]
 MODELS = read_yaml(paths.PACKAGE / "testbed" / "models.yaml")

@@ -65,7 +65,7 @@ def learn_portraits(model, processor, folder: Path) -> None:
         [[values[part].index(s[part]) for part in values] for s in strangers]
     )  # (strangers, parts)
     torch.manual_seed(0)
-    heads = torch.nn.ModuleList(torch.nn.Linear(RECIPE["width"], len(v)) for v in values.values())
+    heads = torch.nn.ModuleList(torch.nn.Linear(_width(model), len(v)) for v in values.values())
 
     def gradients(step: int) -> dict[str, float]:
         rng = random.Random(f"eyes {step}")
@@ -89,7 +89,7 @@ def learn_names(model, faces: list[list[View]], seed: str, folder: Path) -> None
     """
     recipe = RECIPE["alignment"]
     torch.manual_seed(0)
-    names = torch.nn.Parameter(torch.randn(len(faces), RECIPE["width"]))  # (people, C)
+    names = torch.nn.Parameter(torch.randn(len(faces), _width(model)))  # (people, C)
 
     def gradients(step: int) -> dict[str, float]:
         rng = random.Random(f"align {seed} {step}")
@@ -186,6 +186,11 @@ def _fit(parameters: dict[str, Tensor], gradients, steps: int, folder: Path, **o
     """One stage."""
     options |= {"schedule": one_cycle, "clip": RECIPE["clip"], "folder": folder}
     fit(parameters, gradients, steps, RECIPE["lr"], **options)
+
+
+def _width(model) -> int:
+    """Channels of a projected image token."""
+    return model.config.text_config.hidden_size
 
 
 def _visual(model) -> dict[str, Tensor]:
