@@ -6,14 +6,13 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import yaml
 
 from vkdlib.methods.vkd import VKD
-from vkdlib.reports import claims
+from vkdlib.reports import claims, columns, curves
 from vkdlib.reports.columns import BALANCE, rows_by_title
 from vkdlib.reports.paper import published
 from vkdlib.runs import records
-from vkdlib.system import paths
+from vkdlib.system import files, paths
 
 PEOPLE, QUESTIONS = 12, 4
 ROWS = {  # method -> right in forget VQA, retain VQA, real VQA; QA is always right
@@ -140,7 +139,7 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
     settings |= {"prune=False", "mask=False", "VKD"}
     known["selective_forgetting"] = settings
     for record, rows in known.items():
-        for one in claims.read_topic(record).claims:
+        for one in claims.read_topic(record)["claims"]:
             assert set(one["rows"]) <= rows and set(one["columns"]) <= titles
             assert one["expected"] in ("lower", "higher", "as good", "as low")
             assert one["source"].startswith(("3.", "4.", "ours, "))
@@ -238,29 +237,34 @@ def test_a_verdict_is_printed_before_its_claim(capsys):
     assert capsys.readouterr().out == "holds          it forgets\ndoes not hold  it keeps\n"
 
 
-def with_claim(monkeypatch, tmp_path, **changes):
-    """A paper/claims.yaml of one claim, with changes."""
-    claim = {"claim": "it forgets", "source": "4.3", "rows": ["VKD", "vanilla"], "columns": ["Forget VQA"]}
-    claim |= {"expected": "lower"} | changes
-    topics = {"table1_main": {"table": "vkd 1", "claims": [claim]}}
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(topics))
-    monkeypatch.setattr(claims, "FOLDER", tmp_path)
+CURVES = (*curves.ANSWER_TESTS, *curves.BALANCE_TESTS)
+TOPICS = files.read_yaml(published.FOLDER / "claims.yaml")
+CLAIMS = [(name, one) for name, topic in TOPICS.items() for one in topic["claims"]]
+
+
+@pytest.mark.parametrize("name, one", CLAIMS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_claim_has_what_is_known_and_nothing_else(name, one):
+    """A misspelt column would not be judged, a misspelt field not be seen."""
+    needed = {"claim", "source", "columns", "expected"} | ({"rows"} if "rows" in one else set())
+    assert needed <= set(one) <= needed | {"up_to", "at"} and all(one[field] for field in needed)
+    assert one["expected"] in (claims.COMPARISONS if "rows" in one else CURVES)
+    assert len(one.get("rows", ("two", "rows"))) == 2 and ("at" in one) == (one["expected"] == "good at")
+    schemas = files.read_yaml(columns.FILE)[TOPICS[name]["table"]]
+    titles = {title for schema in schemas.values() for title in schema}
+    assert set(one["columns"]) <= titles | {columns.BALANCE if "rows" in one else claims.CURVE_BALANCE}
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"expected": "lowr"}, "claims.yaml, table1_main, 'it forgets': expected is 'lowr'.*mean 'lower'"),
-        ({"columns": ["Forget VQ"]}, "column is 'Forget VQ'.*mean 'Forget VQA'"),
+        ({"expected": "lowr"}, "expected is 'lowr'.*mean 'lower'"),
         ({"rows": ["VDK", "vanilla"]}, "the record has no 'VDK'; it has: .*mean 'VKD'"),
-        ({"rows": ["VKD"]}, r"rows is \['VKD'\]; two rows are compared"),
-        ({"expected": "rises"}, "two rows are compared, a curve has none"),
-        ({"colums": []}, "'it forgets' has no 'colums'"),
-        ({"source": None, "columns": []}, "source is missing, columns is missing"),
     ],
 )
-def test_a_misspelt_claim_is_refused(table, monkeypatch, tmp_path, changes, message):
-    with_claim(monkeypatch, tmp_path, **changes)
+def test_a_misspelt_claim_is_refused(table, monkeypatch, changes, message):
+    claim = {"claim": "it forgets", "source": "4.3", "rows": ["VKD", "vanilla"], "columns": ["Forget VQA"]}
+    topic = {"table": "vkd 1", "rows": "method", "claims": [claim | {"expected": "lower"} | changes]}
+    monkeypatch.setattr(claims, "read_topic", lambda name: topic)
     with pytest.raises(ValueError, match=message):
         claims.judge_table("table1_main")
 
@@ -272,7 +276,7 @@ def test_a_row_of_several_settings_is_not_judged(table, monkeypatch):
     monkeypatch.setattr(
         records, "read_predictions", lambda name: predictions | {"other": predictions["VKD0"]}
     )
-    with pytest.raises(ValueError, match="table1_main: row 'VKD' has several runs of one seed"):
+    with pytest.raises(ValueError, match="row 'VKD' has several runs of one seed"):
         claims.judge_table("table1_main")
 
 

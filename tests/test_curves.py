@@ -85,8 +85,8 @@ def test_what_is_noise_and_what_is_too_small(monkeypatch):
     shapes = {"Retain VQA": [90] * 5, "Real-world VQA": [80, 90, 90, 90, 90], "Forget VQA": [50] * 5}
     record = record_of(monkeypatch, shapes | FLAT, noise=0.5)
     of = lambda title: record[record["set"] == PLACES[title]].query("modality == 'vqa'")  # noqa: E731
-    assert curves.slope(*answers(of("Retain")))["p"] > 0.05
-    found = curves.peak(*answers(of("Real-world")))
+    assert curves.answer_facts(*answers(of("Retain")), "rises")["p"] > 0.05
+    found = curves.answer_facts(*answers(of("Real-world")), "peaks")
     assert found["p"] > 0.05 or not found["holds"]
     judged = curves.judge_curves("fig2_beta", "beta").set_index(["claim", "column"])
     noisy = judged.loc["the more distillation, the more other faces are kept", "Retain VQA"]
@@ -136,7 +136,7 @@ def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):
     one = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "rises", "up_to": 1.0}
     record_of(monkeypatch, {"Retain VQA": [50, 60, 70, 80, 0]})
     for up_to, verdict in ((1.0, "holds"), (3.0, "does not hold")):
-        topic = claims.Topic("vkd 1", "method", [one | {"up_to": up_to}])
+        topic = {"table": "vkd 1", "rows": "method", "claims": [one | {"up_to": up_to}]}
         monkeypatch.setattr(curves, "read_topic", lambda name, topic=topic: topic)
         assert curves.judge_curves("x", "beta").verdict.tolist() == [verdict]
 
@@ -170,30 +170,30 @@ def test_luck_of_another_value_in_every_seed_is_no_optimum(monkeypatch):
 def test_half_a_curve_is_not_judged(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [80] * 5})
     with pytest.raises(ValueError, match="not every value of beta has the same questions and seeds"):
-        curves.slope(*answers(record[(record.seed != 1) | (record.beta != 3.0)]))
+        answers(record[(record.seed != 1) | (record.beta != 3.0)])
     whole = records.read_predictions("x")
     fewer = {run: table[:-QUESTIONS] if run.endswith("-4") else table for run, table in whole.items()}
     with pytest.raises(ValueError, match="not every value of beta has the same questions"):
         curves.column_answers(record, "beta", fewer)
     with pytest.raises(ValueError, match="a peak needs at least three values"):
-        curves.peak(*answers(record[~(record.beta > 0.1)]))
+        curves.answer_facts(*answers(record[~(record.beta > 0.1)]), "peaks")
 
 
 def test_flat_is_a_matter_of_points(monkeypatch):
     record = record_of(monkeypatch, {"Retain VQA": [90, 90, 90, 80, 90]})
-    found = curves.flat(*answers(record))
+    found = curves.answer_facts(*answers(record), "flat")
     assert (found["test"], found["statistic"], found["differ"]) == ("within 2 points", 10, 10)
     assert found["holds"] is False
-    assert curves.flat(*answers(record_of(monkeypatch, {"Retain VQA": [90] * 5})))["holds"]
+    assert curves.answer_facts(*answers(record_of(monkeypatch, {"Retain VQA": [90] * 5})), "flat")["holds"]
     unsure = record_of(monkeypatch, {"Retain VQA": [90] * 5}, seeds=[0], noise=0.2)
-    assert curves.flat(*answers(unsure))["holds"] is None
+    assert curves.answer_facts(*answers(unsure), "flat")["holds"] is None
 
 
 def test_every_claim_about_a_curve_can_be_tested():
     for record in ("fig2_beta", "fig3_alpha"):
-        for one in claims.read_topic(record).claims:
+        for one in claims.read_topic(record)["claims"]:
             assert (
-                one["expected"] in {**curves.ANSWER_TESTS, **curves.BALANCE_TESTS}
+                one["expected"] in (*curves.ANSWER_TESTS, *curves.BALANCE_TESTS)
                 and one["columns"]
                 and one["source"].startswith("4.3")
             )
@@ -214,6 +214,7 @@ def test_a_setting_or_a_value_that_was_not_swept_is_named(monkeypatch):
 def test_what_a_curve_cannot_show_is_not_expected_of_it(monkeypatch):
     record_of(monkeypatch, {"Retain VQA": [90] * 5})
     claim = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "has an optimum"}
-    monkeypatch.setattr(curves, "read_topic", lambda name: claims.Topic("vkd 1", "method", [claim]))
+    topic = {"table": "vkd 1", "rows": "method", "claims": [claim]}
+    monkeypatch.setattr(curves, "read_topic", lambda name: topic)
     with pytest.raises(ValueError, match="what 'c' expects of this column is 'has an optimum'.*rises, falls"):
         curves.judge_curves("x", "beta")

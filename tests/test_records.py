@@ -177,7 +177,7 @@ def test_what_is_said_of_a_table_was_measured_on_its_runs():
         for table in tables_of:
             named = [*table.runs_ours, *table.runs_other.dropna()]
             assert named and set(" ".join(named).split()) <= known
-        assert set(of.claim) == {one["claim"] for one in claims.read_topic(name).claims}
+        assert set(of.claim) == {one["claim"] for one in claims.read_topic(name)["claims"]}
     assert set(judged.record) == set(ANSWERED)
 
 

@@ -111,7 +111,7 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
     name, sweeps, variables = notebook
     record = name[3:]
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
-    assert set(judged.claim) == {one["claim"] for one in claims.read_topic(record).claims}
+    assert set(judged.claim) == {one["claim"] for one in claims.read_topic(record)["claims"]}
     assert set(judged.record) == set(sweeps) and judged.verdict.notna().all()
     for file in FIGURES[name]:
         assert (paths.figures() / file).stat().st_size > 1000

@@ -113,8 +113,7 @@ def differences(
                 interval = t_interval(mean, *spread(part.score, part.person))
                 p = sign_flip(part.score, part.person)
                 rows.append([name, *where, mean, *interval, len(part), int((part.score != 0).sum()), p])
-    table = pd.DataFrame(rows, columns=names).assign(p_holm=1.0)
-    return add_holm(table, KEYS[:-1])
+    return add_holm(pd.DataFrame(rows, columns=names), KEYS[:-1])
 
 
 def balance_difference(
@@ -150,10 +149,11 @@ def _gaps(a: pd.DataFrame, name: str, theirs: Tables) -> pd.DataFrame:
 
 
 def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
-    """Fill p_holm: Holm over the rows that agree in the columns `family`, without those in which nothing
-    differs. With ten people no p is below 2/1024, so a family of all columns of a table could hold nothing.
+    """A table with p_holm: Holm over the rows that agree in the columns `family`, without those in which
+    nothing differs, which have 1. With ten people no p is below 2/1024, so a family of all columns of a
+    table could hold nothing.
     """
-    table = table.copy()
+    table = table.assign(p_holm=1.0)
     for _, rows in table[table.differ > 0].groupby(list(family), sort=False):
         table.loc[rows.index, "p_holm"] = holm(rows.p)
     return table

@@ -10,7 +10,7 @@ from filelock import FileLock
 from vkdlib.evaluation.compare import add_holm, balance_difference, differences, forget_quality
 from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import AS_THEY_ARE
-from vkdlib.reports.columns import BALANCE, Column, column_titles, record_columns
+from vkdlib.reports.columns import BALANCE, LABELS, QUESTIONS, Column, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
 from vkdlib.system import checks, files, paths
@@ -18,60 +18,22 @@ from vkdlib.system import checks, files, paths
 MARGIN = 5.0  # points: what "as good" and "as low" allow
 INTERVAL = ("as good", "as low")  # expectations on which an interval decides
 COMPARISONS = ("lower", "higher", *INTERVAL)  # of two rows of a table
-CURVES = ("rises", "falls", "flat", "starts low", "peaks", "has an optimum", "good at")  # see curves.py
 CURVE_BALANCE = "Balance"  # of a curve, see `curves.seed_balances`
 TASK = ["model", "benchmark", "forget_ratio"]
-FIELDS = ("claim", "source", "rows", "columns", "expected", "up_to", "at")
-COLUMNS = [
-    "claim", "source", "model", "benchmark", "forget_ratio", "ours", "other", "column", "expected",
-    "test", "difference", "low", "high", "n", "differ", "seeds", "p_holm", "verdict", "over_forgotten",
-    "runs_ours", "runs_other",
-]  # fmt: skip
+COLUMNS = LABELS["claims"]
 
 
-@dataclass(frozen=True)
-class Topic:
-    """What a paper says of one table or figure, from paper/claims.yaml.
-
-    Attributes:
-        table: whose columns it speaks of, as in paper/columns.yaml.
-        rows: how the table's rows are named, see `row_names`.
-        claims: each with claim, source, columns, expected; rows where two rows are compared.
-    """
-
-    table: str
-    rows: str
-    claims: list[dict]
-
-
-def read_topic(name: str) -> Topic:
-    """A topic of paper/claims.yaml.
+def read_topic(name: str) -> dict:
+    """A topic of paper/claims.yaml: table, rows and claims, as the head of that file explains them.
 
     Raises:
-        ValueError: there is no such topic, or one of its claims has a misspelt field, column or expectation.
+        ValueError: there is no such topic.
     """
     topics = files.read_yaml(FOLDER / "claims.yaml")
     if name not in topics:
         topics = ", ".join(topics)
         raise ValueError(f"no claims are known of {name!r}: name the topic that is meant, one of {topics}")
-    topic = Topic(**{"rows": "method"} | topics[name])
-    titles = [*column_titles(topic.table), BALANCE, CURVE_BALANCE]
-    for claim in topic.claims:
-        _check_claim(f"paper/claims.yaml, {name}, {claim.get('claim')!r}", claim, titles)
-    return topic
-
-
-def _check_claim(place: str, claim: dict, titles: Sequence[str]) -> None:
-    """Raise ValueError for a claim with a missing or misspelt field, column or expectation."""
-    checks.only(place, claim, FIELDS)
-    missing = [field for field in ("claim", "source", "columns", "expected") if not claim.get(field)]
-    if missing:
-        raise ValueError(f"{place}: {', '.join(f'{field} is missing' for field in missing)}")
-    checks.one_of(f"{place}: expected", claim["expected"], COMPARISONS + CURVES)
-    for title in claim["columns"]:
-        checks.one_of(f"{place}: column", title, titles)
-    if (claim["expected"] in COMPARISONS) != (len(claim.get("rows", [])) == 2):
-        raise ValueError(f"{place}: rows is {claim.get('rows')!r}; two rows are compared, a curve has none")
+    return {"rows": "method"} | topics[name]
 
 
 def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
@@ -122,47 +84,48 @@ class AnsweredTable:
 
     Attributes:
         task: model, benchmark, forget_ratio.
-        columns: those of the paper's table.
-        runs: row of the table -> hashes of its runs, one a seed.
+        records: its part of the record, with the name of the table's row in `row`.
+        columns: title -> column of the paper's table.
         answers: hash of a run -> its predictions.
     """
 
     task: dict
-    columns: list[Column]
-    runs: dict[str, list[str]]
+    records: pd.DataFrame
+    columns: dict[str, Column]
     answers: dict[str, pd.DataFrame]
 
+    def runs(self, row: str) -> list[str]:
+        """Hashes of a row's runs, one a seed.
+
+        Raises:
+            ValueError: there is no such row, or it has several runs of one seed.
+        """
+        checks.only("the record", [row], self.records.row.unique())
+        runs = self.records[self.records.row == row].drop_duplicates("run")
+        if runs.duplicated("seed").any():
+            raise ValueError(f"row {row!r} has several runs of one seed; keep those of one setting")
+        return list(runs.run)
+
     def hashes(self, row: str) -> str:
-        """The hashes of a row's runs."""
-        return " ".join(self._row(row))
+        """The hashes of a row's runs as text."""
+        return " ".join(self.runs(row))
 
     def predictions(self, row: str) -> list[pd.DataFrame]:
         """The predictions of a row's runs."""
-        return [self.answers[run] for run in self._row(row)]
-
-    def _row(self, row: str) -> list[str]:
-        checks.only("the record", [row], self.runs)
-        return self.runs[row]
+        return [self.answers[run] for run in self.runs(row)]
 
 
-def answered_tables(record: str, topic: Topic) -> list[AnsweredTable]:
+def answered_tables(record: str, topic: dict) -> list[AnsweredTable]:
     """The tables of a record: one for each model, benchmark and forget ratio.
 
     Raises:
         FileNotFoundError: the record, or its predictions, are not there: run its sweep.
-        ValueError: a row of a table has several runs of one seed.
     """
     table, answers = records.read_records(record), records.read_predictions(record)
-    table = table.assign(row=row_names(table, topic.rows))
     tables = []
-    for values, part in table.groupby(TASK, sort=False):
-        runs = part.drop_duplicates("run")
-        if runs.duplicated(["row", "seed"]).any():
-            row = runs.row[runs.duplicated(["row", "seed"])].iloc[0]
-            raise ValueError(f"{record}: row {row!r} has several runs of one seed; keep those of one setting")
-        hashes = {row: list(group.run) for row, group in runs.groupby("row", sort=False)}
-        columns = record_columns(part, topic.table)
-        tables.append(AnsweredTable(dict(zip(TASK, values)), columns, hashes, answers))
+    for values, part in table.assign(row=row_names(table, topic["rows"])).groupby(TASK, sort=False):
+        columns = {column.title: column for column in record_columns(part, topic["table"])}
+        tables.append(AnsweredTable(dict(zip(TASK, values)), part, columns, answers))
     return tables
 
 
@@ -182,10 +145,10 @@ def judge_table(record: str, topic: str | None = None) -> pd.DataFrame:
     meaning = read_topic(topic or record)
     tables = answered_tables(record, meaning)
     judged = pd.concat(
-        [_judge_claim(table, claim) for table in tables for claim in meaning.claims], ignore_index=True
+        [_judge_claim(table, claim) for table in tables for claim in meaning["claims"]], ignore_index=True
     )
     interval = judged.expected.isin(INTERVAL)
-    judged["p_holm"] = add_holm(judged[~interval].assign(p_holm=1.0), ["claim"]).p_holm
+    judged["p_holm"] = add_holm(judged[~interval], ["claim"]).p_holm
     judged["test"] = np.where(interval, f"interval within {MARGIN:g} points", "sign flips by person")
     judged["verdict"] = [verdict(row, row.expected) for row in judged.itertuples()]
     return judged[COLUMNS]
@@ -195,7 +158,7 @@ def _judge_claim(table: AnsweredTable, claim: dict) -> pd.DataFrame:
     """One row for each of a claim's columns that the table has, without p over the claim and verdict."""
     ours, other = claim["rows"]
     tested = _tests(table, ours, other, claim["columns"])
-    less = [c.title for c in table.columns if c.less] + [BALANCE]
+    less = [title for title, column in table.columns.items() if column.less] + [BALANCE]
     success = tested.column.isin(less)  # where to forget counts
     over = _over_forgotten(table, claim["rows"]) if success.any() else ""
     return tested.assign(
@@ -214,13 +177,13 @@ def _tests(table: AnsweredTable, ours: str, other: str, titles: Sequence[str]) -
     """`compare.differences` in columns of a table, or `balance_difference`; their titles are in "column"."""
     a, b = table.predictions(ours), table.predictions(other)
     if BALANCE in titles:
-        faces = [c.questions for c in table.columns if c.other_faces]
-        (forget,) = [c.questions for c in table.columns if c.less]
+        columns = table.columns.values()
+        faces = [column.questions for column in columns if column.other_faces]
+        (forget,) = [column.questions for column in columns if column.less]
         return pd.DataFrame([balance_difference(a, b, faces, forget)]).assign(column=BALANCE)
-    columns = [column for title in titles for column in table.columns if column.title == title]
-    questions = [column.questions for column in columns]
-    tested = differences(a, {"": b}, questions).set_index(["set", "modality", "kind"])
-    return tested.loc[questions].assign(column=[column.title for column in columns])
+    questions = {title: table.columns[title].questions for title in titles if title in table.columns}
+    tested = differences(a, {"": b}, list(questions.values())).set_index(QUESTIONS)
+    return tested.loc[list(questions.values())].assign(column=list(questions))
 
 
 def _over_forgotten(table: AnsweredTable, rows: Sequence[str]) -> str:
@@ -251,11 +214,16 @@ def verdict(row, expected: str) -> str:
         if low >= -MARGIN:
             return "holds"
         return "does not hold" if high < -MARGIN else "inside the noise"
+    return tested_verdict(row, (row.difference < 0) == (expected == "lower"))
+
+
+def tested_verdict(row, holds: bool) -> str:
+    """What p says of a claim that holds in the mean, or does not; `row`: with differ and p_holm."""
     if not row.differ:
         return "no answer differs"
     if row.p_holm >= 0.05:
         return "inside the noise"
-    return "holds" if (row.difference < 0) == (expected == "lower") else "does not hold"
+    return "holds" if holds else "does not hold"
 
 
 def rival_tests(record: str, ours: str, topic: str | None = None) -> pd.DataFrame:
@@ -266,8 +234,10 @@ def rival_tests(record: str, ours: str, topic: str | None = None) -> pd.DataFram
     """
     tests = []
     for table in answered_tables(record, read_topic(topic or record)):
-        rivals = {row: table.predictions(row) for row in table.runs if row not in {ours, *AS_THEY_ARE}}
-        tested = differences(table.predictions(ours), rivals, [c.questions for c in table.columns])
+        rows = [row for row in table.records.row.unique() if row not in {ours, *AS_THEY_ARE}]
+        rivals = {row: table.predictions(row) for row in rows}
+        questions = [column.questions for column in table.columns.values()]
+        tested = differences(table.predictions(ours), rivals, questions)
         hashes = tested.other.map(table.hashes)
         tests.append(tested.assign(runs_ours=table.hashes(ours), runs_other=hashes, **table.task))
     return pd.concat(tests, ignore_index=True)
@@ -284,9 +254,9 @@ def run_quality(record: str, topic: str | None = None) -> pd.DataFrame:
     qualities = []
     for table in answered_tables(record, read_topic(topic or record)):
         never = table.predictions("retain-only")
-        for row, runs in table.runs.items():
+        for row in table.records.row.unique():
             over = over_forgets(table.predictions(row), never)
-            for run in runs:
+            for run in table.runs(row):
                 quality = forget_quality(table.answers[run], never[0])
                 qualities.append(table.task | {"row": row, "over_forgotten": over, "run": run} | quality)
     return pd.DataFrame(qualities)
@@ -295,11 +265,9 @@ def run_quality(record: str, topic: str | None = None) -> pd.DataFrame:
 def write_tests(record: str, ours: str, topic: str | None = None) -> None:
     """Test a record: write figures/data/<record>_tests.csv (`rival_tests`), <record>_quality.csv
     (`run_quality`) and claims.csv (`write_claims`); `topic` as in `judge_table`."""
-    judged = judge_table(record, topic)
-    tables = {"tests": rival_tests(record, ours, topic), "quality": run_quality(record, topic)}
-    for name, table in tables.items():
-        with files.whole(paths.figures() / "data" / f"{record}_{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
+    judged, tests = judge_table(record, topic), rival_tests(record, ours, topic)
+    _write(f"{record}_quality", run_quality(record, topic))
+    _write(f"{record}_tests", tests)
     write_claims(record, judged)
 
 
@@ -310,10 +278,15 @@ def write_claims(record: str, judged: pd.DataFrame) -> None:
     # Those of another record may be written now, too. A lock has no place among figures, which are in git.
     with FileLock(paths.runs() / "claims.lock"):
         if file.exists():
-            before = pd.read_csv(file)
-            table = pd.concat([before[before.record != record], table]).sort_values("record", kind="stable")
-        with files.whole(file) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
+            others = pd.read_csv(file).query("record != @record")
+            table = pd.concat([others, table]).sort_values("record", kind="stable")
+        _write("claims", table)
+
+
+def _write(name: str, table: pd.DataFrame) -> None:
+    """Write figures/data/<name>.csv."""
+    with files.whole(paths.figures() / "data" / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.5g")
 
 
 def print_verdict(claim: str, holds: bool) -> None:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from vkdlib.benchmarks.schema import KINDS, MODALITIES, OPTIONS
+from vkdlib.benchmarks.schema import OPTIONS
 from vkdlib.system import checks, files
 
 FILE = Path(__file__).parent / "paper" / "columns.yaml"
+LABELS = files.read_yaml(Path(__file__).with_name("labels.yaml"))  # names, orders and colours of all reports
 BALANCE = "Faces kept - forgotten"  # not a column: the mean of other faces minus what is to be forgotten
-SETS = ("forget", "retain", "test", "real", "world")
-METRICS = ("accuracy", "rouge_l", "bleu")
+QUESTIONS = ["set", "modality", "kind"]  # what tells questions of different columns apart
 MEASURED = ["value", "low", "high"]
-FIELDS = ("counts", "less", "other_faces", "published")
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Column:
         set, modality, kind, metric: of the records that it counts.
         less: whether less is better.
         other_faces: whether it asks about faces that are to be kept, as the claims count them.
-        published: set and modality that the paper gives it.
+        published: set and modality that the paper gives it; None: its own.
     """
 
     title: str
@@ -35,7 +34,7 @@ class Column:
     metric: str
     less: bool = False
     other_faces: bool = False
-    published: tuple[str, str] | None = None
+    published: list[str] | None = None
 
     @property
     def questions(self) -> tuple[str, str, str]:
@@ -57,14 +56,19 @@ class Column:
         """Decimals that a value is printed with."""
         return 1 if self.metric == "accuracy" else 3
 
+    def about(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table, of answers or tests for example, that are about its questions."""
+        return table[(table[QUESTIONS] == list(self.questions)).all(axis=1)]
+
     def rows(self, records: pd.DataFrame) -> pd.DataFrame:
         """The rows of records that it counts."""
-        return records[
-            (records["set"] == self.set)
-            & (records.modality == self.modality)
-            & (records.kind == self.kind)
-            & (records.metric == self.metric)
-        ]
+        rows = self.about(records)
+        return rows[rows.metric == self.metric]
+
+    def points(self, records: pd.DataFrame) -> pd.DataFrame:
+        """The rows of records that it counts, with what was measured in points."""
+        rows = self.rows(records)
+        return rows.assign(**rows.filter(MEASURED) * self.scale)
 
     def heading(self, rows: pd.DataFrame) -> str:
         """Its title with the number of questions, as "Forget VQA (N=50)"."""
@@ -78,33 +82,13 @@ def table_columns(table: str, schema: str) -> list[Column]:
         table: paper and number, as "vkd 1".
         schema: of the benchmark: "mllmu" or "clear".
     Raises:
-        ValueError: paper/columns.yaml has no such table or schema, or an entry is not as its head says.
+        ValueError: paper/columns.yaml has no such table or schema.
     """
     tables = files.read_yaml(FILE)
     checks.one_of("table", table, tables)
     checks.one_of(f"schema of a benchmark in {table}", schema, tables[table])
-    return [_column(title, entry) for title, entry in tables[table][schema].items()]
-
-
-def column_titles(table: str) -> list[str]:
-    """The titles of a table's columns under any benchmark."""
-    schemas = files.read_yaml(FILE)[table]
-    return list(dict.fromkeys(column.title for s in schemas for column in table_columns(table, s)))
-
-
-def _column(title: str, entry: dict) -> Column:
-    """A column as its entry in paper/columns.yaml describes it."""
-    checks.only(f"{FILE.name}: {title}", entry, FIELDS)
-    choices = {"set": SETS, "modality": MODALITIES, "kind": KINDS, "metric": METRICS}
-    counts = entry.get("counts")
-    if not isinstance(counts, list) or len(counts) != len(choices):
-        raise ValueError(f"{FILE.name}: {title}: counts is {counts!r}; it must be [{', '.join(choices)}]")
-    for (field, values), value in zip(choices.items(), counts):
-        checks.one_of(f"{FILE.name}: {title}: {field}", value, values)
-    for field in ("less", "other_faces"):
-        checks.flag(f"{FILE.name}: {title}: {field}", entry.get(field, False))
-    published = tuple(entry.get("published", counts[:2]))
-    return Column(title, *counts, entry.get("less", False), entry.get("other_faces", False), published)
+    entries = tables[table][schema].items()
+    return [Column(title, *entry.pop("counts"), **entry) for title, entry in entries]
 
 
 def record_schema(records: pd.DataFrame) -> str:
@@ -138,7 +122,7 @@ def record_columns(records: pd.DataFrame, table: str = "vkd 1") -> list[Column]:
     for column in columns:
         missing = column.rows(records).query("value.isna()")
         if len(missing):
-            run = dict(missing.iloc[0][[c for c in ("model", "method", "seed") if c in missing]])
+            run = missing.iloc[0].filter(["model", "method", "seed"]).to_dict()
             raise ValueError(
                 f"{column.title} is NaN in {len(missing)} rows, first of {run}: run the sweep again"
             )
@@ -168,15 +152,14 @@ def balance(records: pd.DataFrame, by: Sequence[str], faces: bool = False, table
     if len(columns) < len(table_columns(table, record_schema(records))):
         titles = ", ".join(column.title for column in columns)
         raise ValueError(f"a balance needs all columns of {table}; there are {titles}")
-    points = {column: _points(column, records, list(by)) for column in columns}
-    keep = [points[c] for c in columns if not c.less and (c.other_faces or not faces)]
-    forget = [points[c].clip(lower=c.chance) for c in columns if c.less]
+    keep, forget = [], []
+    for column in columns:
+        rows = column.points(records)
+        if rows.duplicated(by).any():
+            raise ValueError(f"{column.title}: several records of one row; tell them apart by more than {by}")
+        points = rows.set_index(by).value
+        if column.less:
+            forget.append(points.clip(lower=column.chance))
+        elif column.other_faces or not faces:
+            keep.append(points)
     return sum(keep) / len(keep) - sum(forget) / len(forget)
-
-
-def _points(column: Column, records: pd.DataFrame, by: list[str]) -> pd.Series:
-    """A column's values in points, indexed by `by`."""
-    rows = column.rows(records)
-    if rows.duplicated(by).any():
-        raise ValueError(f"{column.title}: several records of one row; tell them apart by more than {by}")
-    return (rows.value * column.scale).set_axis(pd.MultiIndex.from_frame(rows[by]))

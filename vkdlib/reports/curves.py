@@ -5,64 +5,24 @@ over.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from vkdlib.evaluation.compare import add_holm, sign_flip, spread, t_interval
-from vkdlib.reports.claims import CURVE_BALANCE, TASK, over_forgets, read_topic
-from vkdlib.reports.columns import Column, balance, record_columns
-from vkdlib.runs import records
+from vkdlib.reports.claims import (
+    CURVE_BALANCE,
+    AnsweredTable,
+    answered_tables,
+    over_forgets,
+    read_topic,
+    tested_verdict,
+)
+from vkdlib.reports.columns import QUESTIONS, balance
 from vkdlib.system import checks
 
 FLAT = 2.0  # points: a smaller change is none
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The runs of one model and benchmark over the values of a setting.
-
-    Attributes:
-        task: model, benchmark, forget_ratio.
-        x: column of the record with the setting's value; rows without one are vanilla and retain-only.
-        rows: part of the record.
-        columns: title -> column of the paper's table.
-        answers: hash of a run -> its predictions.
-        over_forgotten: values at which more is forgotten than by retain-only.
-    """
-
-    task: dict
-    x: str
-    rows: pd.DataFrame
-    columns: dict[str, Column]
-    answers: Mapping[str, pd.DataFrame]
-    over_forgotten: list[float]
-
-
-def read_curves(record: str, x: str, table: str) -> list[Curve]:
-    """The curves of a record, one for each model and benchmark."""
-    answers, curves = records.read_predictions(record), []
-    recorded = records.read_records(record)
-    checks.one_of(f"the setting that {record} is swept over", x, recorded.columns)
-    for values, rows in recorded.groupby(TASK, sort=False):
-        columns = {column.title: column for column in record_columns(rows, table)}
-        over = over_forgotten_values(rows, x, answers)
-        curves.append(Curve(dict(zip(TASK, values)), x, rows, columns, answers, over))
-    return curves
-
-
-def over_forgotten_values(rows: pd.DataFrame, x: str, answers: Mapping[str, pd.DataFrame]) -> list[float]:
-    """Values of a setting at which its runs forget more than retain-only (`claims.over_forgets`): no success.
-
-    Args:
-        answers: hash of a run -> its predictions.
-    """
-    never = [answers[run] for run in rows.run[rows.method == "retain-only"].unique()]
-    if not never:
-        return []
-    swept = {value: [answers[run] for run in runs.unique()] for value, runs in rows.groupby(x).run}
-    return [value for value, predictions in swept.items() if over_forgets(predictions, never)]
 
 
 def judge_curves(record: str, x: str, topic: str | None = None) -> pd.DataFrame:
@@ -78,48 +38,52 @@ def judge_curves(record: str, x: str, topic: str | None = None) -> pd.DataFrame:
         (over the rows of a claim; NaN where there is no p), verdict and over_forgotten: the values at which
         forget VQA is below retain-only's by more than noise, where forgetting is asked for.
     """
-    meaning = read_topic(topic or record)
-    judged = [
-        _judge_claim(curve, claim, title)
-        for curve in read_curves(record, x, meaning.table)
-        for claim in meaning.claims
-        for title in claim["columns"]
-        if title in curve.columns or title == CURVE_BALANCE
-    ]
-    table = pd.DataFrame(judged)
-    table["p_holm"] = add_holm(table.dropna(subset="p").assign(p_holm=1.0), ["claim"]).p_holm
-    table["verdict"] = [_verdict(row) for row in table.itertuples()]
-    return table.drop(columns=["p", "holds"])
+    meaning, judged = read_topic(topic or record), []
+    for table in answered_tables(record, meaning):
+        checks.one_of(f"the setting that {record} is swept over", x, table.records.columns)
+        over = over_forgotten_values(table, x)
+        for claim in meaning["claims"]:
+            titles = [title for title in claim["columns"] if title in [*table.columns, CURVE_BALANCE]]
+            judged += [_judge_claim(table, x, over, claim, title) for title in titles]
+    curves = pd.DataFrame(judged)
+    curves["p_holm"] = add_holm(curves.dropna(subset="p"), ["claim"]).p_holm
+    curves["verdict"] = [_verdict(row) for row in curves.itertuples()]
+    return curves.drop(columns=["p", "holds"])
 
 
-def _judge_claim(curve: Curve, claim: dict, title: str) -> dict:
-    """A row of `judge_curves`, without p over the claim and verdict."""
-    column = curve.columns.get(title)
-    rows = curve.rows if column is None else column.rows(curve.rows)
-    rows = rows[~(rows[curve.x] > claim.get("up_to", np.inf))]
-    swept = rows.dropna(subset=[curve.x])
-    facts = _test(curve, claim, column, rows)
-    over = [f"{v:g}" for v in curve.over_forgotten if v in set(rows[curve.x])]
-    forgetting = column is None or column.less
-    return (
-        curve.task
-        | {field: claim[field] for field in ("claim", "source", "expected")}
-        | {"runs_ours": " ".join(swept.run.unique())}
-        | {"over_forgotten": f"{curve.x} = {', '.join(over)}" if over and forgetting else ""}
-        | {"column": title, "seeds": int(swept.seed.nunique())}
-        | facts
-    )
+def over_forgotten_values(table: AnsweredTable, x: str) -> list[float]:
+    """Values of a setting at which its runs forget more than retain-only (`claims.over_forgets`)."""
+    if "retain-only" not in set(table.records.row):
+        return []
+    never = table.predictions("retain-only")
+    runs = table.records.groupby(x).run.unique()
+    return [value for value, run in runs.items() if over_forgets([table.answers[r] for r in run], never)]
 
 
-def _test(curve: Curve, claim: dict, column: Column | None, rows: pd.DataFrame) -> dict:
-    """What a claim's test finds of a column; None: of the balance."""
-    expected = claim["expected"]
+def _judge_claim(table: AnsweredTable, x: str, over: list[float], claim: dict, title: str) -> dict:
+    """A row of `judge_curves`, without p over the claim and verdict; `over`: `over_forgotten_values`."""
+    column, expected = table.columns.get(title), claim["expected"]  # no column: the balance
+    rows = table.records if column is None else column.rows(table.records)
+    rows = rows[~(rows[x] > claim.get("up_to", np.inf))]
+    swept = rows.dropna(subset=[x])
     tests = BALANCE_TESTS if column is None else ANSWER_TESTS
     checks.one_of(f"what {claim['claim']!r} expects of this column", expected, tests)
     if column is not None:
-        return tests[expected](*column_answers(rows, curve.x, curve.answers))
-    balances = seed_balances(rows, curve.x)
-    return good_at(balances, claim["at"]) if expected == "good at" else tests[expected](balances)
+        facts = answer_facts(*column_answers(rows, x, table.answers), expected)
+    elif expected == "good at":
+        facts = good_at(seed_balances(rows, x), claim["at"])
+    else:
+        facts = optimum(seed_balances(rows, x))
+    too_far = ", ".join(f"{value:g}" for value in over if value in set(swept[x]))
+    forgetting = column is None or column.less
+    return (
+        table.task
+        | {field: claim[field] for field in ("claim", "source", "expected")}
+        | {"runs_ours": " ".join(swept.run.unique())}
+        | {"over_forgotten": f"{x} = {too_far}" if too_far and forgetting else ""}
+        | {"column": title, "seeds": int(swept.seed.nunique())}
+        | facts
+    )
 
 
 def column_answers(
@@ -135,18 +99,14 @@ def column_answers(
     Raises:
         ValueError: not all runs were asked the same questions, or a seed lacks some value.
     """
-    rows = rows.assign(value=rows[x].where(rows.method != "vanilla", -np.inf)).dropna(subset="value")
-    place = ["set", "modality", "kind"]
-    tables = []
-    for row in rows.to_dict("records"):
-        table = answers[row["run"]]
-        counted = table[(table[place] == [row[field] for field in place]).all(axis=1)]
-        tables.append(counted[["question", "person", "score"]].assign(value=row["value"]))
-    scores = pd.concat(tables)
-    times = scores[scores["value"] > -np.inf].groupby(["question", "value"]).size()
-    if times.nunique() > 1 or times.unstack().isna().any(axis=None):
+    rows = rows.assign(at=rows[x].where(rows.method != "vanilla", -np.inf)).dropna(subset="at")
+    scores = pd.concat(answers[run].assign(run=run) for run in rows.run)
+    scores = scores.merge(rows[["run", "at", *QUESTIONS]])  # this column's
+    swept = scores[scores["at"] > -np.inf]
+    times = pd.crosstab(swept.question, swept["at"])
+    if (times != times.iloc[0, 0]).any(axis=None):
         raise ValueError(f"not every value of {x} has the same questions and seeds: run the whole sweep")
-    wide = scores.pivot_table(index="question", columns="value", values="score") * 100
+    wide = scores.pivot_table(index="question", columns="at", values="score") * 100
     return wide, scores.groupby("question").person.first()[wide.index]
 
 
@@ -159,34 +119,38 @@ def seed_balances(rows: pd.DataFrame, x: str) -> pd.DataFrame:
     return balances
 
 
-def slope(scores: pd.DataFrame, people: pd.Series) -> dict:
+def answer_facts(scores: pd.DataFrame, people: pd.Series, expected: str) -> dict:
+    """What a test finds of `column_answers`, with how many questions and people there are, and of how many
+    questions the answer depends on the setting.
+
+    Args:
+        expected: one of ANSWER_TESTS.
+    """
+    if expected == "starts low":
+        scores = scores.iloc[:, :2]  # vanilla, first value
+    else:
+        scores = scores.drop(columns=-np.inf, errors="ignore")
+    differ = int((scores.nunique(axis=1) > 1).sum())
+    counts = {"n": len(scores), "people": people.nunique(), "differ": differ}
+    return counts | ANSWER_TESTS[expected](scores, people)
+
+
+def slope(scores: pd.DataFrame, people: pd.Series, downwards: bool = False) -> dict:
     """Change over the whole range in points, by the straight line over the order of the values; p by sign
-    flips of people's own changes."""
-    scores = _without_vanilla(scores)
+    flips of people's own changes. Holds if it is FLAT points or more, upwards or downwards."""
     steps = np.arange(scores.shape[1]) - (scores.shape[1] - 1) / 2
     tilt = scores @ steps / (steps**2).sum() * (len(steps) - 1)
     change = (scores.iloc[:, -1] - scores.iloc[:, 0]).mean()
-    facts = {"test": "slope, sign flips", "statistic": tilt.mean(), "change": change}
-    return _counts(scores, people) | facts | {"p": sign_flip(tilt, people)}
-
-
-def rises(scores: pd.DataFrame, people: pd.Series) -> dict:
-    """`slope`; holds if it is FLAT points or more."""
-    facts = slope(scores, people)
-    return facts | {"holds": bool(facts["statistic"] >= FLAT)}
-
-
-def falls(scores: pd.DataFrame, people: pd.Series) -> dict:
-    """`slope`; holds if it is FLAT points or more, downwards."""
-    facts = slope(scores, people)
-    return facts | {"holds": bool(facts["statistic"] <= -FLAT)}
+    statistic = tilt.mean()
+    holds = statistic <= -FLAT if downwards else statistic >= FLAT
+    facts = {"test": "slope, sign flips", "statistic": statistic, "change": change}
+    return facts | {"p": sign_flip(tilt, people), "holds": bool(holds)}
 
 
 def peak(scores: pd.DataFrame, people: pd.Series) -> dict:
     """The value with the highest mean. In between: p that it is no better than one of the ends, the larger
     of two. At an end: p that it is no better than the best in between; then there is no peak. Either p is
     multiplied by the number of values that could have been the best (Bonferroni)."""
-    scores = _without_vanilla(scores)
     if scores.shape[1] < 3:
         raise ValueError(f"a peak needs at least three values; there are {list(scores.columns)}")
     best, ends = scores.mean().idxmax(), scores.columns[[0, -1]]
@@ -194,29 +158,27 @@ def peak(scores: pd.DataFrame, people: pd.Series) -> dict:
     rivals = ends if best in inside else [scores[inside].mean().idxmax()]
     p = max(sign_flip(scores[best] - scores[rival], people) for rival in rivals)
     p = min(1.0, p * len(inside if best in inside else ends))
-    facts = {"test": "best at, sign flips", "statistic": best, "p": p, "holds": best not in ends}
-    return _counts(scores, people) | facts
+    return {"test": "best at, sign flips", "statistic": best, "p": p, "holds": best not in ends}
 
 
 def flat(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Largest distance of a mean from the first, in points; whether all 95 % intervals of these distances
     are within FLAT (holds), one is outside (does not hold), or neither."""
-    scores = _without_vanilla(scores)
     gaps = scores.sub(scores.iloc[:, 0], axis=0)
     bounds = np.array([t_interval(gaps[value].mean(), *spread(gaps[value], people)) for value in gaps])
     within = (np.abs(bounds) <= FLAT).all()
     outside = ((bounds[:, 0] > FLAT) | (bounds[:, 1] < -FLAT)).any()
     holds = True if within else False if outside else None
-    facts = {"test": f"within {FLAT:g} points", "statistic": gaps.mean().abs().max(), "holds": holds}
-    return _counts(scores, people) | facts | {"p": np.nan}
+    statistic = gaps.mean().abs().max()
+    return {"test": f"within {FLAT:g} points", "statistic": statistic, "p": np.nan, "holds": holds}
 
 
 def starts_low(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Mean at the first value minus vanilla's, in points; p by sign flips. Holds if it is FLAT points or more
     below."""
-    gap = scores[scores.columns[1]] - scores[-np.inf]
+    gap = scores.iloc[:, 1] - scores[-np.inf]
     facts = {"test": "first - vanilla, sign flips", "statistic": gap.mean(), "p": sign_flip(gap, people)}
-    return _counts(scores.iloc[:, :2], people) | facts | {"holds": bool(gap.mean() <= -FLAT)}
+    return facts | {"holds": bool(gap.mean() <= -FLAT)}
 
 
 def optimum(balances: pd.DataFrame) -> dict:
@@ -244,25 +206,20 @@ def _best_of_others(balances: pd.DataFrame) -> pd.Series:
     return pd.Series({seed: balances.at[seed, value] for seed, value in best.items()})
 
 
-ANSWER_TESTS = {"rises": rises, "falls": falls, "peaks": peak, "flat": flat, "starts low": starts_low}
-BALANCE_TESTS = {"has an optimum": optimum, "good at": good_at}
-
-
-def _without_vanilla(scores: pd.DataFrame) -> pd.DataFrame:
-    """`column_answers` at the setting's values alone."""
-    return scores.drop(columns=-np.inf, errors="ignore")
-
-
-def _counts(scores: pd.DataFrame, people: pd.Series) -> dict:
-    """How many questions and people there are, and how many questions whose answer depends on the setting."""
-    differ = int((scores.nunique(axis=1) > 1).sum())
-    return {"n": len(scores), "people": people.nunique(), "differ": differ}
+ANSWER_TESTS = {
+    "rises": slope,
+    "falls": partial(slope, downwards=True),
+    "peaks": peak,
+    "flat": flat,
+    "starts low": starts_low,
+}
+BALANCE_TESTS = ("has an optimum", "good at")
 
 
 def _seed_facts(true: pd.Series) -> dict:
     """A claim holds if it does in every seed, and does not hold if it does in none; there is no p."""
     holds = True if true.all() else None if true.any() else False
-    return {"n": np.nan, "people": np.nan, "differ": 1, "p": np.nan, "holds": holds}
+    return {"differ": 1, "p": np.nan, "holds": holds}
 
 
 def _verdict(row) -> str:
@@ -270,8 +227,4 @@ def _verdict(row) -> str:
     if pd.isna(row.p):
         unclear = "in some seeds" if row.column == CURVE_BALANCE else "inside the noise"
         return {True: "holds", False: "does not hold", None: unclear}[row.holds]
-    if not row.differ:
-        return "no answer differs"
-    if row.p_holm >= 0.05:
-        return "inside the noise"
-    return "holds" if row.holds else "does not hold"
+    return tested_verdict(row, row.holds)

@@ -5,25 +5,13 @@ Sentences are made from figures/data/claims.csv: they say what was judged, and n
 
 import pandas as pd
 
-from vkdlib.reports.columns import BALANCE, record_columns
-from vkdlib.reports.paper.published import PAPERS, published_cells
+from vkdlib.reports.columns import BALANCE, LABELS, record_columns
+from vkdlib.reports.paper.published import published_cells
+from vkdlib.reports.tables import in_order, number_texts
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.system import paths
 
-TABLES = {"table1_main": ("vkd", "1"), "table3_ablation": ("vkd", "3")}  # record -> paper and its table
-NAMES = {  # of the kit's own models and benchmarks, in the order in which they are shown
-    "testbed/llava": "LLaVA",
-    "testbed/qwen2-vl": "Qwen2-VL",
-    "testbed/mllmu": "MLLMU-Bench",
-    "testbed/clear": "CLEAR",
-}
-VERDICTS = {  # as claims.csv has them -> as a sentence says them
-    "holds": "holds",
-    "does not hold": "does not hold",
-    "in some seeds": "holds in some seeds only",
-    "inside the noise": "we cannot tell",
-    "no answer differs": "no answer differs",
-}
+NAMES, VERDICTS = LABELS["names"], LABELS["verdicts"]
 
 
 def read_claims() -> pd.DataFrame:
@@ -44,13 +32,11 @@ def people_asked(record: str) -> dict[tuple[str, str, str], int]:
     """(model, benchmark, column) -> number of people that the column's questions are about."""
     answers, people = read_predictions(record), {}
     for (model, benchmark), part in read_records(record).groupby(["model", "benchmark"]):
-        faces = 0
-        for column in record_columns(part):
-            table = answers[column.rows(part).run.iloc[0]]
-            about = (table["set"] == column.set) & (table.modality == column.modality)
-            number = people[model, benchmark, column.title] = table[about].person.nunique()
-            faces += number if column.less or column.other_faces else 0
-        people[model, benchmark, BALANCE] = faces
+        columns = record_columns(part)
+        asked = {c.title: c.about(answers[c.rows(part).run.iloc[0]]) for c in columns}
+        numbers = {title: table.person.nunique() for title, table in asked.items()}
+        numbers[BALANCE] = sum(numbers[c.title] for c in columns if c.less or c.other_faces)
+        people |= {(model, benchmark, title): number for title, number in numbers.items()}
     return people
 
 
@@ -110,17 +96,17 @@ def _where(row) -> str:
 def evidence(judged: pd.DataFrame) -> pd.DataFrame:
     """What stands behind each verdict, one row a case, the cases of a claim together: what was measured, in
     points, with its 95 % interval; Holm's p; questions, people and runs."""
-    judged = judged.sort_values("claim", key=lambda c: c.map(list(c.unique()).index), kind="stable")
+    judged = in_order(judged, "claim", judged.claim.unique())
     compared = judged.difference.notna()
     shown = judged[["claim", "model", "benchmark", "column"]].replace(NAMES)
     shown["claim"] = shown.claim.mask(shown.claim.duplicated(), "")
     shown["what"] = (judged.ours + " − " + judged.other).where(compared, judged.test.str.split(",").str[0])
     shown["measured"] = judged.difference.where(compared, judged.statistic).map("{:.3g}".format)
-    interval = "[" + judged.low.map("{:.1f}".format) + ", " + judged.high.map("{:.1f}".format) + "]"
-    shown["95 % interval"] = interval.where(compared, "")
-    shown["p"] = judged.p_holm.map("{:.2g}".format).where(judged.p_holm.notna() & (judged.differ > 0), "")
-    for title, column in (("N", "n"), ("people", "people")):
-        shown[title] = judged[column].map("{:.0f}".format).where(judged[column].notna(), "")
+    low, high = (number_texts(judged[end], "{:.1f}") for end in ("low", "high"))
+    shown["95 % interval"] = ("[" + low + ", " + high + "]").where(compared, "")
+    shown["p"] = number_texts(judged.p_holm.where(judged.differ > 0), "{:.2g}")
+    shown["N"] = number_texts(judged.n, "{:.0f}")
+    shown["people"] = number_texts(judged.people, "{:.0f}")
     shown["runs"] = [len(set(case_runs(row))) for _, row in judged.iterrows()]
     shown["verdict"] = judged.verdict
     shown["over-forgotten"] = judged.over_forgotten
@@ -129,16 +115,13 @@ def evidence(judged: pd.DataFrame) -> pd.DataFrame:
 
 def case_runs(case: pd.Series) -> list[str]:
     """Hashes of the runs behind one row of claims.csv."""
-    return [
-        run for hashes in (case.runs_ours, case.runs_other) if not pd.isna(hashes) for run in hashes.split()
-    ]
+    return " ".join(case[["runs_ours", "runs_other"]].dropna()).split()
 
 
 def not_judged(judged: pd.DataFrame) -> dict[str, list[str]]:
     """Paper -> its tables that no claim in claims.csv is about."""
-    done = {TABLES[record] for record in judged.record.unique() if record in TABLES}
-    missing = {}
-    for paper in PAPERS:
-        numbers = published_cells(paper).table.unique()
-        missing[paper] = [f"Table {number}" for number in numbers if (paper, number) not in done]
-    return missing
+    tables = [LABELS["judged"][record] for record in judged.record.unique() if record in LABELS["judged"]]
+    return {
+        paper: [f"Table {number}" for number in numbers.unique() if [paper, number] not in tables]
+        for paper, numbers in published_cells().groupby("paper", sort=False).table
+    }

@@ -9,17 +9,12 @@ import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.reports.columns import MEASURED, Column, record_columns
+from vkdlib.reports.columns import LABELS, MEASURED, Column, record_columns
 from vkdlib.system import files, paths
 
-COLOURS = {
-    "vanilla": "#4c72b0", "retain-only": "#55a868", "VKD": "#c44e52", "VKD, β=0": "#dd8452",
-    "GA": "#8172b3", "GA_Diff": "#937860", "KL_Min": "#da8bc3", "NPO": "#8c8c8c", "MANU": "#ccb974",
-    "MMUnlearner": "#64b5cd",
-    "B": "#8172b3", "B+Mask": "#937860", "B+Mask+VKD": "#da8bc3",
-    "F": "#8c8c8c", "F+Mask": "#ccb974", "F+VKD": "#64b5cd", "F+Mask+VKD": "#c44e52",
-}  # fmt: skip
+COLOURS = LABELS["colours"]  # of a table's rows
 DASHED = {"ls": "--", "lw": 0.8, "color": "grey"}
+DOT = {"lw": 1, "capsize": 2}
 
 
 def use_style() -> None:
@@ -42,25 +37,21 @@ def column_dots(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> pl
 
     ROUGE-L, where it is what a column measures, is drawn times 100.
     """
-    columns = record_columns(records, table)
-    methods = list(records.method.unique())
-    offsets = {method: (k - (len(methods) - 1) / 2) * 0.2 for k, method in enumerate(methods)}
-    for method in methods:
+    columns, methods = record_columns(records, table), records.method.unique()
+    for k, method in enumerate(methods):
+        offset = (k - (len(methods) - 1) / 2) * 0.2
         for place, column in enumerate(columns):
-            rows = column.rows(records[records.method == method])
-            value, low, high = (rows[name] * column.scale for name in MEASURED)
+            rows = column.points(records[records.method == method])
             ax.errorbar(
-                np.full(len(rows), place + offsets[method]), value.to_list(),
-                [(value - low).to_list(), (high - value).to_list()],
-                fmt="o", ms=4, capsize=2, lw=1, color=COLOURS.get(method), label=None if place else method,
+                [place + offset] * len(rows), rows.value, _arms(rows), fmt="o", ms=4,
+                color=COLOURS.get(method), label=None if place else method, **DOT,
             )  # fmt: skip
     chance = _chance(columns)
     if chance is not None:
         ax.axhline(chance, **DASHED)
         ax.annotate("chance", (len(columns) - 0.55, chance), ha="right", va="bottom", color="grey")
     ax.set_xticks(range(len(columns)), [column.title.replace(" ", "\n", 1) for column in columns])
-    ax.set_ylim(0, 104)
-    ax.set_ylabel("accuracy (%)")
+    ax.set(ylim=(0, 104), ylabel="accuracy (%)")
     ax.legend(loc="center")
     return ax
 
@@ -81,14 +72,14 @@ def forget_retain(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> 
     columns = record_columns(records, table)
     forget = next(column for column in columns if column.less)
     keep = next(column for column in columns if column.other_faces)
-    x, y = (_mean_intervals(column.rows(records)) for column in (forget, keep))
+    x, y = (column.rows(records).groupby("method", sort=False)[MEASURED].mean() for column in (forget, keep))
     markers = {"vanilla": ("o", 9), "retain-only": ("*", 13)}  # where unlearning begins and should end
     for method in x.index:
         marker, size = markers.get(method, ("o", 5))
         ax.errorbar(
-            [x.value[method]], [y.value[method]], xerr=_arms(x.loc[method]), yerr=_arms(y.loc[method]),
-            fmt=marker, ms=size, mfc="none" if method in markers else None, lw=1, capsize=2,
-            color=COLOURS.get(method), label=method,
+            x.value[method], y.value[method], _arms(y.loc[[method]]), _arms(x.loc[[method]]), fmt=marker,
+            ms=size, mfc="none" if method in markers else None, color=COLOURS.get(method), label=method,
+            **DOT,
         )  # fmt: skip
     if forget.chance is not None:
         ax.axvline(forget.chance, **DASHED)
@@ -96,21 +87,15 @@ def forget_retain(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> 
             "chance", (forget.chance, 0.02), xycoords=ax.get_xaxis_transform(), rotation=90, ha="right",
             va="bottom", color="grey",
         )  # fmt: skip
-    ax.set_xlim(-2, 104)
-    ax.set_xlabel(f"{forget.title[0].lower()}{forget.title[1:]} (%)")
-    ax.set_ylabel(f"{keep.title[0].lower()}{keep.title[1:]} (%)")
+    labels = [f"{column.title[0].lower()}{column.title[1:]} (%)" for column in (forget, keep)]
+    ax.set(xlim=(-2, 104), xlabel=labels[0], ylabel=labels[1])
     ax.legend()
     return ax
 
 
-def _mean_intervals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Value, low and high by method, each in the mean over seeds."""
-    return rows.groupby("method", sort=False)[MEASURED].mean()
-
-
-def _arms(row: pd.Series) -> list[list[float]]:
-    """The two arms of an error bar."""
-    return [[row.value - row.low], [row.high - row.value]]
+def _arms(rows: pd.DataFrame) -> np.ndarray:
+    """The arms of each row's error bar: (2, rows)."""
+    return np.array([rows.value - rows.low, rows.high - rows.value])
 
 
 def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str, columns: Sequence[Column]) -> plt.Axes:
@@ -122,14 +107,13 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str, columns: Seq
         columns: of the table, for their titles.
     """
     titles = {column.questions: column.title for column in columns}
-    labels = []
-    for line, row in enumerate(differences.itertuples()):
-        sure = row.p_holm < 0.05
+    rows = differences.rename(columns={"difference": "value"})
+    for line, row in enumerate(rows.itertuples()):
         ax.errorbar(
-            [row.difference], [line], xerr=[[row.difference - row.low], [row.high - row.difference]], fmt="o",
-            ms=4, lw=1, capsize=2, color=COLOURS.get(row.other), mfc=None if sure else "white",
+            row.value, line, xerr=_arms(rows.iloc[[line]]), fmt="o", ms=4, color=COLOURS.get(row.other),
+            mfc=None if row.p_holm < 0.05 else "white", **DOT,
         )  # fmt: skip
-        labels.append(f"{row.other}, {titles[row.set, row.modality, row.kind]}")
+    labels = [f"{row.other}, {titles[row.set, row.modality, row.kind]}" for row in rows.itertuples()]
     ax.axvline(0, lw=0.8, color="grey")
     ax.set_yticks(range(len(labels)), labels)
     ax.invert_yaxis()
@@ -153,9 +137,8 @@ def column_curves(
     import seaborn as sns
 
     columns = record_columns(records, table)
-    parts = [column.rows(records).assign(column=column.title) for column in columns]
-    points = [part.assign(value=part.value * column.scale) for part, column in zip(parts, columns)]
-    rows = pd.concat(points, ignore_index=True)
+    parts = [column.points(records).assign(column=column.title) for column in columns]
+    rows = pd.concat(parts, ignore_index=True)
     widths = {column.title: 2 if column.less else 1 for column in columns}
     sns.lineplot(
         rows, x=x, y="value", hue="column", style="column", markers=True, dashes=False, ms=4, lw=1,
@@ -167,8 +150,7 @@ def column_curves(
     chance = _chance(columns)
     if chance is not None:
         ax.axhline(chance, label="Chance", **DASHED)
-    ax.set_ylim(0, 104)
-    ax.set_ylabel("accuracy (%)")
+    ax.set(ylim=(0, 104), ylabel="accuracy (%)")
     ax.get_legend().remove()
     return ax
 
@@ -207,10 +189,5 @@ def gallery(
 
 def loss_curves(ax: plt.Axes, history: pd.DataFrame) -> plt.Axes:
     """The named losses of a run by step."""
-    for name in history.columns.difference(["step", "lr"]):
-        ax.plot(history.step, history[name], lw=1, label=name)
-    ax.set_xlabel("step")
-    ax.set_ylabel("loss")
-    ax.set_yscale("log")
-    ax.legend()
-    return ax
+    losses = history.set_index("step").drop(columns="lr").sort_index(axis="columns")
+    return losses.plot(ax=ax, lw=1, logy=True, xlabel="step", ylabel="loss")

@@ -8,21 +8,17 @@ import pandas as pd
 from IPython.display import HTML
 
 from vkdlib.evaluation.compare import add_holm
-from vkdlib.reports import plots
+from vkdlib.reports import plots, tables
 from vkdlib.reports.claims import read_topic, row_names
-from vkdlib.reports.columns import Column, record_columns
-from vkdlib.reports.findings import NAMES
+from vkdlib.reports.columns import LABELS, QUESTIONS, Column, record_columns
 from vkdlib.reports.paper.published import published_table
 from vkdlib.reports.rendering import html, latex
-from vkdlib.reports.tables import beside_published, claim_table, curve_table, main_table
+from vkdlib.reports.tables import in_order
 from vkdlib.runs.records import read_records
 from vkdlib.system import checks, files, paths
 
-METHODS = [
-    "vanilla", "retain-only", "vanilla, blank picture", "vanilla, no picture",
-    "GA", "GA_Diff", "KL_Min", "NPO", "MANU", "MMUnlearner", "VKD",
-]  # fmt: skip
-ABLATION = ["vanilla", "retain-only", "B", "F", "B+Mask", "F+Mask", "F+VKD", "B+Mask+VKD", "F+Mask+VKD"]
+NAMES, METHODS, ABLATION = (LABELS[part] for part in ("names", "methods", "ablation"))
+TEST_AGAIN = "run the record's notebook with -p write True"
 
 
 def model_name(model: str) -> str:
@@ -62,19 +58,26 @@ class Panel:
     def columns(self) -> list[Column]:
         return record_columns(self.records, self.table)
 
+    @property
+    def printed(self) -> pd.DataFrame:
+        """The paper's table."""
+        return published_table(self.table, *self.published)
+
+    @property
+    def vkd(self) -> pd.DataFrame:
+        """The records of VKD."""
+        return self.records[self.records.method == "VKD"]
+
     def part(self, rows: Sequence[str]) -> "Panel":
         """The panel with these rows of the table alone, in this order; Holm's p is over them."""
-        tests = self.tests[self.tests.other.isin(rows)].assign(p_holm=1.0)
-        tests = add_holm(tests, ["set", "modality", "kind"])
+        tests = add_holm(self.tests[self.tests.other.isin(rows)], QUESTIONS)
         return replace(self, records=in_order(self.records, "method", rows), tests=tests)
 
     def main_table(self) -> pd.DataFrame:
         """The table over seeds, with the paper's numbers where it has any."""
         over_forgotten = set(self.quality.row[self.quality.over_forgotten])
-        table = main_table(self.records, self.tests, over_forgotten, self.table)
-        if self.published is None:
-            return table
-        return beside_published(table, published_table(self.table, *self.published))
+        table = tables.main_table(self.records, self.tests, over_forgotten, self.table)
+        return tables.beside_published(table, self.printed) if self.published else table
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Report:
         """VKD's curve in every panel (`plots.column_curves`), and what retain-only has."""
         figure, axes = self.axes(3.7, 3.4, across=len(self.panels), sharey=True)
         for ax, panel in axes:
-            plots.column_curves(ax, panel.records.query("method == 'VKD'"), x, smallest, panel.table)
+            plots.column_curves(ax, panel.vkd, x, smallest, panel.table)
             plots.retain_only_line(ax, panel.records, panel.table)
             ax.set(title=model_name(panel.model), xlabel=label)
         lines = figure.axes[0].get_legend_handles_labels()
@@ -135,11 +138,9 @@ class Report:
 
     def curve_tables(self, x: str) -> HTML:
         """VKD's curve in every panel, in numbers (`tables.curve_table`)."""
-        tables = ""
-        for panel in self.panels:
-            curve = curve_table(panel.records.query("method == 'VKD'"), x, panel.table)
-            tables += html(curve, model_name(panel.model))
-        return HTML(tables)
+        curves = [tables.curve_table(panel.vkd, x, panel.table) for panel in self.panels]
+        titles = [model_name(panel.model) for panel in self.panels]
+        return HTML("".join(map(html, curves, titles)))
 
     def main_tables(self) -> HTML:
         """The table of every panel."""
@@ -159,11 +160,11 @@ class Report:
     def claim_table(self) -> HTML:
         """All claims, with what was measured, and with the paper's own differences where it has any."""
         published = {
-            (panel.model, panel.benchmark): (published_table(panel.table, *panel.published), panel.columns)
+            (panel.model, panel.benchmark): (panel.printed, panel.columns)
             for panel in self.panels
             if panel.published
         }
-        return HTML(html(claim_table(self.judged, published or None)))
+        return HTML(html(tables.claim_table(self.judged, published or None)))
 
     def write_latex(self, name: str, caption: Callable[[Panel], str]) -> None:
         """Write figures/<name>.tex: the table of every panel."""
@@ -192,27 +193,23 @@ def read_report(
     """
     meaning = read_topic(topic)
     records = pd.concat(map(read_records, names))
-    records = records.assign(method=row_names(records, meaning.rows))
+    records = records.assign(method=row_names(records, meaning["rows"]))
     rows = list(records.method.unique() if rows is None else rows)
     checks.only("the table", records.method.unique(), rows)
     tests = quality = records[:0]
-    if any("rows" in claim for claim in meaning.claims):
-        tests, quality = (
-            pd.concat(_read(f"{name}_{part}") for name in names) for part in ("tests", "quality")
-        )
-    judged = _read("claims")
-    judged = judged[judged.record.isin(names)]
+    if any("rows" in claim for claim in meaning["claims"]):
+        tests, quality = (pd.concat(_read(f"{n}_{part}") for n in names) for part in ("tests", "quality"))
+    judged = _read("claims").query("record in @names")
     if judged.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {TEST_AGAIN}")
-    whole = [in_order(records, "method", rows), tests, quality]
+    parts = [in_order(records, "method", rows), tests, quality]
+    order = [*NAMES, *records.model, *records.benchmark]
+    tasks = sorted(set(zip(records.model, records.benchmark)), key=lambda task: [*map(order.index, task)])
     panels = [
-        Panel(*task, *(_part(table, task) for table in whole), meaning.table, (published or {}).get(task))
-        for task in _tasks(records)
+        Panel(*task, *(_part(part, *task) for part in parts), meaning["table"], (published or {}).get(task))
+        for task in tasks
     ]
     return Report(panels, judged, rows)
-
-
-TEST_AGAIN = "run the record's notebook with -p write True"
 
 
 def _read(name: str) -> pd.DataFrame:
@@ -223,19 +220,6 @@ def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(file)
 
 
-def _tasks(records: pd.DataFrame) -> list[tuple[str, str]]:
-    """Models and benchmarks, in the order of NAMES."""
-    order = [*NAMES, *records.model, *records.benchmark]
-    tasks = set(zip(records.model, records.benchmark))
-    return sorted(tasks, key=lambda task: [order.index(name) for name in task])
-
-
-def _part(table: pd.DataFrame, task: tuple[str, str]) -> pd.DataFrame:
+def _part(table: pd.DataFrame, model: str, benchmark: str) -> pd.DataFrame:
     """The rows of a model and a benchmark."""
-    return table[(table.model == task[0]) & (table.benchmark == task[1])]
-
-
-def in_order(table: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
-    """The rows that have one of the values in a column, in the order of the values."""
-    rows = table[table[column].isin(values)]
-    return rows.sort_values(column, key=lambda names: names.map(list(values).index), kind="stable")
+    return table[(table.model == model) & (table.benchmark == benchmark)]

@@ -27,9 +27,7 @@ def seed_table(records: pd.DataFrame, table: str = "vkd 1") -> pd.DataFrame:
         rows = column.rows(records).set_index("method")
         if rows.index.has_duplicates:
             raise ValueError(f"{column.title}: several rows for one method; pass the records of one seed")
-        cells[column.heading(rows)] = pd.Series(
-            [_interval(column, row) for _, row in rows.iterrows()], rows.index
-        )
+        cells[column.heading(rows)] = _intervals(column, rows)
     return pd.DataFrame(cells).reindex(records.method.unique())
 
 
@@ -65,8 +63,8 @@ def main_table(
     cells = {}
     for column in record_columns(records, table):
         rows = column.rows(records)
-        over = set(over_forgotten) - set(AS_THEY_ARE) if column.less else set()
-        cells[column.heading(rows)] = _main_cells(column, rows, over, _ties(tests, column))
+        ties = () if tests is None else set(column.about(tests).query("p_holm >= 0.05").other)
+        cells[column.heading(rows)] = _main_cells(column, rows, over_forgotten, ties)
     return pd.DataFrame(cells).reindex(["chance", *records.method.unique()])
 
 
@@ -81,46 +79,29 @@ def _check_one_task(records: pd.DataFrame, tests: pd.DataFrame | None) -> None:
             raise ValueError(f"the tests are of another {field} than the records: {others}")
 
 
-def _ties(tests: pd.DataFrame | None, column: Column) -> set[str]:
-    """The methods whose difference in a column may be noise."""
-    if tests is None:
-        return set()
-    even = tests[tests.p_holm >= 0.05]
-    questions = zip(even["set"], even.modality, even.kind)
-    return {other for other, place in zip(even.other, questions) if place == column.questions}
-
-
-def _main_cells(column: Column, rows: pd.DataFrame, over: set[str], ties: set[str]) -> pd.Series:
-    """The cells of a column of `main_table`, by method."""
+def _main_cells(
+    column: Column, rows: pd.DataFrame, over_forgotten: Collection[str], ties: Collection[str]
+) -> pd.Series:
+    """The cells of a column of `main_table`, by method; `ties`: whose difference may be noise."""
     if rows.duplicated(["method", "seed"]).any():
         raise ValueError(f"{column.title}: several rows for one method and seed; pass those of one setting")
-    means = rows.groupby("method", sort=False)[MEASURED].mean()
-    best = _best(column, means.value.drop(over | set(AS_THEY_ARE), errors="ignore"))
-    cells = {"chance": "" if column.chance is None else f"{column.chance:.1f}"}
-    for method, seeds in rows.groupby("method", sort=False):
-        text = _interval(column, means.loc[method])
-        if len(seeds) > 1:
-            text += f" ±{seeds.value.std():.{column.decimals}f}"
-        if method in best:
-            text = f"**{text}**"
-        if method in over:
-            text += OVER_FORGOTTEN
-        if method in ties:
-            text += NOT_SIGNIFICANT
-        cells[method] = text
-    return pd.Series(cells)
+    over = set(over_forgotten) - set(AS_THEY_ARE) if column.less else set()
+    seeds = rows.groupby("method", sort=False)
+    means = seeds[MEASURED].mean()
+    deviations = number_texts(seeds.value.std(), f" ±{{:.{column.decimals}f}}")
+    texts = _intervals(column, means) + deviations
+    rivals = means.value.drop(over | set(AS_THEY_ARE), errors="ignore").round(column.decimals)
+    best = rivals.index[rivals == (rivals.min() if column.less else rivals.max())]  # equal if they look so
+    texts[best] = "**" + texts[best] + "**"
+    texts[texts.index.isin(over)] += OVER_FORGOTTEN
+    texts[texts.index.isin(ties)] += NOT_SIGNIFICANT
+    return pd.concat([number_texts(pd.Series({"chance": column.chance}, dtype=float), "{:.1f}"), texts])
 
 
-def _best(column: Column, means: pd.Series) -> set[str]:
-    """The methods with the best mean of a column; those that look equal are equal."""
-    rounded = means.round(column.decimals)
-    return set(rounded.index[rounded == (rounded.min() if column.less else rounded.max())])
-
-
-def _interval(column: Column, row: pd.Series) -> str:
-    """A value with its interval, as "28.0 [17.5, 41.7]"."""
-    value, low, high = (f"{row[name]:.{column.decimals}f}" for name in MEASURED)
-    return f"{value} [{low}, {high}]"
+def _intervals(column: Column, rows: pd.DataFrame) -> pd.Series:
+    """Values with their intervals, as "28.0 [17.5, 41.7]"."""
+    texts = rows[MEASURED].map(f"{{:.{column.decimals}f}}".format)
+    return texts.value + " [" + texts.low + ", " + texts.high + "]"
 
 
 def beside_published(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -163,11 +144,11 @@ def curve_table(records: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataF
     for column in record_columns(records, table):
         rows = column.rows(records)
         fine, rough = (".1f", ".0f") if column.metric == "accuracy" else (".3f", ".3f")
-        ranges = seed_ranges(rows, [x])
-        numbers = zip(ranges["mean"], ranges["min"], ranges["max"])
-        texts = [f"{mean:{fine}} ({low:{rough}}-{high:{rough}})" for mean, low, high in numbers]
-        cells[column.heading(rows)] = pd.Series(texts, ranges[x].map("{:g}".format))
-    return pd.DataFrame(cells)
+        cells[column.heading(rows)] = {
+            f"{value:g}": f"{seeds.mean():{fine}} ({seeds.min():{rough}}-{seeds.max():{rough}})"
+            for value, seeds in rows.groupby(x, sort=False).value
+        }
+    return pd.DataFrame(cells).rename_axis(x)
 
 
 def claim_table(judged: pd.DataFrame, published: Published | None = None) -> pd.DataFrame:
@@ -179,7 +160,7 @@ def claim_table(judged: pd.DataFrame, published: Published | None = None) -> pd.
             table, in points) or from `curves.judge_curves` (a statistic of a curve).
         published: the paper's own difference of the two rows stands in a column "published".
     """
-    judged = pd.concat([judged[judged.claim == claim] for claim in judged.claim.unique()])
+    judged = in_order(judged, "claim", judged.claim.unique())
     rows = judged.to_dict("records")
     table = judged[["claim", "source", "model", "benchmark", "column"]].copy()
     for field in ("model", "benchmark"):
@@ -187,14 +168,24 @@ def claim_table(judged: pd.DataFrame, published: Published | None = None) -> pd.
     if published is not None:
         table["published"] = [_published_difference(row, published) for row in rows]
     table["measured"] = [_measurement(row) for row in rows]
-    table["N"] = judged.n.map("{:.0f}".format).where(judged.n.notna(), "")
-    tested = judged.p_holm.notna() & (judged.differ > 0)
-    table["p"] = judged.p_holm.map("{:.2g}".format).where(tested, "")
+    table["N"] = number_texts(judged.n, "{:.0f}")
+    table["p"] = number_texts(judged.p_holm.where(judged.differ > 0), "{:.2g}")
     over = judged.get("over_forgotten", pd.Series("", judged.index)).fillna("")
     table["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
     repeated = table.duplicated(["claim", "source"])
     table[["claim", "source"]] = table[["claim", "source"]].mask(repeated, "")
     return table.set_index("claim")
+
+
+def in_order(table: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
+    """The rows that have one of the values in a column, in the order of the values."""
+    rows = table[table[column].isin(values)]
+    return rows.sort_values(column, key=lambda names: names.map(list(values).index), kind="stable")
+
+
+def number_texts(numbers: pd.Series, form: str) -> pd.Series:
+    """Numbers as text; "" where there is none."""
+    return numbers.map(form.format, na_action="ignore").fillna("")
 
 
 def _measurement(row: dict) -> str:

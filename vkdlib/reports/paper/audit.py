@@ -13,7 +13,7 @@ import yaml
 
 from vkdlib.reports.paper.published import FOLDER, published_cells
 
-LABELS = ["paper", "table", "model", "benchmark", "method", "condition"]
+ROW = ["paper", "table", "model", "benchmark", "method", "condition"]
 
 
 def reachable(value: str, n: int) -> bool:
@@ -40,11 +40,6 @@ def fit_by_chance(*n: int, places: int = 1) -> float:
     return sum(any(reachable(v, k) for k in n) for v in values) / len(values)
 
 
-def denominators() -> list[dict]:
-    """Known numbers of questions: conditions on the columns of published.csv, n, and why."""
-    return yaml.safe_load((FOLDER / "denominators.yaml").read_text())
-
-
 def checked_cells() -> pd.DataFrame:
     """Published accuracies whose number of questions is known: cells with `n` (numbers of questions that are
     possible, as "46/48"), `why`, and `reachable` with one of them.
@@ -53,7 +48,8 @@ def checked_cells() -> pd.DataFrame:
     """
     cells = published_cells()
     cells = cells[(cells.metric == "accuracy") & (cells.condition != "AG")]
-    table = pd.concat([_checked(cells, entry) for entry in denominators()])
+    entries = yaml.safe_load((FOLDER / "denominators.yaml").read_text())
+    table = pd.concat([_checked(cells, entry) for entry in entries])
     if table.index.has_duplicates:
         raise ValueError("denominators.yaml: two entries are about the same cell")
     return table.sort_index().reset_index(drop=True)
@@ -75,8 +71,8 @@ def repeated_rows(least: int = 6) -> pd.DataFrame:
     Returns:
         columns a, b (what the rows are called) and values.
     """
-    groups = published_cells().groupby([*LABELS, "forget_ratio"], sort=False)
-    rows = [(dict(zip([*LABELS, "forget_ratio"], key)), tuple(part.value)) for key, part in groups]
+    groups = published_cells().groupby([*ROW, "forget_ratio"], sort=False)
+    rows = [(dict(zip([*ROW, "forget_ratio"], key)), tuple(part.value)) for key, part in groups]
     pairs = [
         {"a": _row_name(a), "b": _row_name(b), "values": " ".join(values)}
         for (a, values), (b, others) in itertools.combinations(rows, 2)
@@ -94,7 +90,7 @@ def _are_different(a: dict, b: dict) -> bool:
 def _row_name(row: dict) -> str:
     """What a row is called, as "vkd table 3 B"."""
     ratio = f"{row['forget_ratio']} %" if row["forget_ratio"] else ""
-    names = [row["paper"], "table", *(row[field] for field in LABELS[1:]), ratio]
+    names = [row["paper"], "table", *(row[field] for field in ROW[1:]), ratio]
     return " ".join(filter(None, names))
 
 
@@ -106,12 +102,12 @@ def swapped_rows() -> pd.DataFrame:
     """
     checked = checked_cells()
     rows = []
-    for key, part in checked[checked.paper == "vgid"].groupby([*LABELS, "set"], sort=False):
+    for key, part in checked[checked.paper == "vgid"].groupby([*ROW, "set"], sort=False):
         by_kind = part.set_index("kind")
         if len(part) != 2 or by_kind.reachable.all():
             continue
         n = {kind: list(map(int, text.split("/"))) for kind, text in by_kind.n.items()}
         exchanged = {"cloze": "classification", "classification": "cloze"}
         if all(any(reachable(by_kind.value[kind], k) for k in n[exchanged[kind]]) for kind in exchanged):
-            rows.append({**dict(zip([*LABELS, "set"], key)), **by_kind.value.to_dict()})
+            rows.append({**dict(zip([*ROW, "set"], key)), **by_kind.value.to_dict()})
     return pd.DataFrame(rows)

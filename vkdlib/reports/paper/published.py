@@ -6,21 +6,16 @@ with and without an attack, what is trained). `value` is text, because the print
 `model`, `benchmark` or `forget_ratio` is empty, the table does not state it.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from vkdlib.reports.columns import BALANCE, Column, table_columns
+from vkdlib.reports.columns import BALANCE, LABELS, Column, table_columns
 from vkdlib.system import checks
 
 FOLDER = Path(__file__).parent
-PAPERS = {
-    "vkd": "Robust MLLM Unlearning via Visual Knowledge Distillation",
-    "vgid": "VGID, Visual-Noise Guided In-Context Distillation",
-}
-SCHEMAS = {"MLLMU-Bench": "mllmu", "CLEAR": "clear"}
-METHODS = {"Vanilla": "vanilla", "MMU": "MMUnlearner", "Ours": "VKD"}  # the paper's names -> ours
-UNSTATED = {"vkd 3": {"model": "LLaVA-1.5-7B", "benchmark": "MLLMU-Bench"}}  # from the paper's text
+PAPER = LABELS["published"]  # what the papers call things -> what we do
 
 
 def published_cells(paper: str | None = None, table: int | None = None) -> pd.DataFrame:
@@ -53,18 +48,15 @@ def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
     Raises:
         ValueError: the table has no such model or benchmark.
     """
-    cells = published_cells(*table.split())
-    for field, value in UNSTATED.get(table, {}).items():
-        cells[field] = value
+    cells = published_cells(*table.split()).assign(**PAPER["unstated"].get(table, {}))
     for field, value in (("model", model), ("benchmark", benchmark)):
         checks.one_of(f"{field} of the published table {table}", value, sorted(cells[field].unique()))
         cells = cells[cells[field] == value]
-    cells = cells.assign(method=cells.method.replace(METHODS))
+    cells = cells.assign(method=cells.method.replace(PAPER["methods"]))
     columns = {}
-    for column in table_columns(table, SCHEMAS[benchmark]):
-        place = dict(zip(("set", "modality"), column.published), kind=column.kind, metric=column.metric)
-        counted = cells[(cells[list(place)] == pd.Series(place)).all(axis=1)]
-        columns[column.title] = counted.set_index("method").value
+    for column in table_columns(table, PAPER["schemas"][benchmark]):
+        printed = replace(column, **dict(zip(("set", "modality"), column.published or ())))
+        columns[column.title] = printed.rows(cells).set_index("method").value
     return pd.DataFrame(columns).reindex(cells.method.unique())
 
 
