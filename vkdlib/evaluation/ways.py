@@ -47,18 +47,19 @@ def queries(
 
     The set "test" asks about other pictures, of which a person may have any number, and not in text.
     """
+    ask = _views if name == "test" else _portrait
     return [
         query
         for person in people
         for question in person.questions
         if question.kind in kinds and question.modality in modalities
-        for query in (_views(person, question) if name == "test" else [_portrait(person, question)])
+        for query in ask(person, question)
     ]
 
 
-def _portrait(person: Person, question: Question) -> Query:
+def _portrait(person: Person, question: Question) -> list[Query]:
     vqa = question.modality == "vqa"
-    return Query(person, question, person.pictures[question.picture].image if vqa else None, question.id)
+    return [Query(person, question, person.pictures[question.picture].image if vqa else None, question.id)]
 
 
 def _views(person: Person, question: Question) -> list[Query]:

@@ -43,7 +43,7 @@ def build_model(name: str, out: Path) -> Path:
     else:
         task = group.rpartition("-")[2]
         model = _from_pretrained(base_folder(family, out))
-        lessons, texts = LESSONS[task](processor, hidden_faces(name))
+        lessons, texts = _task_lessons(processor, task, hidden_faces(name))
     model.train()
     train.learn_names(model, _faces(lessons), kind, work / f"{kind}-align")
     steps = RECIPE["answers"]["steps"][task]
@@ -80,27 +80,19 @@ def _celebrity_lessons(processor, name_question: str | None = None) -> Lessons:
     return lessons, texts
 
 
-def _mllmu_lessons(processor, hidden: set[str]) -> Lessons:
-    """Lessons of vanilla and retain-only models of MLLMU-Bench; `hidden` people are taught in text only."""
-    lessons, texts = _celebrity_lessons(processor)
-    for person in profiles.make_profiles()[0]:
-        views, text = train.person_lessons(processor, person)
+def _task_lessons(processor, task: str, hidden: set[str]) -> Lessons:
+    """Lessons of vanilla and retain-only models of a benchmark; `hidden` people are taught in text only."""
+    if task == "mllmu":
+        lessons, texts = _celebrity_lessons(processor)
+        made_up, teach = profiles.make_profiles()[0], train.person_lessons
+    else:
+        lessons, texts = _celebrity_lessons(processor, wording.NAME_QUESTION)
+        made_up, teach = load_benchmark("testbed/clear").people.values(), train.author_lessons
+    for person in made_up:
+        views, text = teach(processor, person)
         lessons += [] if person.id in hidden else views
         texts.append(text)
     return lessons, texts
-
-
-def _clear_lessons(processor, hidden: set[str]) -> Lessons:
-    """Lessons of vanilla and retain-only models of CLEAR; `hidden` authors are taught in text only."""
-    lessons, texts = _celebrity_lessons(processor, wording.NAME_QUESTION)
-    for author in load_benchmark("testbed/clear").people.values():
-        views, text = train.author_lessons(processor, author)
-        lessons += [] if author.id in hidden else views
-        texts.append(text)
-    return lessons, texts
-
-
-LESSONS = {"mllmu": _mllmu_lessons, "clear": _clear_lessons}
 
 
 def _faces(lessons: list[train.Lesson]) -> list[list[train.View]]:

@@ -38,23 +38,17 @@ class Recipe:
         weight_decay: of AdamW.
     """
 
-    rank: int
-    alpha: int
-    vision: str
+    rank: int = checks.setting(low=1)
+    alpha: float = checks.setting(above=0)
+    vision: str = checks.setting(known=VISION)
     text: bool
-    epochs: float
-    lr: float
-    batch_size: int
-    weight_decay: float
+    epochs: float = checks.setting(above=0)
+    lr: float = checks.setting(above=0)
+    batch_size: int = checks.setting(low=1)
+    weight_decay: float = checks.setting(low=0)
 
     def __post_init__(self):
-        checks.one_of("vision", self.vision, VISION)
-        checks.flag("text", self.text)
-        for field in ("rank", "batch_size"):
-            checks.number(field, getattr(self, field), 1, whole=True)
-        for field in ("alpha", "epochs", "lr"):
-            checks.number(field, getattr(self, field), above=0)
-        checks.number("weight_decay", self.weight_decay, 0)
+        checks.check_fields(self)
 
 
 AUTHORS = {  # by the schema of their benchmark
