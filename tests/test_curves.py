@@ -137,7 +137,7 @@ def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):
     record_of(monkeypatch, {"Retain VQA": [50, 60, 70, 80, 0]})
     for up_to, verdict in ((1.0, "holds"), (3.0, "does not hold")):
         topic = {"table": "vkd 1", "rows": "method", "claims": [one | {"up_to": up_to}]}
-        monkeypatch.setattr(curves, "read_topic", lambda name, topic=topic: topic)
+        monkeypatch.setattr(claims, "read_topic", lambda name, topic=topic: topic)
         assert curves.judge_curves("x", "beta").verdict.tolist() == [verdict]
 
 
@@ -215,6 +215,6 @@ def test_what_a_curve_cannot_show_is_not_expected_of_it(monkeypatch):
     record_of(monkeypatch, {"Retain VQA": [90] * 5})
     claim = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "has an optimum"}
     topic = {"table": "vkd 1", "rows": "method", "claims": [claim]}
-    monkeypatch.setattr(curves, "read_topic", lambda name: topic)
+    monkeypatch.setattr(claims, "read_topic", lambda name: topic)
     with pytest.raises(ValueError, match="what 'c' expects of this column is 'has an optimum'.*rises, falls"):
         curves.judge_curves("x", "beta")

@@ -11,14 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vkdlib.evaluation.compare import add_holm, sign_flip, spread, t_interval
-from vkdlib.reports.claims import (
-    CURVE_BALANCE,
-    AnsweredTable,
-    answered_tables,
-    over_forgets,
-    read_topic,
-    tested_verdict,
-)
+from vkdlib.reports import claims
 from vkdlib.reports.columns import QUESTIONS, balance
 from vkdlib.system import checks
 
@@ -38,12 +31,12 @@ def judge_curves(record: str, x: str, topic: str | None = None) -> pd.DataFrame:
         (over the rows of a claim; NaN where there is no p), verdict and over_forgotten: the values at which
         forget VQA is below retain-only's by more than noise, where forgetting is asked for.
     """
-    meaning, judged = read_topic(topic or record), []
-    for table in answered_tables(record, meaning):
+    meaning, judged = claims.read_topic(topic or record), []
+    for table in claims.answered_tables(record, meaning):
         checks.one_of(f"the setting that {record} is swept over", x, table.records.columns)
         over = over_forgotten_values(table, x)
         for claim in meaning["claims"]:
-            titles = [title for title in claim["columns"] if title in [*table.columns, CURVE_BALANCE]]
+            titles = [title for title in claim["columns"] if title in [*table.columns, claims.CURVE_BALANCE]]
             judged += [_judge_claim(table, x, over, claim, title) for title in titles]
     curves = pd.DataFrame(judged)
     curves["p_holm"] = add_holm(curves.dropna(subset="p"), ["claim"]).p_holm
@@ -51,16 +44,18 @@ def judge_curves(record: str, x: str, topic: str | None = None) -> pd.DataFrame:
     return curves.drop(columns=["p", "holds"])
 
 
-def over_forgotten_values(table: AnsweredTable, x: str) -> list[float]:
+def over_forgotten_values(table: claims.AnsweredTable, x: str) -> list[float]:
     """Values of a setting at which its runs forget more than retain-only (`claims.over_forgets`)."""
     if "retain-only" not in set(table.records.row):
         return []
     never = table.predictions("retain-only")
     runs = table.records.groupby(x).run.unique()
-    return [value for value, run in runs.items() if over_forgets([table.answers[r] for r in run], never)]
+    return [
+        value for value, run in runs.items() if claims.over_forgets([table.answers[r] for r in run], never)
+    ]
 
 
-def _judge_claim(table: AnsweredTable, x: str, over: list[float], claim: dict, title: str) -> dict:
+def _judge_claim(table: claims.AnsweredTable, x: str, over: list[float], claim: dict, title: str) -> dict:
     """A row of `judge_curves`, without p over the claim and verdict; `over`: `over_forgotten_values`."""
     column, expected = table.columns.get(title), claim["expected"]  # no column: the balance
     rows = table.records if column is None else column.rows(table.records)
@@ -225,6 +220,6 @@ def _seed_facts(true: pd.Series) -> dict:
 def _verdict(row) -> str:
     """What a test says of a claim; where there is no p, `holds` decides alone and None is neither."""
     if pd.isna(row.p):
-        unclear = "in some seeds" if row.column == CURVE_BALANCE else "inside the noise"
+        unclear = "in some seeds" if row.column == claims.CURVE_BALANCE else "inside the noise"
         return {True: "holds", False: "does not hold", None: unclear}[row.holds]
-    return tested_verdict(row, row.holds)
+    return claims.tested_verdict(row, row.holds)

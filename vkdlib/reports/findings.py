@@ -33,8 +33,8 @@ def people_asked(record: str) -> dict[tuple[str, str, str], int]:
     answers, people = read_predictions(record), {}
     for (model, benchmark), part in read_records(record).groupby(["model", "benchmark"]):
         columns = record_columns(part)
-        asked = {c.title: c.about(answers[c.rows(part).run.iloc[0]]) for c in columns}
-        numbers = {title: table.person.nunique() for title, table in asked.items()}
+        answered = {c.title: c.about(answers[c.rows(part).run.iloc[0]]) for c in columns}
+        numbers = {title: table.person.nunique() for title, table in answered.items()}
         numbers[BALANCE] = sum(numbers[c.title] for c in columns if c.less or c.other_faces)
         people |= {(model, benchmark, title): number for title, number in numbers.items()}
     return people
