@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vkdlib.system.checks import flag, number, one_of, only
+from vkdlib.system.checks import flag, folder_name, number, one_of, only
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 3, 1e300])
@@ -47,3 +47,14 @@ def test_a_misspelt_name_is_told_the_nearest():
         ValueError, match=r"VKD has no 'betta'; it has: alpha, beta \(did you mean 'beta'\?\)"
     ):
         only("VKD", ["betta"], ["alpha", "beta"])
+
+
+@pytest.mark.parametrize("value", ["../x", "a/b", "a\nb", "", " ", ".hidden", "x" * 101, "x.", 3])
+def test_what_is_no_name_of_a_folder(value):
+    with pytest.raises(ValueError, match="^experiment is "):
+        folder_name("experiment", value)
+
+
+def test_names_of_folders():
+    for value in ("quickstart", "fig2_beta.v2", "Größe 5 %", "x" * 100):
+        folder_name("experiment", value)

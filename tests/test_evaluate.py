@@ -72,7 +72,8 @@ ALONE = {
     "B": "B", " (c) because": "C", "**D**": "D", "E": "", "": "", "a cat": "", "!": "", "Don't know": "",
     "Answer: **D**": "D", "Based on the picture": "", "baker": "", "D.": "D", "B: pilot": "B", "(B)": "B",
     "d)": "D", "b": "B", "a": "A", "a.": "A", "(a) a nurse": "A", "She is a nurse": "", "a **nurse**": "",
-    "A nurse": "A", "The answer is 'B'.": "B", "__C__": "C", "I'd say C": "C", "a B-movie star": "",
+    "A nurse": "", "A picture cannot tell me.": "", "A is right": "A", "It is A because": "A",
+    "The answer is 'B'.": "B", "__C__": "C", "I'd say C": "C", "a B-movie star": "",
     "Lives in the U.S.A. or D.C.": "", "E or F": "", "I cannot say": "", "vitamin C": "C", "Ответ: B": "B",
     "$\\boxed{D}$": "D", "not Bа": "",
 }  # fmt: skip

@@ -8,7 +8,11 @@ ALONE = re.compile(
     rf"(?<!{WORDLIKE})(?<!{WORDLIKE}['’-])(?<!\b{WORDLIKE}\.)[A-Za-z]"
     rf"(?!{WORDLIKE}|['’-]{WORDLIKE}|\.[A-Za-z]\b)"
 )
-ARTICLE = re.compile(rf"\ba\s+(?=[*_\"'“‘(]*{WORDLIKE})")
+VERBS = "is|was|because|since|would|must|should|seems"  # what follows a letter that is the answer
+ARTICLE = re.compile(
+    rf"\ba\s+(?=[*_\"'“‘(]*{WORDLIKE})"  # "a nurse"
+    rf"|(?:^|(?<=[.!?]\s))[AI]\s+(?=[a-z])(?!(?:{VERBS})\b)"  # "A nurse", "I know" where a sentence begins
+)
 
 
 def parse_letter(text: str, options: Collection[str], rule: str = "alone") -> str:
@@ -20,7 +24,8 @@ def parse_letter(text: str, options: Collection[str], rule: str = "alone") -> st
 def _alone(text: str) -> list[str]:
     """Letters that stand alone, as in "Answer: **D**" and "B: pilot"; "Don't know" and "baker" have none.
 
-    Small letters count, but "a" before another word is the article. A capital A always counts.
+    Small letters count, but "a" before another word is the article. So is "A", and "I" a pronoun, where it
+    begins a sentence and a small word other than a verb like "is" follows.
     """
     return ALONE.findall(ARTICLE.sub("", text))
 

@@ -36,7 +36,7 @@ from vkdlib.runs.deltas import apply_delta, changed_weights
 from vkdlib.runs.run import Run
 from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
-from vkdlib.system.checks import flag, one_of, only, text
+from vkdlib.system.checks import flag, folder_name, one_of, only
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import Training, make_training, unlearn
 
@@ -69,7 +69,7 @@ def run(
 
 def check_point(experiment: str, c: Configuration, gate: bool) -> None:
     """Raise ValueError for a run that could not be done, before anything is loaded."""
-    text("experiment", experiment)
+    folder_name("experiment", experiment)
     flag("gate", gate)
     one_of("method", c.method, [*METHODS, *AS_THEY_ARE])
     one_of("dtype", c.dtype, DTYPES)
@@ -78,6 +78,10 @@ def check_point(experiment: str, c: Configuration, gate: bool) -> None:
         only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
     else:
         check_unlearning(c)
+    if c.draw and not c.select:
+        raise ValueError(
+            f"draw is {c.draw}, which of the selection people to forget: set select, or leave it out"
+        )
     if c.select and c.method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
     starting_model(c)

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import typing
 from collections.abc import Collection
 from dataclasses import MISSING, Field, field, fields
@@ -130,3 +131,13 @@ def text(name: str, value) -> None:
     """Raise ValueError unless a value is text, and not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} is {value!r}; it must be text")
+
+
+def folder_name(name: str, value) -> None:
+    """Raise ValueError unless a value can be the name of one folder: letters, digits and signs, no slash."""
+    text(name, value)
+    if not re.fullmatch(r"[\w][\w .,+=@%-]{0,99}", value) or value.endswith((" ", ".")):
+        raise ValueError(
+            f"{name} is {value!r}; it names a folder: up to 100 letters, digits, blanks or .,+=@%-_, "
+            "beginning with a letter or digit"
+        )
