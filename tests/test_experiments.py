@@ -108,9 +108,9 @@ def test_a_damaged_or_missing_delta_is_noticed(whole, monkeypatch):
 
 def test_a_draw_is_of_selection_people_and_an_experiment_is_a_folder():
     with pytest.raises(ValueError, match="draw is 3, which of the selection people to forget: set select"):
-        experiments.run("x", Configuration(draw=3))
+        experiments.run("x", Configuration(method="vanilla", draw=3))
     with pytest.raises(ValueError, match="experiment is '../x'; it names a folder"):
-        experiments.run("../x", Configuration())
+        experiments.run("../x", Configuration(method="vanilla"))
 
 
 def test_references_that_make_no_sense_are_refused():

@@ -29,13 +29,14 @@ def read_claims() -> pd.DataFrame:
 
 
 def people_asked(record: str) -> dict[tuple[str, str, str], int]:
-    """(model, benchmark, column) -> number of people that the column's questions are about."""
+    """(model, benchmark, column) -> number of people that the column's questions are about; of
+    a balance, in the column that has fewest: they limit its interval."""
     answers, people = read_predictions(record), {}
     for (model, benchmark), part in read_records(record).groupby(["model", "benchmark"]):
         columns = record_columns(part)
         answered = {c.title: c.about(answers[c.rows(part).run.iloc[0]]) for c in columns}
         numbers = {title: table.person.nunique() for title, table in answered.items()}
-        numbers[BALANCE] = sum(numbers[c.title] for c in columns if c.less or c.other_faces)
+        numbers[BALANCE] = min(numbers[c.title] for c in columns if c.less or c.other_faces)
         people |= {(model, benchmark, title): number for title, number in numbers.items()}
     return people
 
@@ -94,14 +95,16 @@ def _where(row) -> str:
 
 
 def evidence(judged: pd.DataFrame) -> pd.DataFrame:
-    """What stands behind each verdict, one row a case, the cases of a claim together: what was measured, in
-    points, with its 95 % interval; Holm's p; questions, people and runs."""
+    """What stands behind each verdict, one row a case, the cases of a claim together: what was measured (in
+    points; of "best at" the setting's value) with its 95 % interval; Holm's p; questions, people and runs."""
     judged = in_order(judged, "claim", judged.claim.unique())
     compared = judged.difference.notna()
     shown = judged[["claim", "model", "benchmark", "column"]].replace(NAMES)
     shown["claim"] = shown.claim.mask(shown.claim.duplicated(), "")
-    shown["what"] = (judged.ours + " − " + judged.other).where(compared, judged.test.str.split(",").str[0])
-    shown["measured"] = judged.difference.where(compared, judged.statistic).map("{:.3g}".format)
+    test = judged.test.str.split(",").str[0].replace({"slope": "last − first"})
+    shown["what"] = (judged.ours + " − " + judged.other).where(compared, test)
+    measured = judged.difference.fillna(judged.change).fillna(judged.statistic)
+    shown["measured"] = measured.round(9).map("{:.3g}".format)
     low, high = (number_texts(judged[end], "{:.1f}") for end in ("low", "high"))
     shown["95 % interval"] = ("[" + low + ", " + high + "]").where(compared, "")
     shown["p"] = number_texts(judged.p_holm.where(judged.differ > 0), "{:.2g}")
