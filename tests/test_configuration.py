@@ -43,7 +43,7 @@ def test_kinds_have_one_order_and_a_path_is_text(tmp_path):
 
 def test_what_is_written_is_read_again():
     c = Configuration(method="NPO", settings={"reference": "vanilla"}, kinds=["cloze"], schema="clear")
-    assert Configuration.from_values(json.loads(json.dumps(vars(c)))) == c
+    assert Configuration(**json.loads(json.dumps(vars(c)))) == c
     assert c.flat["reference"] == "vanilla" and c.flat["schema"] == "clear" and "settings" not in c.flat
 
 
@@ -203,7 +203,7 @@ def test_such_a_run_on_disk_is_not_used(harm, tmp_path):
     run.check()
     with pytest.warns(UserWarning, match=f"{run.hash} holds .*: it is not used"):
         assert store.finished_runs("old", tmp_path) == []
-    with pytest.raises(FileNotFoundError, match="holds .*: run it again"):
+    with pytest.raises(RunError, match="holds .*run it again"):
         store.read_run("old", run.hash, tmp_path)
     with store.open_run("new", Configuration(), tmp_path) as other:  # not copied either
         assert not other.done

@@ -152,7 +152,10 @@ def test_a_run_is_asked_as_it_says(tmp_path, monkeypatch):
 
 def test_a_methods_own_settings_spelt_out_are_the_same_run():
     """Of those that no preset gives; the others are always named."""
-    named = point.essential_settings
+
+    def named(method, settings):
+        return point.essential(Configuration(method=method, settings=settings)).settings
+
     assert named("VKD", {"beta": 0, "trained": "visual", "order": "prune, mask"}) == {"beta": 0}
     assert named("VKD", {"trained": "all", "target": "both"}) == {"trained": "all", "target": "both"}
     assert named("VKD", {"alpha": 1.25, "target": "both"}) == {"alpha": 1.25, "target": "both"}

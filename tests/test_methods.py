@@ -27,11 +27,12 @@ from vkdlib.models.loaded import weights_hash
 from vkdlib.models.parts import language_blocks, live_blocks, mlp_output, visual_parameters
 from vkdlib.models.passes import batch_nll
 from vkdlib.packs.batch import collate
-from vkdlib.plan.unlearning import plan_unlearning
+from vkdlib.plan.run import plan_run
+from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
-from vkdlib.unlearn import combine, make_training, unlearn
+from vkdlib.unlearn import combine, unlearn
 
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
@@ -364,7 +365,7 @@ class Biases(Method):
         return {n: p for n, p in visual_parameters(loaded).items() if n.endswith("bias")}
 
     def forget_terms(self, loaded, part, batch, teacher):
-        loss, named = ascend(loaded, part, batch)
+        loss, named = ascend(self, loaded, part, batch, teacher)
         return self.strength * loss, named
 
 
@@ -375,8 +376,8 @@ def test_a_new_method_is_a_class_and_a_line_in_the_registry(loaded, tasks, monke
     history, _ = unlearn(loaded, tasks, method, epochs=1, lr=1e-3)
     moved = {n for n, p in loaded.model.named_parameters() if not torch.equal(p, before[n])}
     assert len(history) == 1 and moved and all(n.endswith("bias") for n in moved)
-    training = make_training(epochs=1, lr=1e-3)
-    plan = plan_unlearning("testbed/llava-mllmu/vanilla", "testbed/mllmu", 5, method, training)
+    c = Configuration(method="Biases", settings={"strength": 2}, training={"epochs": 1, "lr": 1e-3})
+    plan = plan_run(c)
     value = plan.set_index(["part", "item"]).value
     assert value["training", "trained"] == sum(p.numel() for p in method.scope(loaded).values())
     assert "preparation" not in set(plan.part) and value["memory", "masks"] == 0

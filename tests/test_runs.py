@@ -232,7 +232,7 @@ def test_no_pickle_anywhere(tmp_path):
     run = finished(tmp_path)
     kinds = {f.suffix for f in run.folder.iterdir()}
     assert kinds <= {".json", ".csv", ".parquet", ".safetensors", ""}
-    assert Configuration.from_values(read_json(run.folder / "config.json")) == CONFIG
+    assert Configuration(**read_json(run.folder / "config.json")) == CONFIG
 
 
 def test_missing_record_is_named(tmp_path, monkeypatch):

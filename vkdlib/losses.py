@@ -7,6 +7,8 @@ question comes with the person's picture or with the name in text.
 import torch.nn.functional as F
 from torch import Tensor
 
+from vkdlib.system.checks import one_of
+
 IGNORE = -100  # label of a token that is not part of an answer
 REDUCTIONS = ("mean", "sum")
 
@@ -69,8 +71,7 @@ def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tenso
         student: (N, C), projector outputs of N image tokens, with gradient.
         teacher: (N, C), the same of the frozen vanilla model.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(REDUCTIONS)}")
+    one_of("reduction", reduction, REDUCTIONS)
     check_pair(student=student, teacher=teacher)
     squares = (student.float() - teacher.float()).square()  # (N, C)
     return squares.mean() if reduction == "mean" else squares.sum(-1).mean()

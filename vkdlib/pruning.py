@@ -4,7 +4,9 @@ A neuron is one coordinate of the input of a vision MLP's output projection. Pru
 of that projection to zero, which is the same as setting its activation to zero.
 """
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,20 +57,22 @@ def importance(
 def activations(loaded: Loaded, packs: Sequence[Pack], outputs: dict[int, nn.Linear]) -> dict[int, Tensor]:
     """Neurons' activations z: the inputs of the given MLP output projections for the packs' images."""
     z: dict[int, Tensor] = {}  # block number -> (images, tokens, neurons), or (tokens of all images, neurons)
-
-    def keep(i: int):
-        def hook(module, args):
-            z[i] = args[0]
-
-        return hook
-
-    hooks = [module.register_forward_pre_hook(keep(i)) for i, module in outputs.items()]
-    try:
+    with watch_inputs(outputs, z.__setitem__):
         loaded.model.get_image_features(**image_inputs(loaded, packs))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return z
+
+
+@contextlib.contextmanager
+def watch_inputs(modules: dict, watch: Callable[..., None]) -> Iterator[None]:
+    """Within: `watch(name, z)` sees the input z of each of the named modules in each forward pass."""
+
+    def hook(name, module, args):
+        watch(name, args[0])
+
+    with contextlib.ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_pre_hook(functools.partial(hook, name)))
+        yield
 
 
 def image_inputs(loaded: Loaded, packs: Sequence[Pack]) -> dict[str, Tensor]:

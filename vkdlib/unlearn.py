@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections import Counter
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from vkdlib.masking import Hold
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.passes import activation_checkpoints, trainable
 from vkdlib.system import processes
-from vkdlib.system.checks import check_fields, only, setting
+from vkdlib.system.checks import check_fields, make, setting
 from vkdlib.tasks import Steps, Tasks
 
 SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
@@ -63,11 +63,7 @@ def make_training(**arguments) -> Training:
     Raises:
         ValueError: an argument is unknown, missing, or out of its range.
     """
-    only("training", arguments, [f.name for f in fields(Training)])
-    for f in fields(Training):
-        if f.default is MISSING and f.name not in arguments:
-            raise ValueError(f"training has no {f.name}: it is needed")
-    return Training(**arguments)
+    return make(Training, "training", arguments)
 
 
 def unlearn(

@@ -29,7 +29,6 @@ from vkdlib.experiments.start import (
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.folders import files_hash, settings_hash
 from vkdlib.models.loaded import Loaded, weights_hash
-from vkdlib.models.loading import DTYPES, QUANTISATIONS
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.deltas import apply_delta, changed_weights
@@ -72,8 +71,6 @@ def check_point(experiment: str, c: Configuration, gate: bool) -> None:
     folder_name("experiment", experiment)
     flag("gate", gate)
     one_of("method", c.method, [*METHODS, *AS_THEY_ARE])
-    one_of("dtype", c.dtype, DTYPES)
-    one_of("quantise", c.quantise, QUANTISATIONS)
     if c.method in AS_THEY_ARE:
         only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
     else:
@@ -105,17 +102,16 @@ def must_pass_gate(c: Configuration) -> bool:
 
 
 def essential(c: Configuration) -> Configuration:
-    """The same run by what its result depends on, so that whoever spells out more finds the same one."""
-    settings = essential_settings(c.method, c.settings)
+    """The same run by what its result depends on, so that whoever spells out more finds the same one.
+
+    Settings are left out that are the method's own and that no preset gives it; so is a model that the run
+    does not use.
+    """
+    settings = {}
+    if c.method not in AS_THEY_ARE:
+        named, own = preset("testbed", "method", c.method), vars(make_method(c.method))
+        settings = {k: v for k, v in c.settings.items() if k in named or v != own[k]}
     return replace(c, settings=settings, retain_only=c.retain_only if needs_retain_only(c) else None)
-
-
-def essential_settings(method: str, settings: dict) -> dict:
-    """Settings without those that are the method's own and that no preset gives it."""
-    if method in AS_THEY_ARE:
-        return {}
-    named, own = preset("testbed", "method", method), vars(make_method(method))
-    return {k: v for k, v in settings.items() if k in named or v != own[k]}
 
 
 def load_point(c: Configuration) -> tuple[Loaded, Split, Configuration]:
@@ -182,17 +178,10 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
     tasks = make_tasks(loaded, split, c.qa_image)
     steps = make_training(**c.training).steps(len(tasks.forget_vqa)) if method.trains else 0
+    device = {"micro_batch": machine.micro_batch, "checkpointing": machine.checkpointing}
     with enough_memory("training", "micro_batch"):
-        history, report = unlearn(
-            loaded,
-            tasks,
-            method,
-            seed=c.seed,
-            folder=this.partial,
-            micro_batch=machine.micro_batch,
-            checkpointing=machine.checkpointing,
-            **c.training,
-        )
+        how = c.training | {"seed": c.seed} | device
+        history, report = unlearn(loaded, tasks, method, folder=this.partial, **how)
     delta = changed_weights(loaded, before)
     return {"history": history, "report": report, "delta": delta, "steps": steps}
 

@@ -60,18 +60,12 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     if method in AS_THEY_ARE and part in ("method", "training"):
         return {}
     changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
-    return _unchanged(name, part, method) | changes
-
-
-def _unchanged(name: str, part: str, method: str) -> dict:
-    """Values of a part for a method, those that were chosen for it included."""
+    entries = PRESETS[name][part]
     if part == "method" and method != "VKD":
         own = {f.name for f in fields(METHODS[method])}
         entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in own}
-    else:
-        entries = PRESETS[name][part]
     chosen = BY_METHOD.get(name, {}).get(method, {}).get(part, {})
-    return {k: value for k, (value, _) in entries.items()} | chosen
+    return {k: value for k, (value, _) in entries.items()} | chosen | changes
 
 
 def fitting_preset(model: str | None, benchmark: str) -> str:
@@ -102,12 +96,10 @@ def _schema(benchmark: str) -> str:
 
 def misfit(name: str, model: str, benchmark: str) -> str | None:
     """What speaks against a preset for a model on a benchmark; None: nothing that is known."""
-    if not model.startswith("testbed/"):
-        return None
-    fitting = fitting_preset(model, benchmark)
-    return (
-        None if name == fitting else f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
-    )
+    fitting = fitting_preset(model, benchmark) if model.startswith("testbed/") else name
+    if fitting != name:
+        return f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
+    return None
 
 
 def point_values(parameters: dict) -> dict:

@@ -1,7 +1,5 @@
 """Unlearning methods by name; `base.Method` says what a method is."""
 
-from dataclasses import fields
-
 from vkdlib.methods.base import Method
 from vkdlib.methods.ga import GA
 from vkdlib.methods.ga_diff import GADiff
@@ -10,7 +8,7 @@ from vkdlib.methods.manu import MANU
 from vkdlib.methods.mmunlearner import MMUnlearner
 from vkdlib.methods.npo import NPO
 from vkdlib.methods.vkd import VKD
-from vkdlib.system.checks import one_of, only
+from vkdlib.system.checks import make, one_of
 
 METHODS: dict[str, type[Method]] = {
     "GA": GA,
@@ -30,5 +28,4 @@ def make_method(name: str, **settings) -> Method:
         ValueError: the method or a setting is not known, or a value is not allowed.
     """
     one_of("method", name, METHODS)
-    only(name, settings, [f.name for f in fields(METHODS[name])])
-    return METHODS[name](**settings)
+    return make(METHODS[name], name, settings)

@@ -15,7 +15,6 @@ from vkdlib.models.adapters import lora_parameters
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import dead_parameters, visual_parameters
 from vkdlib.models.passes import batch_nll
-from vkdlib.packs.pack import Pack
 from vkdlib.system.checks import check_fields, one_of
 from vkdlib.tasks import Steps, Tasks
 
@@ -51,7 +50,8 @@ class TaskSize:
     Attributes:
         forget_pictures, retain_pictures: how many there are.
         forget_questions, retain_questions: about all pictures together.
-        drawn: retain pictures that any step takes.
+        steps: of training; 0 for a method that does not train.
+        batch_size, retain_batch: pictures to forget and to retain in a step.
         image_tokens, question_tokens: of a picture; of a question with its answer.
     """
 
@@ -59,7 +59,9 @@ class TaskSize:
     retain_pictures: int
     forget_questions: int
     retain_questions: int
-    drawn: int
+    steps: int
+    batch_size: int
+    retain_batch: int
     image_tokens: int
     question_tokens: int
 
@@ -70,6 +72,11 @@ class TaskSize:
     @property
     def questions(self) -> int:
         return self.forget_questions + self.retain_questions
+
+    @property
+    def drawn(self) -> int:
+        """Retain pictures that any step takes."""
+        return min(self.retain_pictures, self.steps * self.retain_batch)
 
     @property
     def pack_tokens(self) -> float:
@@ -105,12 +112,14 @@ class Method:
         trains: False if all is done in `prepare`: then no step is taken, and there are no loss terms.
         reference: name of another model that it compares with; "vanilla" is the model itself at the start,
             "retain-only" the one beside it. None: it needs none.
+        layers: how many vision blocks are trained, see `trained_parameters`.
         whole_batches: whether preparation needs whole batches, whether or not they fit the device.
     """
 
     origin: ClassVar[str]
     trains: ClassVar[bool] = True
     reference = None
+    layers = None
     whole_batches = False
 
     def __post_init__(self):
@@ -123,7 +132,7 @@ class Method:
 
     def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
         """The weights that it changes, name -> parameter: what its setting `trained` says."""
-        return trained_parameters(loaded, self.trained)
+        return trained_parameters(loaded, self.trained, self.layers)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """What is done once, before the first step; it may change the model."""
@@ -183,24 +192,19 @@ def maskable(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     return {name: p for name, p in parameters.items() if "lora_A" not in name}
 
 
-def reaching(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:
-    """The packs whose loss has a gradient: without an image, none reaches the visual module."""
-    return [p for p in packs if p.image] if trained == "visual" else packs
-
-
 def no_terms(loaded: Loaded) -> Terms:
     """Nothing to minimise."""
     return torch.zeros((), device=loaded.device), {}
 
 
-def ascend(loaded: Loaded, part: Tasks, batch: Tasks) -> Terms:
-    """(-L_vqa^f, its named loss): gradient ascent on the forget people's pictures."""
+def ascend(method: Method, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
+    """`forget_terms` (-L_vqa^f, its named loss): gradient ascent on the forget people's pictures."""
     loss = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
     return -loss, {"forget_vqa": loss}
 
 
-def descend(loaded: Loaded, part: Tasks, batch: Tasks) -> Terms:
-    """(L_vqa^r, its named loss): ordinary training on the retain people's pictures."""
+def descend(method: Method, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
+    """`keep_terms` (L_vqa^r, its named loss): ordinary training on the retain people's pictures."""
     if not part.retain_vqa:
         return no_terms(loaded)
     loss = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from vkdlib.methods.base import TRAINED, Method, Terms, ascend
-from vkdlib.models.loaded import Loaded
+from vkdlib.methods.base import TRAINED, Method, ascend
 from vkdlib.system.checks import setting
-from vkdlib.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,5 @@ class GA(Method):
     """
 
     origin = "paper"
+    forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
-
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        return ascend(loaded, part, batch)

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from vkdlib.methods.base import TRAINED, Method, Terms, ascend, descend
-from vkdlib.models.loaded import Loaded
+from vkdlib.methods.base import TRAINED, Method, ascend, descend
 from vkdlib.system.checks import setting
-from vkdlib.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -20,10 +18,6 @@ class GADiff(Method):
     """
 
     origin = "paper"
+    forget_terms = ascend
+    keep_terms = descend
     trained: str = setting("all", known=TRAINED)
-
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        return ascend(loaded, part, batch)
-
-    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        return descend(loaded, part, batch)

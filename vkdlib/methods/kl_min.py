@@ -27,6 +27,7 @@ class KLMin(Method):
     """
 
     origin = "our reading"
+    forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
@@ -34,9 +35,6 @@ class KLMin(Method):
         trained = set(self.scope(loaded).values())
         vanilla = {n: p.detach().clone() for n, p in loaded.model.named_parameters() if p in trained}
         return Prepared(teacher=vanilla)
-
-    def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        return ascend(loaded, part, batch)
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """(KL on the retain people, named)."""

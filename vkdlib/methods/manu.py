@@ -12,7 +12,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import language_blocks, live_blocks, mlp_output
 from vkdlib.packs.batch import collate, length, to_device
 from vkdlib.packs.pack import Pack, batches
-from vkdlib.pruning import pruned_share
+from vkdlib.pruning import pruned_share, watch_inputs
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
 
@@ -98,25 +98,17 @@ def neuron_statistics(
     sums: dict[str, Tensor] = {}  # projection -> (5, neurons)
     real = torch.empty(0)  # (B, T), False for padding, of the batch at hand
 
-    def add(name: str):
-        def hook(module, args):
-            z = args[0].float()
-            z = z[real] if name.startswith("language") else z.flatten(0, -2)  # (tokens, neurons)
-            sums[name] = sums.get(name, 0) + moments(z).cpu()
+    def add(name: str, z: Tensor) -> None:
+        z = z[real] if name.startswith("language") else z.flatten(0, -2)  # (tokens, neurons)
+        sums[name] = sums.get(name, 0) + moments(z.float()).cpu()
 
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(add(name)) for name, layer in layers.items()]
-    try:
+    with watch_inputs(layers, add):
         for group in batches(packs, batch_size):
             batch = to_device(collate(group, loaded.pad, loaded.dtype), loaded.device)
             lengths = torch.tensor([length(p) for p in group])  # (B,)
             columns = torch.arange(batch["inputs"]["input_ids"].shape[1])  # (T,)
             real = (columns < lengths[:, None]).to(loaded.device)
             loaded.model(**batch["inputs"])
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: four_statistics(m) for name, m in sums.items()}
 
 

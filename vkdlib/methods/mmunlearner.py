@@ -29,6 +29,7 @@ class MMUnlearner(Method):
     """
 
     origin = "our reading"
+    keep_terms = descend
     whole_batches = True  # their gradients are squared
     trained: str = setting("all", known=TRAINED)
     alpha: float = setting(1.0, low=0)
@@ -54,11 +55,8 @@ class MMUnlearner(Method):
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """(-alpha L_vqa^f, its named loss)."""
-        loss, named = ascend(loaded, part, batch)
+        loss, named = ascend(self, loaded, part, batch, teacher)
         return self.alpha * loss, named
-
-    def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        return descend(loaded, part, batch)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         passes = {"Fisher information": (size.pictures, size.pack_tokens)}

@@ -10,17 +10,7 @@ from torch import Tensor, nn
 from vkdlib import masking, pruning
 from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
-from vkdlib.methods.base import (
-    TRAINED,
-    Cost,
-    Method,
-    Prepared,
-    TaskSize,
-    Terms,
-    maskable,
-    reaching,
-    trained_parameters,
-)
+from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, maskable
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
 from vkdlib.models.passes import batch_nll, record_features, visual_features
@@ -80,10 +70,6 @@ class VKD(Method):
     def whole_batches(self) -> bool:
         """The reading "batch" of Eq. 9 squares the gradients of batches."""
         return self.mask and self.fisher == "batch"
-
-    def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
-        """Vision MLPs and projector, unless `trained` says otherwise."""
-        return trained_parameters(loaded, self.trained, self.layers)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Ask the teacher, prune (Eq. 6-8), compute the mask (Eq. 9-11), see `order`.
@@ -210,6 +196,11 @@ class VKD(Method):
         block = rows * mlp_output(live_blocks(loaded)[-1]).out_features
         projector = image_tokens * config.get_text_config().hidden_size
         return sum(projector if name == "projector" else block for name in self.distilled(loaded))
+
+
+def reaching(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:
+    """The packs whose loss has a gradient: without an image, none reaches the visual module."""
+    return [p for p in packs if p.image] if trained == "visual" else packs
 
 
 def image_tokens_of(packs: Sequence[Pack]) -> int:

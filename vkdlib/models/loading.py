@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from vkdlib.benchmarks.pictures import to_png
+from vkdlib.models import DTYPES, QUANTISATIONS
 from vkdlib.models.families import family_of
 from vkdlib.models.folders import check_shipped, model_folder
 from vkdlib.models.loaded import Loaded
@@ -26,9 +27,6 @@ from vkdlib.models.weights import (
 from vkdlib.packs.pack import make_pack
 from vkdlib.system import checks
 from vkdlib.system.progress import silence_transformers
-
-DTYPES = ("float32", "bfloat16", "float16")
-QUANTISATIONS = (None, "nf4", "int8")
 
 
 def load(

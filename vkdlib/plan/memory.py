@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from vkdlib.methods.base import Cost
+from vkdlib.methods.base import Cost, TaskSize
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import mlp_output
 
@@ -59,24 +59,20 @@ def optimiser_memory(trained: int) -> dict[str, float]:
 
 
 def activation_memory(
-    loaded: Loaded,
-    packs: int,
-    image_tokens: int,
-    pack_tokens: float,
-    dtype: str,
-    checkpointing: bool,
-    language_trained: bool,
+    loaded: Loaded, packs: int, task: TaskSize, dtype: str, checkpointing: bool, language_trained: bool
 ) -> dict[str, float]:
     """What is kept for the backward pass of so many packs at a time.
 
     Args:
-        image_tokens, pack_tokens: of a picture; of a picture with its questions.
         checkpointing: whether blocks keep their inputs alone, and one at a time is computed again.
         language_trained: whether the linear layers of the language model, or adapters on them, are trained.
     """
     config, width = loaded.model.config, bytes_of(dtype)
     text, tower = config.get_text_config(), loaded.family.blocks(loaded.family.tower(loaded.model))
-    tokens, rows = packs * pack_tokens, packs * image_tokens * loaded.family.patches_per_token(config)
+    tokens, rows = (
+        packs * task.pack_tokens,
+        packs * task.image_tokens * loaded.family.patches_per_token(config),
+    )
     block = tokens * language_block_bytes(text, width, language_trained)
     channels, neurons = mlp_output(tower[-1]).weight.shape
     vision_block = rows * (8 * channels + width * (6 * channels + 3 * neurons))
@@ -85,7 +81,7 @@ def activation_memory(
         inputs = text.num_hidden_layers * tokens * text.hidden_size * width
         vision_inputs = len(tower) * rows * channels * 4
         size = inputs + block + vision_inputs + vision_block
-    answers = packs * (pack_tokens - image_tokens)
+    answers = packs * (task.pack_tokens - task.image_tokens)
     return {"activations": size, "logits": answers * text.vocab_size * (width + 8)}
 
 

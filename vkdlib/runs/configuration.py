@@ -1,11 +1,12 @@
 """What makes a run what it is (`Configuration`), and what changes no result (`Machine`). Needs no torch."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, PROTOCOLS
 from vkdlib.evaluation.letters import LETTER_RULES
-from vkdlib.system.checks import check_fields, only, setting
+from vkdlib.models import DTYPES, QUANTISATIONS
+from vkdlib.system.checks import check_fields, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,8 @@ class Configuration:
     max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)
     revision: str | None = None
     data_revision: str | None = None
-    dtype: str = "float32"
-    quantise: str | None = None
+    dtype: str = setting("float32", known=DTYPES)
+    quantise: str | None = setting(None, known=QUANTISATIONS)
     max_pixels: int | None = setting(None, low=1)
     retain_only: str | None = None
     schema: str | None = None
@@ -76,23 +77,9 @@ class Configuration:
         check_fields(self)
         if not self.kinds:
             raise ValueError(f"kinds is empty; it must name some of {', '.join(KINDS)}")
-        plain = {
-            "kinds": tuple(kind for kind in KINDS if kind in self.kinds),
-            "settings": whole_numbers(self.settings),
-            "training": whole_numbers(self.training),
-        }
-        for name, value in plain.items():
-            object.__setattr__(self, name, value)
-
-    @classmethod
-    def from_values(cls, values: dict) -> "Configuration":
-        """The configuration that JSON or YAML holds.
-
-        Raises:
-            ValueError: a field is not known, or has a value that is not allowed.
-        """
-        only("a configuration", values, [f.name for f in fields(cls)])
-        return cls(**values)
+        object.__setattr__(self, "kinds", tuple(kind for kind in KINDS if kind in self.kinds))
+        for name in ("settings", "training"):
+            object.__setattr__(self, name, whole_numbers(getattr(self, name)))
 
     @property
     def identity(self) -> dict:

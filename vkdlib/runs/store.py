@@ -11,7 +11,7 @@ import vkdlib
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.run import Run
 from vkdlib.system import paths
-from vkdlib.system.checks import only
+from vkdlib.system.checks import make, only
 from vkdlib.system.files import make_folder, read_json
 from vkdlib.system.paths import RunError
 
@@ -31,7 +31,8 @@ def open_run(experiment: str, configuration: Configuration, home: Path | str | N
         run.publish()
         if (run.folder / "DONE").exists():
             run.check()
-            warn_of_flaw(run)
+            if flaw := run.flaw(run.folder):
+                warnings.warn(f"{run.folder} {flaw}: it is not used", stacklevel=3)
         if not run.done:
             run.adopt()
         yield run
@@ -61,52 +62,38 @@ def read_run(experiment: str, hash: str, home: Path | str | None = None) -> Run:
     """A finished run by its hash.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none, or another version of the library made it.
+        RunError: it is damaged, or no result.
     """
     home = Path(home or paths.runs())
     folder = home / experiment / hash
     if not (folder / "DONE").exists():
         raise FileNotFoundError(f"{folder} is no finished run: run it, or the sweep of its record, again")
-    run = _run_in(folder)
-    if run is None:
+    try:
+        run = Run(experiment, make(Configuration, "a run", read_json(folder / "config.json")), home)
+    except ValueError:  # it has fields that are not known here
+        run = None
+    if run is None or run.hash != hash:
         raise FileNotFoundError(
             f"{folder} was made by another version of vkdlib than {vkdlib.__version__}: run it again"
         )
     if flaw := run.flaw(folder):
-        raise FileNotFoundError(f"{folder} {flaw}: run it again")
+        raise RunError(f"{folder} {flaw}: it is not used; run it again")
     return run
 
 
 def finished_runs(experiment: str, home: Path | str | None = None) -> list[Run]:
-    """All finished runs of an experiment; a damaged one is left out with a warning that names it."""
+    """All finished runs of an experiment that this version of the library made; a damaged one is left out
+    with a warning that names it."""
     runs = []
     for done in sorted((Path(home or paths.runs()) / experiment).glob("*/DONE")):
         try:
-            run = _run_in(done.parent)
+            runs.append(read_run(experiment, done.parent.name, home))
+        except FileNotFoundError:
+            continue  # of another version
         except RunError as error:
             warnings.warn(str(error), stacklevel=2)
-            continue
-        if run is not None and not warn_of_flaw(run):
-            runs.append(run)
     return runs
-
-
-def _run_in(folder: Path) -> Run | None:
-    """The run in a folder; None if another version of the library made it."""
-    try:
-        configuration = Configuration.from_values(read_json(folder / "config.json"))
-    except ValueError:
-        return None
-    run = Run(folder.parent.name, configuration, folder.parent.parent)
-    return run if run.folder == folder else None
-
-
-def warn_of_flaw(run: Run) -> bool:
-    """Whether a finished run is no result; then a warning names it."""
-    flaw = run.flaw(run.folder)
-    if flaw:
-        warnings.warn(f"{run.folder} {flaw}: it is not used", stacklevel=3)
-    return bool(flaw)
 
 
 def runs_table(home: Path | str | None = None, **values) -> pd.DataFrame:

@@ -78,6 +78,19 @@ def flag(name: str, value) -> None:
         raise ValueError(f"{name} is {value!r}; it must be True or False")
 
 
+def make(record: type, what: str, values: dict):
+    """A dataclass of named values, for example those of a file.
+
+    Raises:
+        ValueError: a value is missing, has a name that is not known, or is not allowed.
+    """
+    only(what, values, [f.name for f in fields(record)])
+    for f in fields(record):
+        if f.default is f.default_factory is MISSING and f.name not in values:
+            raise ValueError(f"{what} has no {f.name}: it is needed")
+    return record(**values)
+
+
 def setting(default=MISSING, **allowed) -> Field:
     """A field of a dataclass, with what `check_fields` allows in it.
 

@@ -1,0 +1,67 @@
+"""What a run will take, before anything is downloaded: from published facts; its memory is an estimate."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.schema import KINDS, Split
+from vkdlib.experiments.point import pose_task
+from vkdlib.experiments.start import AS_THEY_ARE, starting_model
+from vkdlib.models.dimensions import dimensions
+from vkdlib.plan.downloads import BENCHMARKS, Row, downloads, to_download
+from vkdlib.plan.unlearning import unlearning_rows
+from vkdlib.runs.configuration import Configuration, Machine
+from vkdlib.system.checks import number
+
+
+def plan_run(c: Configuration, machine: Machine | None = None, processes: int = 1) -> pd.DataFrame:
+    """Trained parameters, preparation, steps, tokens, memory by part, questions and downloads of a run.
+
+    Args:
+        c: the run. Its model may be one of the papers' checkpoints, of which no vanilla model was made yet.
+        processes: GPUs that share each step.
+    Returns:
+        columns part, item, value, unit. Memory is that of one device. Of a model that is evaluated as it is,
+        questions and downloads are all that there is to say.
+    Raises:
+        ValueError: `experiments.run` would refuse it.
+    """
+    number("processes", processes, 1, whole=True)
+    model = c.model if c.model in dimensions() else starting_model(c)
+    split, rows = find_split(c), []
+    if c.method not in AS_THEY_ARE:
+        rows += unlearning_rows(c, machine or Machine(), model, split, processes)
+    rows += evaluation_rows(split, c.kinds)
+    rows += downloads(model, c.benchmark, c.revision, c.data_revision)
+    return pd.DataFrame(rows, columns=["part", "item", "value", "unit"])
+
+
+def find_split(c: Configuration) -> Split | None:
+    """The task; None if the benchmark is a published one that would have to be downloaded."""
+    if not to_download(BENCHMARKS, c.benchmark):
+        return pose_task(load_benchmark(c.benchmark, c.data_revision), c)
+    known = BENCHMARKS[c.benchmark]["forget"]
+    if c.forget_ratio not in known:
+        ratios = ", ".join(map(str, known))
+        raise ValueError(f"forget_ratio is {c.forget_ratio}; {c.benchmark} has {ratios} (per cent)")
+    return None
+
+
+def evaluation_rows(split: Split | None, kinds: Sequence[str]) -> list[Row]:
+    """How many questions each set has."""
+    if split is None:
+        return [("evaluation", "all sets", math.nan, "questions, known once the data are here")]
+    return [("evaluation", name, n, "questions") for name, n in count_questions(split, kinds).items()]
+
+
+def count_questions(split: Split, kinds: Sequence[str] = KINDS) -> dict[str, int]:
+    """How many questions `evaluate` asks, by set: in the test set, those with a picture, about each of a
+    person's other pictures."""
+    counts = {}
+    for name, people in split.reported().items():
+        questions = [(p, q) for p in people for q in p.questions if q.kind in kinds]
+        views = [len(p.test_images) if q.modality == "vqa" else 0 for p, q in questions]
+        counts[name] = sum(views) if name == "test" else len(questions)
+    return counts
