@@ -99,21 +99,18 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
 
 def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple[Pack, ...]:
     """Leaves out people none of whose questions has a twin in text."""
-    packs = []
-    for p in (p for p in people if p.text_pairs):
-        image = qa_image and grey(p.image)
-        packs.append(make_pack(loaded.processor, p.text_pairs, image, p.id))
-    return tuple(packs)
+    return tuple(
+        make_pack(loaded.processor, p.text_pairs, qa_image and grey(p.image), p.id)
+        for p in people
+        if p.text_pairs
+    )
 
 
 def window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack, ...]:
     """The packs of a step: `size` further along an endless walk, reshuffled after each round."""
     size = min(size, len(packs))
-    batch = []
-    for position in range(step * size, (step + 1) * size):
-        turn, place = divmod(position, len(packs))
-        batch.append(packs[_order(len(packs), f"{seed} {turn}")[place]])
-    return tuple(batch)
+    places = [divmod(position, len(packs)) for position in range(step * size, (step + 1) * size)]
+    return tuple(packs[_order(len(packs), f"{seed} {turn}")[place]] for turn, place in places)
 
 
 @functools.lru_cache(maxsize=64)

@@ -247,10 +247,7 @@ def read_point(values: dict) -> tuple[str, Configuration, Machine, bool]:
     only("a point", values, ["experiment", *(f.name for f in fields(Configuration)), *machine, "gate"])
     if "experiment" not in values:
         raise ValueError("experiment is missing: name the folder that keeps the run")
-    parts = values.keys() - {"experiment", "gate", *machine}
-    return (
-        values["experiment"],
-        Configuration(**{name: values[name] for name in parts}),
-        Machine(**{name: values[name] for name in machine if name in values}),
-        values.get("gate", True),
-    )
+    values = {"gate": True} | values
+    experiment, gate = values.pop("experiment"), values.pop("gate")
+    fitting = Machine(**{name: values.pop(name) for name in machine if name in values})
+    return experiment, Configuration(**values), fitting, gate

@@ -27,13 +27,16 @@ def starting_model(c: Configuration) -> str:
 def model_of_kind(c: Configuration, kind: str) -> str:
     """Name of the base, vanilla or retain-only model of a task.
 
-    Embedded models come in all kinds; a published checkpoint is a base model; anything else is a vanilla
-    model, and the retain-only one beside it has a name of its own.
+    Embedded models, such as testbed/llava-mllmu/retain-only-5, come in all kinds. A published checkpoint is a
+    base model. Anything else is a vanilla model, and the retain-only one beside it has a name of its own.
     """
     if kind == "retain-only" and c.retain_only:
         return c.retain_only
     if c.model.startswith("testbed/"):
-        return embedded_model(c, kind)
+        if kind == "base":
+            return f"{c.model}/base"
+        name = f"retain-only-{c.forget_ratio}" if kind == "retain-only" else kind
+        return f"{c.model}-{c.benchmark.split('/')[-1]}/{name}"
     if c.model in dimensions():
         if kind == "base":
             return c.model
@@ -46,14 +49,6 @@ def model_of_kind(c: Configuration, kind: str) -> str:
     if kind == "retain-only":
         raise ValueError(f"{c.model} is a vanilla model: name the retain-only one beside it (retain_only)")
     return c.model
-
-
-def embedded_model(c: Configuration, kind: str) -> str:
-    """Name of an embedded model, such as testbed/llava-mllmu/retain-only-5."""
-    if kind == "base":
-        return f"{c.model}/base"
-    name = f"retain-only-{c.forget_ratio}" if kind == "retain-only" else kind
-    return f"{c.model}-{c.benchmark.split('/')[-1]}/{name}"
 
 
 def reference_kind(c: Configuration) -> str | None:
