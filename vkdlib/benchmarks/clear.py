@@ -14,14 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vkdlib.benchmarks.parquet import (
-    Cell,
-    DataError,
-    check_apart,
-    check_same,
-    read_forget_sets,
-    read_rows,
-)
+from vkdlib.benchmarks.parquet import Cell, DataError, check_apart, check_same, read_forget_sets, read_rows
 from vkdlib.benchmarks.schema import LETTERS, Benchmark, Person, Picture, Question
 from vkdlib.benchmarks.tofu import author_pairs
 from vkdlib.benchmarks.wording import CAPTION_QUESTION, NAME_QUESTION

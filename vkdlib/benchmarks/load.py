@@ -15,13 +15,9 @@ READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration tha
 EMBEDDED = ("testbed/mllmu", "testbed/clear")
 # Of a dataset on the Hub, what the readers read: not CLEAR's `default` (again `full`) nor its +tofu of forget
 # and retain sets (parts of `full+tofu`).
-READ = [
-    f"{config}/*.parquet"
-    for config in (
-        *("Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget*[0-9]", "retain*[0-9]"),
-        *("full", "full+tofu", "forget*[0-9]_perturbed", "retain_perturbed", "real_faces", "real_world"),
-    )
-]
+READ = ["Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget*[0-9]", "retain*[0-9]"]  # MLLMU-Bench's
+READ += ["full", "full+tofu", "forget*[0-9]_perturbed", "retain_perturbed", "real_faces", "real_world"]
+READ = [f"{config}/*.parquet" for config in READ]
 
 
 def load_benchmark(source: str | Path = "testbed/mllmu", revision: str | None = None) -> Benchmark:
