@@ -26,7 +26,7 @@ from vkdlib.runs.run import RECORD, Run
 from vkdlib.sweep import child, execute, grid, local, results
 from vkdlib.sweep.point import Point
 from vkdlib.sweep.results import Result, point_result, printed_hash
-from vkdlib.sweep.sweep import check_points, literal, load_sweep, record_columns
+from vkdlib.sweep.sweep import check_points, further_columns, literal, load_sweep
 from vkdlib.system import paths
 
 NOTEBOOK = paths.root() / "notebooks" / "04_run_unlearn.ipynb"
@@ -205,12 +205,12 @@ def test_columns_of_a_record():
     """What differs between points, but what every record has, and lists; and what the file names."""
     defaults = check_points(NOTEBOOK, [])
     points = [{"seed": 0, "lr": 0.1, "select": True}, {"seed": 1, "kinds": ["cloze"], "select": True}]
-    assert record_columns(points, [], defaults) == ["lr"]
-    assert record_columns(points, ["pruned", "select"], defaults) == ["pruned", "select", "lr"]
+    assert further_columns(points, [], defaults) == ["lr"]
+    assert further_columns(points, ["pruned", "select"], defaults) == ["pruned", "select", "lr"]
     with pytest.raises(ValueError, match="no 'betta'; .*did you mean 'beta'"):
-        record_columns(points, ["betta"], defaults)
+        further_columns(points, ["betta"], defaults)
     with pytest.raises(ValueError, match="kinds is a list, which cannot be a column"):
-        record_columns(points, ["kinds"], defaults)
+        further_columns(points, ["kinds"], defaults)
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)

@@ -60,7 +60,7 @@ def load_sweep(file: Path) -> Sweep:
     try:
         points = grid_points(content)
         defaults = check_points(notebook, points)
-        columns = record_columns(points, content.get("columns", []), defaults)
+        columns = further_columns(points, content.get("columns", []), defaults)
         values = [run_values(defaults | point, notebook.parent) for point in points]
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{file.name}: {error}") from error
@@ -158,7 +158,7 @@ def check_model(field: str, name: str | None, cwd: Path) -> None:
         one_of(field, name, [f"testbed/{family}" for family in ARCHITECTURES])
 
 
-def record_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
+def further_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
     """Columns of a record beside those of every record: those that the file names, and parameters that
     differ between points. A list cannot be a column."""
     only("the notebook", named, [*defaults, *REPORTED])
