@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.benchmarks.schema import Person, Question
-from vkdlib.evaluation.evaluate import evaluate, generate, score_answer
+from vkdlib.benchmarks.schema import Person, Question, Split
+from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, score_answer
 from vkdlib.evaluation.letters import parse_letter
 from vkdlib.evaluation.ways import WAYS, Query
 from vkdlib.packs.pack import prompt
@@ -194,3 +194,18 @@ def test_without_the_picture_all_pictures_get_the_same_answer(untrained, few):
         assert (spread < 1e-4) == (way != "shown")
     a, b = (tables[way].options.map(lambda o: json.loads(o)["A"]) for way in ("blank", "none"))
     assert (a - b).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("field, text, message", [
+    ("question", "What <image> is it?", "the question .* holds <image>"),
+    ("options", {"A": "cat", "B": "x</s>"}, "the option .* holds </s>"),
+    ("question", "word " * 400, "question q has .* tokens, the model takes 256: shorten it"),
+])  # fmt: skip
+def test_questions_that_cannot_be_asked_are_named_before_training(untrained, field, text, message):
+    question = replace(Question("q", "classification", "qa", "Job?", "A", {"A": "cat"}), **{field: text})
+    person = Person("007", "Ann Bell", questions=(question,))
+    split = Split((person,), (), (), frozenset())
+    with pytest.raises(ValueError, match=message) as error:
+        check_questions(untrained.processor, split)
+    assert "007" in str(error.value)
+    check_questions(untrained.processor, split, ["cloze"])

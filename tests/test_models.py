@@ -270,3 +270,26 @@ def test_a_model_that_is_not_trained_yet(monkeypatch, tmp_path):
     command = "build --only llava-mllmu/retain-only-15"
     with pytest.raises(FileNotFoundError, match=f"retain-only-15 is not shipped, .*{command}"):
         folders.model_folder("testbed/llava-mllmu/retain-only-15")
+
+
+def test_weights_that_are_whole_numbers(folder):
+    weights = load_file(folder / "model.safetensors")
+    key = next(key for key in weights if key.endswith("linear_2.weight"))
+    weights[key] = weights[key].to(torch.int8)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{key} in .* is of type torch.int8, no floating-point number"):
+        loading.load(str(folder))
+
+
+def test_the_tokenizer_of_another_model(folder):
+    shutil.copy(paths.CHECKPOINTS / "qwen2-vl" / "base" / "tokenizer.json", folder)
+    with pytest.raises(ValueError, match="the tokenizer of .* has 2005 tokens, the model's embedding 2000"):
+        loading.load(str(folder))
+
+
+def test_another_image_token(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["image_token_index"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="the image token is 4 by .*, and 5 by config.json"):
+        loading.load(str(folder))

@@ -16,7 +16,7 @@ from vkdlib.evaluation.metrics import bleu, rouge_l
 from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import Pack, batches, make_pack, process, prompt
+from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt
 from vkdlib.system import processes
 from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
@@ -77,6 +77,21 @@ def evaluate(
         rows += _rows(name, choices, _choose(loaded, choices, batch_size, name))
         rows += _rows(name, rest, _write(loaded, rest, batch_size, max_new_tokens, letters, name))
     return pd.DataFrame(rows, columns=PREDICTIONS)
+
+
+def check_questions(processor, split: Split, kinds: Sequence[str] = KINDS) -> None:
+    """Raise ValueError for a question that a model cannot be asked, naming person and question."""
+    limit = processor.tokenizer.model_max_length
+    people = {person.id: person for group in split.reported().values() for person in group}
+    for person in people.values():
+        for question in (q for q in person.questions if q.kind in kinds):
+            label = f"person {person.id}, question {question.id}"
+            check_text(processor, question.question, "question", label)
+            for option in question.options.values():
+                check_text(processor, option, "option", label)
+            length = len(processor.tokenizer(_words(question)).input_ids)
+            if length > limit:
+                raise ValueError(f"{label} has {length} tokens, the model takes {limit}: shorten it")
 
 
 def _rows(name: str, items: Sequence[Query], answers: Iterable[dict]) -> list[dict]:
@@ -161,6 +176,10 @@ def generate(
     texts = [prompt(processor, q, with_image, label) for q, label in zip(questions, labels)]
     inputs = process(processor, texts, images, labels, padding=True, padding_side="left")
     inputs = inputs.to(loaded.device)  # input_ids: (questions, tokens)
+    limit = processor.tokenizer.model_max_length
+    for label, length in zip(labels, inputs["attention_mask"].sum(1).tolist()):
+        if length > limit:
+            raise ValueError(f"{label} has {length} tokens, the model takes {limit}: shorten it")
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     output = loaded.model.generate(

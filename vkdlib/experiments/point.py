@@ -16,7 +16,7 @@ import torch
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
-from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.evaluation.evaluate import check_questions, evaluate
 from vkdlib.experiments.memorisation import require_memorisation
 from vkdlib.experiments.presets import preset
 from vkdlib.experiments.start import (
@@ -59,6 +59,7 @@ def run(
     loaded, split, configuration = load_point(essential(configuration))
     with open_together(experiment, configuration) as this:
         if not processes.from_first(this.done):
+            check_questions(loaded.processor, split, configuration.kinds)
             results = unlearn_model(this, loaded, split, machine)
             predictions = ask_model(loaded, split, configuration, machine)
             if processes.processes()[0] == 0:
@@ -121,6 +122,11 @@ def load_point(c: Configuration) -> tuple[Loaded, Split, Configuration]:
     """
     benchmark = load_benchmark(c.benchmark, c.data_revision)
     split = pose_task(benchmark, c)
+    if c.model.startswith("testbed/") and c.method != "base" and Path(c.benchmark).name != benchmark.schema:
+        raise ValueError(
+            f"benchmark {c.benchmark} has the schema {benchmark.schema}: an embedded model is chosen by the "
+            f"last name of its benchmark, so rename the folder to {benchmark.schema}, or name your own model"
+        )
     loaded = load_start(c)
     reference = reference_model(c)
     c = replace(

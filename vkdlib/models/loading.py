@@ -171,6 +171,20 @@ def _check_processor(loaded: Loaded, folder: Path) -> None:
             raise ValueError(
                 f"model {loaded.name}: {file} has no {setting}; the model's is {value!r}: add it there"
             )
+    rows = loaded.model.get_input_embeddings().weight.shape[0]
+    words = len(loaded.processor.tokenizer)
+    if words > rows:
+        raise ValueError(
+            f"model {loaded.name}: the tokenizer of {folder} has {words} tokens, the model's embedding "
+            f"{rows}: they do not belong together"
+        )
+    image_token = loaded.processor.image_token_id
+    ids = (image_token, getattr(config, "image_token_id", image_token))
+    if ids[0] != ids[1]:
+        raise ValueError(
+            f"model {loaded.name}: the image token is {ids[0]} by {file}, and {ids[1]} by config.json: they "
+            "do not belong together"
+        )
     try:
         pack = make_pack(loaded.processor, [("Who?", "Nobody")], picture)
         images = {key: values.to(loaded.device) for key, values in pack.image.items()}

@@ -52,6 +52,11 @@ def check_finite(name: str, folder: Path) -> None:
         with safe_open(file, "pt") as tensors:
             for key in tensors.keys():
                 weight = tensors.get_tensor(key)
+                if not weight.is_floating_point() and key.endswith((".weight", ".bias")):
+                    raise ValueError(
+                        f"model {name}: {key} in {file} is of type {weight.dtype}, no floating-point number: "
+                        "restore the file"
+                    )
                 if weight.is_floating_point() and weight.numel():
                     # One pass and no copy; a NaN anywhere becomes smallest and largest.
                     if not torch.stack(torch.aminmax(weight)).isfinite().all():
