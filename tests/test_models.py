@@ -180,7 +180,7 @@ def test_older_names_of_weights_are_known(folder):
 def test_weights_without_a_value_are_finite(tmp_path):
     tensors = {"empty": torch.zeros(0), "count": torch.tensor(3), "largest": torch.full((2,), 3e38)}
     save_file(tensors, tmp_path / "model.safetensors")
-    weights.check_finite("a model", tmp_path)
+    weights.check_weights_finite("a model", tmp_path)
 
 
 def change_json(file: Path, **changes) -> None:
@@ -292,4 +292,17 @@ def test_another_image_token(folder):
     config["image_token_index"] += 1
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="the image token is 4 by .*, and 5 by config.json"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("file, content, message", [
+    ("tokenizer.json", "{", "the processor or tokenizer of .* cannot be used"),
+    ("tokenizer.json", None, "the processor or tokenizer of .* cannot be used"),
+    ("config.json", "{}", "the config.json of .* cannot be used"),
+])  # fmt: skip
+def test_files_that_no_library_can_read_are_named(folder, file, content, message):
+    (folder / file).unlink()
+    if content:
+        (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=f"model {folder}: {message}"):
         loading.load(str(folder))

@@ -4,7 +4,9 @@ What is trained, the vision tower and the projector, always has fp32 weights, wh
 model has: at the learning rates in use, most steps are too small to change a bf16 weight.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,8 +20,8 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import visual_features
 from vkdlib.models.weights import (
     check_complete,
-    check_finite,
     check_quantised,
+    check_weights_finite,
     full_precision_names,
     mix_precision,
     quantisation,
@@ -109,10 +111,12 @@ def _read(
     silence_transformers()
     try:
         common = {"revision": revision, "trust_remote_code": False}
-        config = AutoConfig.from_pretrained(source, **common)
+        with _readable(name, source, "config.json"):
+            config = AutoConfig.from_pretrained(source, **common)
         family = family_of(config)
         _check_full_precision(name, config)
-        processor = family.processor(source, max_pixels, **common)
+        with _readable(name, source, "processor or tokenizer"):
+            processor = family.processor(source, max_pixels, **common)
         skip = full_precision_names(config, family) if quantise else []
         model, report = AutoModelForImageTextToText.from_pretrained(
             source,
@@ -133,8 +137,19 @@ def _read(
             raise
         raise ValueError(f"model {name}: its weights are damaged ({error})") from error
     check_complete(name, folder, report)
-    check_finite(name, folder)
+    check_weights_finite(name, folder)
     return Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise}), folder
+
+
+@contextlib.contextmanager
+def _readable(name: str, source: str, files: str) -> Iterator[None]:
+    """Within: what a library says of files that it cannot use is said with the model and the files."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"model {name}: the {files} of {source} cannot be used ({error})") from error
 
 
 def _check_full_precision(name: str, config) -> None:

@@ -41,7 +41,7 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def check_finite(name: str, folder: Path) -> None:
+def check_weights_finite(name: str, folder: Path) -> None:
     """Raise ValueError if a weight in a folder's files is NaN or infinite.
 
     The files are read, not the model: NF4 rounds a NaN to a number.
