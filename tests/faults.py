@@ -179,9 +179,9 @@ def full(owner, name: str, size: int):
     """A disk that has room for small files only while a function of `owner` writes."""
     write = getattr(owner, name)
 
-    def limited(*task):
+    def limited(*task, **named):
         with full_disk(size):
-            return write(*task)
+            return write(*task, **named)
 
     return lambda place, draw: run_within(place, mock.patch.object(owner, name, limited))
 
