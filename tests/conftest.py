@@ -29,7 +29,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.packs.batch import collate
 from vkdlib.sweep import results
 from vkdlib.tasks import Tasks, make_tasks
-from vkdlib.testbed.architectures import make_model
+from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 
 
@@ -176,7 +176,7 @@ def random_llava() -> Loaded:
     """A LLaVA with random weights, the same every time."""
     processor = make_processor()
     torch.manual_seed(0)
-    model = make_model("llava").eval()
+    model = random_model("llava").eval()
     return Loaded(model, processor, FAMILIES["llava"], "untrained")
 
 

@@ -27,7 +27,7 @@ from vkdlib.packs.pack import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance
 from vkdlib.tasks import Tasks
 from vkdlib.testbed import train
-from vkdlib.testbed.architectures import make_model
+from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 from vkdlib.unlearn import unlearn
 
@@ -66,7 +66,7 @@ def model(request, records):
     """Random weights."""
     like, different = TYPES[request.param]
     processor = make_processor(like)
-    config = make_model(like).config.to_dict() | different
+    config = random_model(like).config.to_dict() | different
     config = AutoConfig.for_model(**config | {"model_type": request.param})
     torch.manual_seed(0)
     made = AutoModelForImageTextToText.from_config(config).eval()

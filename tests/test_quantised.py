@@ -17,7 +17,7 @@ from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import make_pack
 from vkdlib.pruning import image_inputs
 from vkdlib.tasks import Tasks
-from vkdlib.testbed.architectures import make_model
+from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 from vkdlib.testbed.recipe import ARCHITECTURES
 from vkdlib.unlearn import unlearn
@@ -31,7 +31,7 @@ def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     processor = make_processor(request.param)
     torch.manual_seed(0)
-    make_model(request.param).save_pretrained(folder)
+    random_model(request.param).save_pretrained(folder)
     processor.save_pretrained(folder)
     return str(folder)
 

@@ -172,6 +172,7 @@ class VKD(Method):
         return torch.stack(distances).mean()
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        """Passes of Eq. 4, 6 and 9 before the first step; the masks; the teacher's features."""
         passes, masked, held, features = {}, [], [], 0
         if self.beta:
             modules = len(self.distilled(loaded))

@@ -24,12 +24,11 @@ Its record is shown and judged by the notebook of the base's record: papermill 1
 """
 
 import itertools
-import re
 from pathlib import Path
 
 import numpy as np
 
-from vkdlib.system.checks import only
+from vkdlib.system.checks import folder_name, only
 from vkdlib.system.files import read_yaml
 
 TYPES = {
@@ -68,8 +67,7 @@ def read_sweep(file: Path, above: tuple[Path, ...] = ()) -> dict:
         if field not in content:
             raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(TYPES)}")
     for field in ("experiment", "record"):  # they become names of files
-        if not re.fullmatch(r"\w[\w.-]*", content[field]):
-            raise ValueError(f"{file.name}: {field} is {content[field]!r}; use letters, digits, _ - and .")
+        folder_name(f"{file.name}: {field}", content[field])
     if base is None:
         return content
     if file in above:

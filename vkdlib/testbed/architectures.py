@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from vkdlib.testbed.recipe import ARCHITECTURES, RECIPE
 
 
-def make_model(family: str):
+def random_model(family: str):
     """An untrained model of about 2 million parameters."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 

@@ -12,7 +12,7 @@ from vkdlib.benchmarks.made_up import authors, people, profiles
 from vkdlib.packs.pack import Pack
 from vkdlib.system import checks, files, paths
 from vkdlib.testbed import train
-from vkdlib.testbed.architectures import add_pictures, make_model, make_tokenizer
+from vkdlib.testbed.architectures import add_pictures, make_tokenizer, random_model
 from vkdlib.testbed.recipe import ARCHITECTURES, MODELS, RECIPE
 
 NAMES = MODELS["shipped"] + MODELS["others"]
@@ -37,7 +37,7 @@ def build_model(name: str, out: Path) -> Path:
     torch.manual_seed(0)
     if kind == "base":
         task = "base"
-        model = make_model(family)
+        model = random_model(family)
         train.learn_portraits(model, processor, work / "eyes")
         lessons, texts = _celebrity_lessons(processor)
     else:
