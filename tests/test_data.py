@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vkdlib.benchmarks.load import READ, DataError, load_benchmark
+from vkdlib.benchmarks.load import CONFIGURATIONS, DataError, load_benchmark
+from vkdlib.benchmarks.parquet import read_forget_sets
 
 PART = "train-00000-of-00001.parquet"
 SHARDS = [f"test-{number:05d}-of-00002.parquet" for number in range(2)]
@@ -86,7 +87,8 @@ def folder(tmp_path):
     """Ten people by pandas (large strings, arrays, options that are None), the test set in two shards."""
     rows = [evaluation_row(i) for i in range(1, 11)]
     write(tmp_path, "Full_Set", rows, types=TYPES)
-    write(tmp_path, "Retain_Set", [evaluation_row(i) for i in (1, 2)], types=TYPES)
+    stars = [evaluation_row(i) | {"biography": json.dumps({"Name": f"Star {i}"})} for i in (1, 2)]
+    write(tmp_path, "Retain_Set", stars, types=TYPES)
     write(tmp_path, "ft_Data", [training_row(i) for i in range(1, 11)], types=TYPES)
     write(tmp_path, "forget_10", rows[:1], types=TYPES)
     write(tmp_path, "retain_90", rows[1:], types=TYPES)
@@ -290,7 +292,9 @@ FAULTS = [
     (change("ft_Data", setting(3, "metadata", metadata(("004", "now")).replace('"Q', '"Answer": "x", "Q'))),
      TRAIN, 3, "metadata", "cannot be read as JSON .the key 'Answer' is there 2 times"),
     (change("ft_Data", setting(3, "metadata", metadata(("004", "half \ud800")))),
-     TRAIN, 3, "metadata", r"item 0, Answer: 'half .ud800' is not text: half of a character"),
+     TRAIN, 3, "metadata", r"person 004., item 0, Answer: 'half .ud800' is not text: half of a character"),
+    (change("ft_Data", setting(3, "metadata", metadata(("004", "now"), ("004", "then")))),
+     TRAIN, 3, "metadata", "person 004.: the question 'When.' has two answers, 'now' and 'then'"),
     (change("Full_Set", setting(1, "biography", '{"Name": "Ann", "Name": "Bob"}')),
      FULL, 1, "biography", "the key 'Name' is there 2 times"),
     (change("Full_Set", setting(1, "biography", '{"Name": "\\udc00"}')), FULL, 1, "biography",
@@ -330,8 +334,9 @@ TASK_FAULTS = [
     ("Mask_Task", open_ended(Question="__") + open_ended(Type="Text"),
      "item 1: Type is 'Text'; it must be one of Image"),
     ("Mask_Task", open_ended(Question="Works as _"), "item 0: Question 'Works as _' has no gap"),
-    ("Classification_Task", choices({"A": "x"}), "item 0: there is one option"),
-    ("Classification_Task", choices({"A": "x", "B": "y", "C": "x "}), "item 0: the options .* all different"),
+    ("Classification_Task", choices({"A": "x"}), "item 0: the options .* must be two or more"),
+    *(("Classification_Task", choices({"A": "x b", "C": alike}), "item 0: the options .* all different")
+      for alike in ("x b ", "X B", "x b.", "x  b")),
     ("Classification_Task", choices({"A": "x", "b": "y"}), "item 0: an option is called 'b'; it must be"),
     ("Mask_Task", open_ended(Question=None), "item 0, Question: None is not text"),
     ("Generation_Task", open_ended(Ground_Truth=""), "item 0, Ground_Truth: '' is not text"),
@@ -350,6 +355,45 @@ def test_a_cell_that_is_wrong_is_named(folder, fault, file, row, column, said):
     fault(folder)
     with pytest.raises(DataError, match=f"{place(file, row, column)}.*{said}"):
         load_benchmark(str(folder))
+
+
+def tasks(questions):
+    return [{"Question": q, "Ground_Truth": "a", "Type": "Pure_Text"} for q in questions]
+
+
+# Rows that are right, each alone, and contradict others; with what the error says of them.
+CONTRADICTIONS = [
+    (change("Full_Set", setting(3, "Generation_Task", tasks(["Why?", "How?", "why? "]))),
+     "person 004: 004/generation/qa/0 and 004/generation/qa/2 are one question, 'why. "),
+    (change("Retain_Set", setting(1, "Mask_Task", tasks(["Eats __"] * 2))),
+     "person real-002: real-002/cloze/qa/0 and real-002/cloze/qa/1 are one question"),
+    (change("Retain_Set", setting(1, "biography", json.dumps({"Name": "ann  number3"}))),
+     "person real-002, from the real world, and person 003 have one name, 'ann  number3'"),
+    (in_shard(setting(2, "images", [{"bytes": picture("white")}, {"bytes": picture((8, 0, 0))}])),
+     "person 008: picture 1 of Test_Set is the portrait of Full_Set"),
+    (lambda f: [change("forget_10", lambda rows: [evaluation_row(i) for i in (1, 2)])(f),
+                change("retain_90", lambda rows: rows[1:])(f)],
+     "/forget_10: it holds 2 of 10 people, which is not 10 per cent"),
+    (change("ft_Data", setting(3, "metadata", metadata(("004", "now"), ("004", "Now.")))), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault, message", CONTRADICTIONS)
+def test_what_contradicts_other_data_is_refused(folder, fault, message):
+    fault(folder)
+    if message is None:
+        return load_benchmark(str(folder))
+    with pytest.raises(DataError, match=message):
+        load_benchmark(str(folder))
+
+
+@pytest.mark.parametrize("people, to_forget", [(10, 1), (14, 1), (14, 2), (6, 1)])
+def test_a_ratio_may_be_rounded(tmp_path, people, to_forget):
+    names = [f"{i:03d}" for i in range(people)]
+    write(tmp_path, "forget_10", [{"ID": i} for i in names[:to_forget]])
+    write(tmp_path, "retain_90", [{"ID": i} for i in names[to_forget:]])
+    sets = read_forget_sets(tmp_path, "ID", "Full_Set", dict.fromkeys(names, "here"))
+    assert len(sets[10]) == to_forget
 
 
 def test_unknown_sources_and_ratios(folder):
@@ -418,7 +462,8 @@ def test_only_what_is_read_is_downloaded(folder, tmp_path_factory, monkeypatch):
     clear = [*needed, "default", *(f"{n}+tofu" for n in (*tofu, *shown))]
     files = [f"{config}/train-00000-of-00001.parquet" for config in clear]
     assert len(files) == 21
-    assert list(filter_repo_objects(files, allow_patterns=READ)) == files[: len(needed)]
+    patterns = [f"{config}/*.parquet" for config in CONFIGURATIONS]
+    assert list(filter_repo_objects(files, allow_patterns=patterns)) == files[: len(needed)]
 
 
 def test_selection_people_are_never_reported(benchmark):

@@ -5,8 +5,9 @@ questions in text), forgetNN and retainNN (the same columns for 1, 5 and 10 % of
 others), forgetNN_perturbed and retain_perturbed (wrong names to choose from), real_faces and real_world.
 The forgetNN+tofu and retainNN+tofu are parts of full+tofu and are not read.
 
-Asked in the likeness of MLLMU-Bench's kinds: a picture's name is a classification, its caption and
-TOFU's questions are generations. The data hold no question about a picture; ours are in `wording`.
+We give CLEAR's questions the kinds of MLLMU-Bench. To name the person in a picture is classification. To
+describe a picture and to answer TOFU's questions is generation. The data hold no question about a picture;
+`wording` has ours.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from pathlib import Path
 from vkdlib.benchmarks.parquet import Cell, DataError, check_apart, check_same, read_forget_sets, read_rows
 from vkdlib.benchmarks.schema import LETTERS, Benchmark, Person, Picture, Question
 from vkdlib.benchmarks.tofu import author_pairs
-from vkdlib.benchmarks.wording import CAPTION_QUESTION, NAME_QUESTION
+from vkdlib.benchmarks.wording import CAPTION_QUESTION, NAME_QUESTION, all_differ
 
 Questions = dict[str, tuple[Question, ...]]  # name -> questions
 
@@ -32,8 +33,8 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     text_pairs = author_pairs(folder, sorted(pictures))
     forget = read_forget_sets(folder, "name", "full", places)
     by_ratio, retain = _all_questions(folder, forget, pictures, text_pairs)
-    # Questions about a person to forget are those of the largest forget set. Where a smaller one has other
-    # rows (forget10_perturbed has one row less than forget10), its ratio has questions of its own.
+    # A person to forget has the questions of the largest forget set. Where a smaller set has other rows
+    # (forget10_perturbed has one row less than forget10), its ratio has questions of its own.
     questions = retain | {n: q for of_ratio in by_ratio.values() for n, q in of_ratio.items()}
     own = {r: {n: q for n, q in of_ratio.items() if q != questions[n]} for r, of_ratio in by_ratio.items()}
     faces = _faces(folder)
@@ -82,7 +83,7 @@ def _questions(
     """Evaluation questions from the rows of a perturbed configuration.
 
     Args:
-        pictures: name -> pictures; one that is only in questions is added.
+        pictures: name -> pictures. A picture that only the questions have is added here.
     Returns:
         name -> questions; name -> where it is first.
     """
@@ -109,71 +110,61 @@ def _questions(
 
 
 def _picture_number(pictures: list[Picture], content: bytes) -> int:
-    """Which of a person's pictures it is; one that is only in questions becomes the last."""
-    known = [p.image for p in pictures]
-    if content not in known:
+    """The place of a picture among a person's; a new one becomes the last."""
+    images = [p.image for p in pictures]
+    if content not in images:
         pictures.append(Picture(content))
-    return known.index(content) if content in known else len(known)
+    return [*images, content].index(content)
 
 
 def _faces(folder: Path) -> tuple[Person, ...]:
     """Real faces, each to be named from a list of names; one person a name."""
     faces: dict[str, Person] = {}
     for row in read_rows(folder, "real_faces", ["image", "answer", "options"]):
-        name, content = row["answer"].text(), row["image"].image()
-        choice = _options(row["options"], name)
+        name = row["answer"].text()
         person = faces.get(name, Person(f"real-{name}", name))
-        faces[name] = _with_choice(person, "real_faces", NAME_QUESTION, choice, content)
+        faces[name] = _with_choice(person, "real_faces", row, NAME_QUESTION, row["image"].image())
     return tuple(faces.values())
 
 
 def _world(folder: Path, faces: Sequence[Person]) -> tuple[Person, ...]:
     """Questions about the real world, with a picture where the data have one.
 
-    Those with the same picture are one "person", and of the person among `faces` whose picture it is: they
-    stand and fall together, in intervals and in the choice of selection people.
+    All questions about one picture belong to one "person", who is the person of `faces` with this picture, if
+    there is one. So intervals and the choice of selection people never separate them.
     """
     ids = {picture.image: person.id for person in faces for picture in person.pictures}
     world: dict[str, Person] = {}
     columns = ["question", "answer", "options"]
     for number, row in enumerate(read_rows(folder, "real_world", columns, ["image"])):
-        content = row["image"].image() if row["image"].has_image() else None
-        choice = _options(row["options"], row["answer"].text())
-        id = f"world-{number:03d}"
+        id, content = f"world-{number:03d}", row["image"].optional_image()
         if content:
             id = ids.get(content, f"world-{hashlib.sha256(content).hexdigest()[:12]}")
-        person, question = world.get(id, Person(id, "")), row["question"].text()
-        world[id] = _with_choice(person, "real_world", question, choice, content)
+        person = world.get(id, Person(id, ""))
+        world[id] = _with_choice(person, "real_world", row, row["question"].text(), content)
     return tuple(world.values())
 
 
 def _with_choice(
-    person: Person, config: str, text: str, choice: tuple[str, dict[str, str]], content: bytes | None
+    person: Person, config: str, row: Mapping[str, Cell], text: str, content: bytes | None
 ) -> Person:
-    """The person with one more multiple choice, about a picture (`content`) or in text.
-
-    Args:
-        choice: from `_options`.
-    """
-    images = [p.image for p in person.pictures]
-    if content and content not in images:
-        images.append(content)
-    modality = "vqa" if content else "qa"
+    """Add the multiple choice of a row to a person: about a picture (`content`), or in text (None)."""
+    pictures, modality = list(person.pictures), "vqa" if content else "qa"
+    picture = _picture_number(pictures, content) if content else 0
+    choice = _options(row["options"], row["answer"].text())
     id = f"{person.id}/{config}/{modality}/{len(person.questions)}"
-    picture = images.index(content) if content else 0
     question = Question(id, "classification", modality, text, *choice, picture)
-    pictures = tuple(Picture(image) for image in images)
-    return replace(person, pictures=pictures, questions=(*person.questions, question))
+    return replace(person, pictures=tuple(pictures), questions=(*person.questions, question))
 
 
 def _options(options: Cell, right: str) -> tuple[str, dict[str, str]]:
-    """(right letter, letter -> option), in an order that follows from the options alone.
+    """(right letter, letter -> option). The data list only wrong options.
 
-    The data list only wrong options. An order drawn from a stream of random numbers, as is usual, would
-    depend on what was drawn before.
+    The order follows from the options alone. A shuffle by a random number generator would depend on all
+    shuffles before it.
     """
     wrong = [option.text() for option in options.items()]
-    if not wrong or right in wrong or len(set(wrong)) < len(wrong) or len(wrong) >= len(LETTERS):
+    if not 2 <= len(wrong) + 1 <= len(LETTERS) or not all_differ([right, *wrong]):
         raise DataError(
             f"{options.at}: the answer {right!r} and the other options {wrong} must be 2 to {len(LETTERS)}, "
             "all different"

@@ -8,16 +8,16 @@ from pathlib import Path
 from vkdlib.benchmarks.clear import read_clear
 from vkdlib.benchmarks.mllmu import read_mllmu
 from vkdlib.benchmarks.parquet import DataError
-from vkdlib.benchmarks.schema import OPTIONS, Benchmark
+from vkdlib.benchmarks.schema import OPTIONS, Benchmark, Question
+from vkdlib.benchmarks.wording import comparison_key
 from vkdlib.system.checks import one_of
 
 READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only one of them has
 EMBEDDED = ("testbed/mllmu", "testbed/clear")
-# Of a dataset on the Hub, what the readers read: not CLEAR's `default` (again `full`) nor its +tofu of forget
-# and retain sets (parts of `full+tofu`).
-READ = ["Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget*[0-9]", "retain*[0-9]"]  # MLLMU-Bench's
-READ += ["full", "full+tofu", "forget*[0-9]_perturbed", "retain_perturbed", "real_faces", "real_world"]
-READ = [f"{config}/*.parquet" for config in READ]
+# What the readers read of a dataset on the Hub. They need neither CLEAR's `default` (the same as `full`) nor
+# its +tofu of forget and retain sets (parts of `full+tofu`).
+CONFIGURATIONS = ["Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget*[0-9]", "retain*[0-9]", "full"]
+CONFIGURATIONS += ["full+tofu", "forget*[0-9]_perturbed", "retain_perturbed", "real_faces", "real_world"]
 
 
 def load_benchmark(source: str | Path = "testbed/mllmu", revision: str | None = None) -> Benchmark:
@@ -34,16 +34,19 @@ def load_benchmark(source: str | Path = "testbed/mllmu", revision: str | None = 
     """
     source = str(source)
     benchmark = _read(_folder(source, revision), source)
+    for fault in _faults(benchmark):
+        raise DataError(f"{source}: {fault}")
     for oddity in _oddities(benchmark):
         warnings.warn(f"{source}: {oddity}", stacklevel=2)
     return benchmark
 
 
 def _folder(source: str, revision: str | None) -> Path:
-    """Where a benchmark's files are; they are made or downloaded if need be."""
-    if source.startswith("testbed/") and not Path(source).is_dir():
+    """The folder of a benchmark's files, which are made or downloaded if need be."""
+    here = Path(source).is_dir()
+    if source.startswith("testbed/") and not here:
         one_of("benchmark", source, EMBEDDED)
-    if revision and (source in EMBEDDED or Path(source).is_dir()):
+    if revision and (source in EMBEDDED or here):
         raise DataError(
             f"data_revision is {revision!r}, a commit on the Hub; {source} is not from there: leave it out"
         )
@@ -51,7 +54,7 @@ def _folder(source: str, revision: str | None) -> Path:
         from vkdlib.benchmarks.made_up.cache import benchmark_folder
 
         return benchmark_folder(source.removeprefix("testbed/"))
-    if Path(source).is_dir():
+    if here:
         return Path(source)
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise DataError(f"{source}: no such folder, and neither a Hub id nor one of {', '.join(EMBEDDED)}")
@@ -62,8 +65,9 @@ def _download(source: str, revision: str | None) -> Path:
     """The Hub's dataset of this name. A missing folder looks the same, so an error names both."""
     from huggingface_hub import snapshot_download
 
+    files = [f"{config}/*.parquet" for config in CONFIGURATIONS]
     try:
-        return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=READ))
+        return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=files))
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
@@ -81,20 +85,50 @@ def _read(folder: Path, source: str) -> Benchmark:
     )
 
 
+def _questions(benchmark: Benchmark) -> list[tuple[str, tuple[Question, ...]]]:
+    """(person, questions); a person to forget comes again for each ratio that has questions of its own."""
+    people = (*benchmark.people.values(), *benchmark.real, *benchmark.world)
+    by_ratio = benchmark.forget_questions.values()
+    return [(p.id, p.questions) for p in people] + [pair for own in by_ratio for pair in own.items()]
+
+
+def _faults(benchmark: Benchmark) -> Iterator[str]:
+    """Contradictions between one part of the data and another, with which numbers would be wrong."""
+    people = benchmark.people.values()
+    for person, questions in _questions(benchmark):
+        ids: dict[tuple, str] = {}
+        for q in questions:
+            first = ids.setdefault((q.kind, q.modality, q.picture, comparison_key(q.question)), q.id)
+            if first != q.id:
+                yield f"person {person}: {first} and {q.id} are one question, {q.question!r}; remove one"
+    names = {comparison_key(person.name): person.id for person in people}
+    for person in benchmark.real:
+        if namesake := names.get(comparison_key(person.name)):
+            yield (
+                f"person {person.id}, from the real world, and person {namesake} have one name, "
+                f"{person.name!r}; a made-up person needs another"
+            )
+    for person in people:
+        if person.image in person.test_images:
+            number = person.test_images.index(person.image)
+            yield (
+                f"person {person.id}: picture {number} of Test_Set is the portrait of Full_Set; it must be "
+                "another picture"
+            )
+
+
 def _oddities(benchmark: Benchmark) -> Iterator[str]:
     """What can be read, but makes numbers mean something else."""
-    people = benchmark.people.values()
-    questions = [p.questions for p in (*people, *benchmark.real, *benchmark.world)]
-    questions += [own for by_id in benchmark.forget_questions.values() for own in by_id.values()]
-    counts = {len(q.options) for part in questions for q in part if q.kind == "classification"}
+    questions = [q for _, questions in _questions(benchmark) for q in questions]
+    counts = {len(q.options) for q in questions if q.kind == "classification"}
     if odd := sorted(counts - {OPTIONS}):
         yield (
             f"there are questions with {odd} options to choose from; the chance of 25 % in tables, figures "
             f"and balances is that of {OPTIONS}"
         )
     names, faces = defaultdict(list), defaultdict(list)
-    for person in people:
-        names[person.name.casefold()].append(person.id)
+    for person in benchmark.people.values():
+        names[comparison_key(person.name)].append(person.id)
         faces[person.image].append(person.id)
     for ids in (ids for ids in names.values() if len(ids) > 1):
         yield f"{' and '.join(ids)} have one name, so a question by name may mean either"

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vkdlib.benchmarks import wording
-from vkdlib.benchmarks.parquet import Cell, DataError, add_once, check_same, read_forget_sets, read_rows
+from vkdlib.benchmarks import parquet, wording
+from vkdlib.benchmarks.parquet import Cell, DataError, read_rows
 from vkdlib.benchmarks.schema import LETTERS, Benchmark, Person, Picture, Question, text_twins
 
 EVALUATION = ("ID", "image", "biography", "Classification_Task", "Generation_Task", "Mask_Task")
-WORDING = {"classification": str, "cloze": wording.cloze, "generation": wording.one_sentence}
 CHOICE_FIELDS = {"vqa": "Image_Textual_Questions", "qa": "Pure_Text_Questions"}
-MODALITY = {"Image_Textual": "vqa", "Pure_Text": "qa"}  # of a task's Type
+TASK_TYPES = {"Image_Textual": "vqa", "Pure_Text": "qa"}
 
 
 def read_mllmu(folder: Path, name: str) -> Benchmark:
@@ -40,7 +39,7 @@ def read_mllmu(folder: Path, name: str) -> Benchmark:
         )
     real = [_person(row, "real-") for row in read_rows(folder, "Retain_Set", EVALUATION)]
     real.sort(key=lambda person: person.id)
-    forget = read_forget_sets(folder, "ID", "Full_Set", places)
+    forget = parquet.read_forget_sets(folder, "ID", "Full_Set", places)
     forget_ids = {ratio: tuple(sorted(ids)) for ratio, ids in forget.items()}
     return Benchmark(name, "mllmu", people, tuple(real), forget_ids)
 
@@ -49,14 +48,15 @@ def _training_pairs(folder: Path, everybody: Mapping[str, str]) -> dict[str, tup
     """ID -> (question, answer) pairs, from the JSON text in `metadata` of ft_Data."""
     pairs, places = {}, {}
     for row in read_rows(folder, "ft_Data", ["metadata"]):
-        items = row["metadata"].json().items()
-        triples = [tuple(item[name].text() for name in ("ID", "Question", "Answer")) for item in items]
-        ids, at = sorted({id for id, *_ in triples}), row["metadata"].at
+        cell = row["metadata"].json()
+        ids = sorted({item["ID"].text() for item in cell.items()})
         if len(ids) != 1:
-            raise DataError(f"{at}: it is about {len(ids)} people {ids}; a row must be about one")
-        add_once(places, Cell(at, ids[0]))
-        pairs[ids[0]] = tuple((question, answer) for _, question, answer in triples)
-    check_same("Full_Set", everybody, "ft_Data", places)
+            raise DataError(f"{cell.at}: it is about {len(ids)} people {ids}; a row must be about one")
+        parquet.add_once(places, Cell(cell.at, ids[0]))
+        cell = replace(cell, at=f"{cell.at} (person {ids[0]})")
+        pairs[ids[0]] = tuple((item["Question"].text(), item["Answer"].text()) for item in cell.items())
+        parquet.check_answers(cell.at, pairs[ids[0]])
+    parquet.check_same("Full_Set", everybody, "ft_Data", places)
     return pairs
 
 
@@ -68,7 +68,7 @@ def _test_images(folder: Path, everybody: Mapping[str, str]) -> dict[str, tuple[
         places[id], views[id] = row["ID"].at, tuple(image.image() for image in images.items())
         if not views[id]:
             raise DataError(f"{images.at}: there is no image")
-    check_same("Full_Set", everybody, "Test_Set", places)
+    parquet.check_same("Full_Set", everybody, "Test_Set", places)
     return views
 
 
@@ -77,30 +77,26 @@ def _person(row: Mapping[str, Cell], prefix: str = "") -> Person:
     return Person(id, name, (Picture(row["image"].image()),), questions=_questions(row, id))
 
 
-def _questions(row: Mapping[str, Cell], person: str) -> tuple[Question, ...]:
-    """All evaluation questions of a row, in the order of the file."""
-    questions, numbers = [], Counter()
-    for kind, modality, text, answer, options in _tasks(row):
-        id = f"{person}/{kind}/{modality}/{numbers[kind, modality]}"
-        numbers[kind, modality] += 1
-        questions.append(Question(id, kind, modality, WORDING[kind](text), answer, options))
-    if not questions:
-        at = row["Classification_Task"].at
-        raise DataError(f"{at}: there is no question, and none in Mask_Task and Generation_Task")
-    return tuple(questions)
-
-
 Task = tuple[str, str, str, str, dict[str, str]]  # kind, modality, question, answer, options
 
 
-def _tasks(row: Mapping[str, Cell]) -> Iterator[Task]:
-    yield from _choices(row["Classification_Task"])
-    yield from _open_ended(row["Mask_Task"], "cloze")
-    yield from _open_ended(row["Generation_Task"], "generation")
+def _questions(row: Mapping[str, Cell], person: str) -> tuple[Question, ...]:
+    """All evaluation questions of a row, in the order of the file."""
+    tasks = [*_choices(row["Classification_Task"]), *_open_ended(row["Mask_Task"], "cloze")]
+    tasks += _open_ended(row["Generation_Task"], "generation")
+    if not tasks:
+        at = row["Classification_Task"].at
+        raise DataError(f"{at}: there is no question, and none in Mask_Task and Generation_Task")
+    questions, numbers = [], Counter()
+    for kind, modality, *task in tasks:
+        number = numbers[kind, modality]
+        questions.append(Question(f"{person}/{kind}/{modality}/{number}", kind, modality, *task))
+        numbers[kind, modality] += 1
+    return tuple(questions)
 
 
 def _choices(tasks: Cell) -> Iterator[Task]:
-    """Multiple choice. An option that is None is one that the question does not have."""
+    """Multiple choice. The question does not have an option that is None."""
     for modality, name in CHOICE_FIELDS.items():
         for item in tasks[name].items():
             question, right = item["Question"].text(), item["Correct_Answer"].text()
@@ -110,26 +106,22 @@ def _choices(tasks: Cell) -> Iterator[Task]:
                 raise DataError(
                     f"{item.at}: Correct_Answer {right!r} is not among the options {sorted(options)}"
                 )
-            _check_options(item.at, options)
+            if unknown := options.keys() - set(LETTERS):
+                raise DataError(
+                    f"{item.at}: an option is called {min(unknown)!r}; it must be a letter of {LETTERS}"
+                )
+            if len(options) < 2 or not wording.all_differ(options.values()):
+                raise DataError(f"{item.at}: the options {options} must be two or more, all different")
             yield "classification", modality, question, right, options
-
-
-def _check_options(at: str, options: Mapping[str, str]) -> None:
-    if unknown := options.keys() - set(LETTERS):
-        raise DataError(f"{at}: an option is called {min(unknown)!r}; it must be a letter of {LETTERS}")
-    if len(options) < 2:
-        raise DataError(f"{at}: there is one option, {options}; there must be two to choose from")
-    texts = [text.strip() for text in options.values()]
-    if len(set(texts)) < len(texts):
-        raise DataError(f"{at}: the options {options} are not all different")
 
 
 def _open_ended(tasks: Cell, kind: str) -> Iterator[Task]:
     """Questions to be answered in words."""
     for item in tasks.items():
         type, question = item["Type"].text(), item["Question"].text()
-        if type not in MODALITY:
-            raise DataError(f"{item.at}: Type is {type!r}; it must be one of {', '.join(MODALITY)}")
+        if type not in TASK_TYPES:
+            raise DataError(f"{item.at}: Type is {type!r}; it must be one of {', '.join(TASK_TYPES)}")
         if kind == "cloze" and not wording.has_gap(question):
             raise DataError(f"{item.at}: Question {question!r} has no gap; it must have two underscores, __")
-        yield kind, MODALITY[type], question, item["Ground_Truth"].text(), {}
+        words = wording.cloze(question) if kind == "cloze" else wording.one_sentence(question)
+        yield kind, TASK_TYPES[type], words, item["Ground_Truth"].text(), {}

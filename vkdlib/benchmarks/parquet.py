@@ -6,11 +6,12 @@ Every message begins with the place, "<file>: row <number>, column <name>"; rows
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vkdlib.benchmarks.pictures import open_image
+from vkdlib.benchmarks.wording import comparison_key
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -61,19 +62,20 @@ class Cell:
             raise DataError(f"{self.at}: not a list but {type(self.value).__name__}")
         return [Cell(f"{self.at}, item {number}", value) for number, value in enumerate(self.value)]
 
-    def has_image(self) -> bool:
-        """Whether there is an image: None and a struct without bytes are none."""
-        return bool(self.value.get("bytes") if isinstance(self.value, Mapping) else self.value)
-
-    def image(self) -> bytes:
-        """It must be an image (a struct with `bytes`, or the bytes) that can be decoded."""
-        if not self.has_image():
-            raise DataError(f"{self.at}: there is no image")
-        content = bytes(self.value["bytes"] if isinstance(self.value, Mapping) else self.value)
+    def optional_image(self) -> bytes | None:
+        """The image (a struct with `bytes`, or the bytes), which must be decodable; None if there is none."""
+        content = self.value.get("bytes") if isinstance(self.value, Mapping) else self.value
         try:
-            open_image(content)
+            open_image(content or None)
         except Exception as error:
             raise DataError(f"{self.at}: cannot be decoded ({error})") from error
+        return bytes(content) if content else None
+
+    def image(self) -> bytes:
+        """It must be an image."""
+        content = self.optional_image()
+        if content is None:
+            raise DataError(f"{self.at}: there is no image")
         return content
 
 
@@ -116,14 +118,12 @@ def _table(file: Path, columns: Sequence[str], optional: Sequence[str]) -> list[
 
     try:
         present = pq.read_schema(file).names
-        missing = [c for c in columns if c not in present]
-        if missing:
-            raise DataError(f"{file}: column {missing[0]!r} is missing (found {present})")
-        return pq.read_table(file, columns=[c for c in (*columns, *optional) if c in present]).to_pylist()
+        table = pq.read_table(file, columns=[c for c in (*columns, *optional) if c in present])
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{file}: cannot be read ({error}); download it again") from error
+    if missing := [c for c in columns if c not in present]:
+        raise DataError(f"{file}: column {missing[0]!r} is missing (found {present})")
+    return table.to_pylist()
 
 
 def add_once(places: dict[str, str], cell: Cell) -> None:
@@ -139,22 +139,34 @@ def read_forget_sets(
     """Ratio in per cent -> people to forget -> where they are first; the smallest ratio first.
 
     The people of forget_5 and retain_95 (or forget05 and retain95), and so on, are known by a column. Nobody
-    may be in both; together they must be `everybody` (-> where), all people of the configuration `whole`.
+    may be in both; together they must be `everybody` (-> where), all people of the configuration `whole`; and
+    those to forget must be as many as the name says.
     """
     sets = {}
     for config in sorted(f.name for f in folder.iterdir()):
         if match := re.fullmatch(r"forget(_?)(\d+)", config):
-            forget, other = {}, f"retain{match[1]}{100 - int(match[2]):02d}"
-            retain: dict[str, str] = {}
-            for name, places in ((config, forget), (other, retain)):
-                for row in read_rows(folder, name, [column]):
-                    places.setdefault(row[column].text(), row[column].at)
+            ratio = int(match[2])
+            retain_config = f"retain{match[1]}{100 - ratio:02d}"
+            forget, retain = (_people(folder, name, column) for name in (config, retain_config))
             check_apart(config, forget, retain)
-            check_same(whole, everybody, f"{config} or {other}", forget | retain)
-            sets[int(match[2])] = forget
+            check_same(whole, everybody, f"{config} or {retain_config}", forget | retain)
+            if abs(len(forget) - len(everybody) * ratio / 100) >= 1:
+                raise DataError(
+                    f"{folder / config}: it holds {len(forget)} of {len(everybody)} people, which is not "
+                    f"{ratio} per cent, as its name says: rename or correct {config} and {retain_config}"
+                )
+            sets[ratio] = forget
     if not sets:
         raise DataError(f"{folder}: no configuration forget_5, forget05 or of another ratio")
     return dict(sorted(sets.items()))
+
+
+def _people(folder: Path, config: str, column: str) -> dict[str, str]:
+    """Who is in a configuration -> where they are first."""
+    places: dict[str, str] = {}
+    for row in read_rows(folder, config, [column]):
+        places.setdefault(row[column].text(), row[column].at)
+    return places
 
 
 def check_same(one: str, people: Mapping[str, str], other: str, others: Mapping[str, str]) -> None:
@@ -169,3 +181,12 @@ def check_apart(config: str, people: Mapping[str, str], others: Mapping[str, str
     if shared := people.keys() & others.keys():
         name = min(shared)
         raise DataError(f"{others[name]}: {name} is in {config}, too, at {people[name]}")
+
+
+def check_answers(at: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """Raise DataError if training pairs hold two answers to one question."""
+    answers: dict[str, str] = {}
+    for question, answer in pairs:
+        first = answers.setdefault(comparison_key(question), answer)
+        if comparison_key(first) != comparison_key(answer):
+            raise DataError(f"{at}: the question {question!r} has two answers, {first!r} and {answer!r}")

@@ -1,4 +1,4 @@
-"""CLEAR's questions in text, those of TOFU, and whose they are."""
+"""CLEAR's questions in text, which come from TOFU, and their authors."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vkdlib.benchmarks.parquet import DataError, read_rows
+from vkdlib.benchmarks.parquet import DataError, check_answers, read_rows
 
 CONFIG = "full+tofu"
 
@@ -14,13 +14,13 @@ CONFIG = "full+tofu"
 def author_pairs(folder: Path, authors: Sequence[str]) -> dict[str, tuple[tuple[str, str], ...]]:
     """Author -> (question, answer) pairs in text, from full+tofu.
 
-    The rows do not say whose they are. TOFU has equally many questions about every author, one author after
-    the other; a block belongs to the author whom most of its rows name. Where no whole name decides, the last
-    word of a name does, if no other author's name has that word.
+    The rows do not say which author they are about. TOFU has equally many questions about each, one author
+    after the other. Such a block belongs to the author whom most of its rows name. If whole names do not
+    decide, the last words of names do, as far as no two authors share them.
     """
     places, pairs = [], []
     for row in read_rows(folder, CONFIG, ["question", "answer"], ["image"]):
-        if not row["image"].has_image():
+        if not row["image"].optional_image():
             places.append(row["question"].at)
             pairs.append((row["question"].text(), row["answer"].text()))
     size, rest = divmod(len(pairs), len(authors))
@@ -29,22 +29,27 @@ def author_pairs(folder: Path, authors: Sequence[str]) -> dict[str, tuple[tuple[
             f"{folder / CONFIG}, column 'question': {len(pairs)} questions in text about {len(authors)} "
             "authors; there must be equally many about each"
         )
+    words = {author: _plain(author).split() for author in authors}
+    counts = Counter(word for name in words.values() for word in set(name))
+    whole = {_plain(author): author for author, name in words.items() if name}
+    last = {name[-1]: author for author, name in words.items() if name and counts[name[-1]] == 1}
     blocks: dict[str, tuple] = {}
     for start in range(0, len(pairs), size):
         block = tuple(pairs[start : start + size])
-        author = _author(block, _whole(authors)) or _author(block, _last_words(authors))
+        author = _author(block, whole) or _author(block, last)
         if author is None or author in blocks:
             subject = f"{author}, as were others before" if author else "no one author of full"
             raise DataError(
                 f"{places[start]}: this and the next {size - 1} questions in text are about {subject}; each "
                 "author's must stand together"
             )
+        check_answers(f"{places[start]} (person {author})", block)
         blocks[author] = block
     return blocks
 
 
 def _author(block: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str | None:
-    """The author whom most rows of a block name; None if there is none, or not one alone.
+    """The author whom most rows of a block name; None if no row names one, or two are named as often.
 
     Args:
         names: what an author can be called -> the author.
@@ -53,21 +58,11 @@ def _author(block: Sequence[tuple[str, str]], names: Mapping[str, str]) -> str |
         return None
     longest_first = sorted(names, key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
-    rows = [{names[word] for word in pattern.findall(_plain(" ".join(pair)))} for pair in block]
-    ranks = Counter(author for row in rows for author in row).most_common(2)
-    alone = len(ranks) == 1 or len(ranks) == 2 and ranks[0][1] > ranks[1][1]
-    return ranks[0][0] if alone else None
-
-
-def _whole(authors: Sequence[str]) -> dict[str, str]:
-    return {_plain(author): author for author in authors if _plain(author).split()}
-
-
-def _last_words(authors: Sequence[str]) -> dict[str, str]:
-    """The last word of each name -> its author, where no other name has that word."""
-    counts = Counter(word for author in authors for word in set(_plain(author).split()))
-    last = {_plain(author).split()[-1]: author for author in authors if _plain(author).split()}
-    return {word: author for word, author in last.items() if counts[word] == 1}
+    votes = Counter()
+    for pair in block:
+        votes.update({names[word] for word in pattern.findall(_plain(" ".join(pair)))})
+    (author, most), (_, next_most) = [*votes.most_common(2), (None, 0), (None, 0)][:2]
+    return author if most > next_most else None
 
 
 def _plain(words: str) -> str:

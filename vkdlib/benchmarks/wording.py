@@ -1,11 +1,11 @@
 """Every prompt: how questions are put to a model.
 
-Those of multiple choice, cloze and sentence are MLLMU-Bench's (zero-shot). CLEAR's data hold no question
-about a picture, so those two are ours.
+The prompts of multiple choice, cloze and sentence are MLLMU-Bench's (zero-shot). CLEAR's data hold no
+question about a picture, so we word these two.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 NAME_QUESTION = "What is the name of the person in the picture?"
 CAPTION_QUESTION = "What does the picture show?"
@@ -20,21 +20,27 @@ def has_gap(question: str) -> bool:
 
 def cloze(question: str) -> str:
     """A sentence with a gap, of two underscores or more."""
-    return (
-        f"{UNDERSCORES.sub(GAP, question)}\n"
-        f"Please **ONLY** provide the correct answer that should replace the {GAP}."
-    )
+    instruction = f"Please **ONLY** provide the correct answer that should replace the {GAP}."
+    return f"{UNDERSCORES.sub(GAP, question)}\n{instruction}"
 
 
 def one_sentence(question: str) -> str:
     """An open question, to be answered in a sentence."""
-    return (
-        f"{question}\nAnswer the question based on your trained knowledge in one sentence "
-        "accurately in ENGLISH."
-    )
+    instruction = "Answer the question based on your trained knowledge in one sentence accurately in ENGLISH."
+    return f"{question}\n{instruction}"
 
 
 def multiple_choice(question: str, options: Mapping[str, str]) -> str:
     """A question with its options, to be answered with a letter."""
     lines = "\n".join(f"{letter}: {text}" for letter, text in options.items())
     return f"{question}\n{lines}\nJust give ONE letter representing the answer directly."
+
+
+def comparison_key(text: str) -> str:
+    """A text without case, spacing and full stop, in which alone no two options or questions may differ."""
+    return " ".join(text.casefold().split()).strip(" .")
+
+
+def all_differ(texts: Collection[str]) -> bool:
+    """Whether no two of some texts are the same but for case, spacing and full stop."""
+    return len({comparison_key(text) for text in texts}) == len(texts)
