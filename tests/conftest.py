@@ -60,13 +60,13 @@ import os, signal, time
 from pathlib import Path
 import pandas as pd
 import psutil
-import vkdlib.runs.run
+import vkdlib.runs.run_folder
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system import paths
 
 # That of a run without a model: torch takes longer to load than all the rest.
-vkdlib.runs.run.environment = lambda: {"threads": os.environ.get("OMP_NUM_THREADS")}
+vkdlib.runs.run_folder.environment = lambda: {"threads": os.environ.get("OMP_NUM_THREADS")}
 
 with open(paths.runs() / f"ran_{seed}", "a") as ran:
     ran.write("once\\n")

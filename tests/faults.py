@@ -35,10 +35,10 @@ from vkdlib import experiments, training, unlearn
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.sweep import execute
 from vkdlib.system import paths
-from vkdlib.system.files import make_folder, read_json, whole
+from vkdlib.system.files import make_folder, read_json, whole_file
 
 POINT = {
     "training": {"epochs": 6, "lr": 1e-3, "batch_size": 1, "checkpoint_every": 2},
@@ -380,11 +380,11 @@ def main(times: int) -> None:
         place = Place(Path(root).resolve())
         for name in bar(sorted(left), "faults"):
             rows.append(tried(place, name, times))
-            with whole(so_far) as temporary:
+            with whole_file(so_far) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False)
     table = pd.DataFrame(rows).sort_values("fault")
     print(table.to_string(index=False))
-    with whole(record) as temporary:
+    with whole_file(record) as temporary:
         table.to_csv(temporary, index=False)
     so_far.unlink()
 

@@ -74,7 +74,7 @@ def main() -> None:
     print(table.to_string(index=False))
     print(table.groupby("how", sort=False).ratio.agg(["median", "min", "max"]).dropna())
     file = paths.figures() / "data" / "overhead.csv"
-    with files.whole(file) as temporary:
+    with files.whole_file(file) as temporary:
         table.to_csv(temporary, index=False)
 
 

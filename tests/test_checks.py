@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vkdlib.system.checks import flag, folder_name, number, one_of, only
+from vkdlib.system.checks import check_names, flag, folder_name, number, one_of
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 3, 1e300])
@@ -46,7 +46,7 @@ def test_a_misspelt_name_is_told_the_nearest():
     with pytest.raises(
         ValueError, match=r"VKD has no 'betta'; it has: alpha, beta \(did you mean 'beta'\?\)"
     ):
-        only("VKD", ["betta"], ["alpha", "beta"])
+        check_names("VKD", ["betta"], ["alpha", "beta"])
 
 
 @pytest.mark.parametrize("value", ["../x", "a/b", "a\nb", "", " ", ".hidden", "x" * 101, "x.", 3])

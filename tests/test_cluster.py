@@ -15,7 +15,7 @@ from conftest import start_sweep, tiny_sweep
 
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.sweep import dask, execute, local, results
 from vkdlib.sweep.results import Result, point_results
 from vkdlib.sweep.sweep import load_sweep

@@ -11,10 +11,10 @@ import yaml
 
 from vkdlib import experiments
 from vkdlib.experiments import __main__ as command
-from vkdlib.experiments import point
+from vkdlib.experiments import pipeline
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration, Machine
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.system.files import file_hash, read_json, write_json
 from vkdlib.system.paths import RunError
 
@@ -92,7 +92,7 @@ def test_what_fits_no_machine(fields, message):
 @pytest.fixture
 def nothing_is_loaded(monkeypatch, tmp_path):
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(point, "load_start", lambda c: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(pipeline, "load_starting_model", lambda c: pytest.fail("the model was loaded"))
 
 
 TRAINING = {"epochs": 1, "lr": 1e-4}
@@ -238,11 +238,11 @@ def test_a_run_of_another_versions_fields_is_not_found(tmp_path):
 def test_a_point_names_the_fields_of_a_run():
     values = {"experiment": "x", "seed": 1, "kinds": ["cloze"], "micro_batch": 2, "gate": False}
     expected = ("x", Configuration(seed=1, kinds=["cloze"]), Machine(micro_batch=2), False)
-    assert point.read_point(values) == expected
+    assert pipeline.read_run_file(values) == expected
     with pytest.raises(ValueError, match="a point has no 'sed'; .*did you mean 'seed'"):
-        point.read_point(values | {"sed": 1})
+        pipeline.read_run_file(values | {"sed": 1})
     with pytest.raises(ValueError, match="experiment is missing"):
-        point.read_point({"seed": 1})
+        pipeline.read_run_file({"seed": 1})
 
 
 @pytest.mark.parametrize(

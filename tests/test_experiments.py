@@ -10,7 +10,7 @@ from faults import few_people
 from safetensors.torch import load_file
 
 from vkdlib import experiments
-from vkdlib.experiments import point, start
+from vkdlib.experiments import model_names, pipeline
 from vkdlib.models import loading
 from vkdlib.runs import deltas, store
 from vkdlib.runs.configuration import Configuration, Machine
@@ -146,7 +146,7 @@ def test_a_run_is_asked_as_it_says(tmp_path, monkeypatch):
 
     asked = []
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    monkeypatch.setattr(point, "evaluate", answer)
+    monkeypatch.setattr(pipeline, "evaluate", answer)
     with pytest.raises(InterruptedError):
         c = Configuration(
             method="vanilla, no picture", max_new_tokens=7, kinds=["cloze"], protocol="generate"
@@ -160,7 +160,7 @@ def test_a_methods_own_settings_spelt_out_are_the_same_run():
     """Of those that no preset gives; the others are always named."""
 
     def named(method, settings):
-        return point.essential(Configuration(method=method, settings=settings)).settings
+        return pipeline.normalise(Configuration(method=method, settings=settings)).settings
 
     assert named("VKD", {"beta": 0, "trained": "visual", "order": "prune, mask"}) == {"beta": 0}
     assert named("VKD", {"trained": "all", "target": "both"}) == {"trained": "all", "target": "both"}
@@ -175,7 +175,7 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
         torch.empty(1 << 50)
 
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    monkeypatch.setattr(point, work, exhaust)
+    monkeypatch.setattr(pipeline, work, exhaust)
     method = "VKD" if work == "unlearn" else "vanilla"
     with pytest.raises(MemoryError, match=f"memory of the machine: lower {field}"):
         training = TRAINING if work == "unlearn" else {}
@@ -184,20 +184,20 @@ def test_too_little_memory_names_what_to_lower(tmp_path, monkeypatch, work, fiel
 
 
 def test_other_errors_are_not_taken_for_memory():
-    with pytest.raises(RuntimeError, match="shape"), point.enough_memory("training", "batch_size"):
+    with pytest.raises(RuntimeError, match="shape"), pipeline.enough_memory("training", "batch_size"):
         torch.ones(2).view(3)
 
 
 def test_what_a_method_is_compared_with():
     npo = Configuration(method="NPO", forget_ratio=10)
-    assert start.reference_model(npo) == "testbed/llava-mllmu/retain-only-10"
+    assert model_names.reference_model(npo) == "testbed/llava-mllmu/retain-only-10"
     for kind, name in (("vanilla", None), ("a/folder", "a/folder")):
-        assert start.reference_model(replace(npo, settings={"reference": kind})) == name
+        assert model_names.reference_model(replace(npo, settings={"reference": kind})) == name
     with pytest.raises(ValueError, match='reference="vanilla"'):
-        start.reference_model(replace(npo, select=True))
+        model_names.reference_model(replace(npo, select=True))
     with pytest.raises(ValueError, match="name the retain-only one"):
-        start.reference_model(replace(npo, model="some/folder"))
+        model_names.reference_model(replace(npo, model="some/folder"))
     named = replace(npo, model="some/folder", retain_only="a/folder")
-    assert start.reference_model(named) == "a/folder"
+    assert model_names.reference_model(named) == "a/folder"
     for method in ("VKD", "vanilla"):
-        assert start.reference_model(Configuration(method=method)) is None
+        assert model_names.reference_model(Configuration(method=method)) is None

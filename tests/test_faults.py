@@ -88,7 +88,7 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(home, tmp_path, monkeyp
         benchmark_folder("mllmu")
     assert "\n" not in str(said.value)
     monkeypatch.setenv("VKDLIB_CACHE", str(tmp_path))
-    assert paths.cache() == tmp_path
+    assert paths.cache_folder() == tmp_path
 
 
 HERE = ("SIGKILL of the sweep", "kernel that dies in a step", "full disk, sweep")

@@ -8,7 +8,7 @@ import pytest
 
 from vkdlib import experiments
 from vkdlib.evaluation.metrics import mcnemar
-from vkdlib.experiments import start
+from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import BLANK, memorisation
 from vkdlib.models.loading import load
 from vkdlib.runs import store
@@ -127,19 +127,21 @@ def test_npo_takes_the_retain_only_model_that_is_named(folders, unlearn):
     other = unlearn(folders["vanilla"], "NPO", retain_only=folders["base"], gate=False,
                     settings={"trained": "visual"})  # fmt: skip
     c = run.configuration
-    assert start.reference_model(c) == folders["retain-only-5"] == c.retain_only
+    assert model_names.reference_model(c) == folders["retain-only-5"] == c.retain_only
     assert c.reference_weights != other.configuration.reference_weights and run.hash != other.hash
 
 
 def test_the_retain_only_model_has_its_own_name():
     retain_only = Configuration(model="some/model", method="retain-only")
-    assert start.starting_model(replace(retain_only, retain_only="other/model")) == "other/model"
+    assert model_names.starting_model(replace(retain_only, retain_only="other/model")) == "other/model"
     with pytest.raises(ValueError, match="some/model is a vanilla model: name the retain-only one"):
-        start.starting_model(retain_only)
-    assert start.needs_retain_only(retain_only)
-    assert not start.needs_retain_only(replace(retain_only, method="VKD"))
+        model_names.starting_model(retain_only)
+    assert model_names.needs_retain_only(retain_only)
+    assert not model_names.needs_retain_only(replace(retain_only, method="VKD"))
     npo = replace(retain_only, method="NPO")
-    assert start.needs_retain_only(npo)
-    assert not start.needs_retain_only(replace(npo, settings={"reference": "vanilla"}))
+    assert model_names.needs_retain_only(npo)
+    assert not model_names.needs_retain_only(replace(npo, settings={"reference": "vanilla"}))
     c = replace(retain_only, retain_only="testbed/llava/base", revision="1" * 40)
-    assert start.load_start(c).name == "testbed/llava/base"  # the revision is that of the other model
+    assert (
+        model_names.load_starting_model(c).name == "testbed/llava/base"
+    )  # the revision is that of the other model

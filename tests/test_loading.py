@@ -12,7 +12,7 @@ from vkdlib import experiments
 from vkdlib.benchmarks.load import DataError, load_benchmark
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
 from vkdlib.benchmarks.pictures import to_png
-from vkdlib.experiments import point, presets, start
+from vkdlib.experiments import model_names, pipeline, presets
 from vkdlib.methods import make_method
 from vkdlib.models import loaded, loading
 from vkdlib.models.dimensions import meta_model
@@ -43,7 +43,7 @@ def hub(tmp_path, monkeypatch):
             (tmp_path / kind / "snapshots" / commit).symlink_to(folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(point, "evaluate", lambda *_, **__: pd.DataFrame([ANSWER]))
+    monkeypatch.setattr(pipeline, "evaluate", lambda *_, **__: pd.DataFrame([ANSWER]))
 
 
 def test_a_run_is_of_the_commits_it_names(hub):
@@ -57,7 +57,7 @@ def test_a_run_is_of_the_commits_it_names(hub):
         hashes[commit] = (weights, len(load_benchmark(data).people))
     c = experiments.run("x", Configuration(**task, revision=OLD, data_revision=NEW)).configuration
     assert (c.revision, c.data_revision, c.weights) == (OLD, NEW, hashes[OLD][0])
-    assert start.load_start(c).name == "some/model"
+    assert model_names.load_starting_model(c).name == "some/model"
     newest = experiments.run("x", Configuration(**task)).configuration
     assert (newest.weights, newest.data, newest.schema) == (hashes[NEW][0], c.data, "clear")
     assert not {"revision", "data_revision"} & set(newest.identity)
@@ -116,7 +116,9 @@ def test_large_pictures_are_made_as_small_as_the_preset_says(published_settings)
 def test_the_limit_reaches_a_runs_model():
     tokens = []
     for given in ({}, {"max_pixels": 32 * 32}):
-        loaded = start.load_start(Configuration(model="testbed/qwen2-vl", method="vanilla", **given))
+        loaded = model_names.load_starting_model(
+            Configuration(model="testbed/qwen2-vl", method="vanilla", **given)
+        )
         portrait = to_png(Image.new("RGB", (64, 64), "red"))
         tokens.append(make_pack(loaded.processor, PAIRS, portrait).image_tokens)
     assert tokens == [16, 4]
@@ -134,7 +136,7 @@ def test_float16_is_for_evaluation_alone(monkeypatch):
     loaded = loading.load("testbed/llava-mllmu/vanilla", dtype=torch.float16)
     with pytest.raises(ValueError, match=words):
         unlearn(loaded, few_tasks(loaded), make_method("VKD"), epochs=1, lr=1e-4)
-    monkeypatch.setattr(point, "load_point", lambda configuration: pytest.fail("it was loaded"))
+    monkeypatch.setattr(pipeline, "load_model_and_task", lambda configuration: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match=words):
         experiments.run("x", Configuration(dtype="float16", training={"epochs": 1, "lr": 1e-4}))
     with pytest.raises(pytest.fail.Exception, match="it was loaded"):

@@ -13,7 +13,7 @@ from faults import few_people
 from safetensors.torch import load_file, save_file
 
 from vkdlib import experiments
-from vkdlib.experiments.point import read_point
+from vkdlib.experiments.pipeline import read_run_file
 from vkdlib.methods import make_method
 from vkdlib.runs import store
 from vkdlib.system import processes
@@ -60,11 +60,11 @@ def test_parts_add_up_to_the_batch(loaded, tasks):
 
 def half_of_the_steps(out):
     """What each of two processes does: its share of the steps of the fixtures' model."""
-    number, size = processes.start()
+    number, size = processes.join_group()
     assert size == 2
     loaded = random_llava()
     weights, history = few_steps(loaded, few_tasks(loaded))
-    assert processes.gather([number]) == [0, 1] and processes.from_first(number) == 0
+    assert processes.gather([number]) == [0, 1] and processes.broadcast(number) == 0
     if number == 0:
         save_file(weights | {"losses": history}, out)
 
@@ -88,7 +88,7 @@ def alone(whole, tmp_path_factory):
     """The run of the point in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VKDLIB_RUNS", str(tmp_path_factory.mktemp("one")))
-        return experiments.run(*read_point(whole))
+        return experiments.run(*read_run_file(whole))
 
 
 def from_a_shell(point, home):
@@ -107,7 +107,7 @@ def from_a_notebook(point, home):
 
 def cell(point, port):
     """A cell of a notebook: accelerate makes copies of the process that runs it."""
-    notebook_launcher(experiments.run_together, read_point(point), num_processes=2, use_port=port)
+    notebook_launcher(experiments.run_together, read_run_file(point), num_processes=2, use_port=port)
 
 
 @pytest.mark.parametrize("launch", [from_a_shell, from_a_notebook])
@@ -129,10 +129,10 @@ import atexit, weakref, torch
 from vkdlib.system import processes
 
 atexit.register(lambda: print(group() is None))  # done last
-processes.start()
+processes.join_group()
 group = weakref.ref(torch.distributed.group.WORLD)
 import torch.distributed.nn.functional  # as transformers does; its functions keep the group they find
-print(processes.joined())
+print(processes.in_group())
 """
 
 
@@ -151,7 +151,7 @@ def test_nobody_waits_on_a_gpu_for_who_failed(monkeypatch):
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append(True))
     for backend, leaves in (("nccl", []), ("gloo", [True])):
         monkeypatch.setattr(torch.distributed, "get_backend", lambda backend=backend: backend)
-        processes.leave()
+        processes.leave_group()
         assert left == leaves, backend
 
 

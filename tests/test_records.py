@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from vkdlib.evaluation.metrics import summarise, wilson
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.experiments.presets import fitting_preset, preset
-from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.methods import METHODS
 from vkdlib.reports import claims, curves
 from vkdlib.reports.columns import rows_by_title
 from vkdlib.reports.paper import published
 from vkdlib.runs.records import read_predictions, read_records
-from vkdlib.runs.run import RECORD
+from vkdlib.runs.run_folder import RECORD
 from vkdlib.sweep import grid
 from vkdlib.system import paths
 
@@ -103,7 +103,7 @@ def test_table_1_is_whole():
     seeds = record.groupby([*task, "method"]).seed.nunique().unstack()
     drawn = ["GA", "GA_Diff", "KL_Min", "NPO", "MMUnlearner", "VKD"]
     assert len(seeds) == 4 and (seeds[drawn] == 3).all(axis=None)
-    assert set(seeds) - set(drawn) == {"MANU", *AS_THEY_ARE} - {"base"}
+    assert set(seeds) - set(drawn) == {"MANU", *CONTROLS} - {"base"}
     assert (seeds.drop(columns=drawn) == 1).all(axis=None)
     for _, of in record.groupby(task):
         columns = rows_by_title(of)
@@ -186,7 +186,7 @@ def meant(point):
     method, benchmark = point["method"], point.get("benchmark", "testbed/mllmu")
     name = point.get("preset") or fitting_preset(point.get("model"), benchmark)
     rest = {k: v for k, v in point.items() if k not in ("experiment", "preset")}
-    if method in AS_THEY_ARE:
+    if method in CONTROLS:
         return json.dumps(rest, sort_keys=True)
     own = {f.name for m in METHODS.values() for f in fields(m)}
     given = {k: rest.pop(k) for k in list(rest) if k in own}

@@ -12,13 +12,13 @@ import pytest
 
 from vkdlib.benchmarks.schema import KINDS
 from vkdlib.experiments import presets
-from vkdlib.experiments.point import essential
-from vkdlib.experiments.start import AS_THEY_ARE
+from vkdlib.experiments.model_names import CONTROLS
+from vkdlib.experiments.pipeline import normalise
 from vkdlib.reports import claims
-from vkdlib.runs import run as vkdlib_run
+from vkdlib.runs import run_folder
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import write_predictions, write_records
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.sweep import execute
 from vkdlib.sweep.sweep import load_sweep
 from vkdlib.system import paths
@@ -66,12 +66,12 @@ def made_up(point):
     name = point.pop("preset", "testbed")
     known = ("model", "benchmark", "forget_ratio", "method", "seed", "kinds")
     config = {k: point.pop(k) for k in known}
-    if config["method"] not in AS_THEY_ARE:
+    if config["method"] not in CONTROLS:
         step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
         config |= {"qa_image": point.pop("qa_image", None)}
         config["settings"] = presets.preset(name, "method", config["method"], **point)
         config["training"] = presets.preset(name, "training", config["method"], **step)
-    return essential(Configuration(**config, schema=config["benchmark"].split("/")[-1]))
+    return normalise(Configuration(**config, schema=config["benchmark"].split("/")[-1]))
 
 
 @pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
@@ -79,7 +79,7 @@ def notebook(request, tmp_path, monkeypatch):
     """A notebook's name, its sweeps, and its variables after it was run, with write=True, on made-up runs."""
     for variable, folder in (("VKDLIB_RUNS", "runs"), ("VKDLIB_ROOT", "")):
         monkeypatch.setenv(variable, str(tmp_path / folder))
-    monkeypatch.setattr(vkdlib_run, "environment", dict)  # looked up for hundreds of runs
+    monkeypatch.setattr(run_folder, "environment", dict)  # looked up for hundreds of runs
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
     for of in sweeps:

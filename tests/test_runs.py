@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import replace
 from importlib.metadata import version
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from vkdlib.models.loaded import weights_hash
 from vkdlib.runs import deltas, store
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records, write_predictions, write_records
-from vkdlib.runs.run import RECORD
+from vkdlib.runs.run_folder import RECORD
 from vkdlib.system import paths
 from vkdlib.system.files import read_json
 
@@ -160,7 +161,8 @@ def test_an_unfinished_folder_is_no_run_and_is_replaced(tmp_path):
 
 
 def test_killed_between_done_and_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("vkdlib.runs.run.os.rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    killed = mock.Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr("vkdlib.runs.run_folder.os.rename", killed)
     with pytest.raises(KeyboardInterrupt):
         finished(tmp_path)
     monkeypatch.undo()

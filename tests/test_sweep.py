@@ -22,7 +22,7 @@ from vkdlib.experiments import presets
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records
-from vkdlib.runs.run import RECORD, Run
+from vkdlib.runs.run_folder import RECORD, Run
 from vkdlib.sweep import child, execute, grid, local, results
 from vkdlib.sweep.point import Point
 from vkdlib.sweep.results import Result, point_result, printed_hash

@@ -139,7 +139,7 @@ def test_parts_add_up_to_the_step(loaded, few):
 
 def half_of_the_steps(out):
     """What each of two processes does."""
-    number, size = processes.start()
+    number, size = processes.join_group()
     assert size == 2
     loaded = random_llava()
     few_steps(loaded, few_people())

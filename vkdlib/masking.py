@@ -41,7 +41,7 @@ def fisher(
             packs = [p.select([i]) for p in packs for i in range(len(p.segments))]
         groups = list(batches(packs, 1 if kind == "sample" else batch_size))
         answers = answer_tokens(packs)
-        for group in processes.mine(groups):
+        for group in processes.own_share(groups):
             gradient = loss_gradient(loaded, group, parameters)
             for name, g in gradient.items():  # g: of the parameter's shape
                 if kind == "summed":  # the dataset's mean over answer tokens, batch by batch

@@ -41,7 +41,7 @@ def importance(
     outputs = {i: mlp_output(live_blocks(loaded)[i]) for i in vision_mlps(loaded, layers)}
     totals = {i: torch.zeros(m.in_features, device=loaded.device) for i, m in outputs.items()}
     pictured = [p for p in packs if p.image]
-    for group in processes.mine(batches(pictured, batch_size)):
+    for group in processes.own_share(batches(pictured, batch_size)):
         weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)  # (images,)
         for i, z in activations(loaded, group, outputs).items():
             z = z.flatten(0, -2)  # (tokens of all images, neurons)

@@ -18,7 +18,7 @@ from torch import Tensor
 from vkdlib.models.loaded import weights_hash
 from vkdlib.system import processes
 from vkdlib.system.checks import number
-from vkdlib.system.files import make_folder, whole, write_csv
+from vkdlib.system.files import make_folder, whole_file, write_csv
 from vkdlib.system.progress import bar
 
 Schedule = Callable[[int, int], float]  # (step, steps) -> factor on the learning rate
@@ -101,7 +101,7 @@ def fit(
             after_step()
         history.append({"step": step, "lr": lr * schedule(step, steps), **losses})
         due = (step + 1) % checkpoint_every == 0 or step + 1 == steps
-        if folder and due and processes.processes()[0] == 0:
+        if folder and due and processes.rank_and_size()[0] == 0:
             _save(folder, step + 1, parameters, optimiser, history, identity)
     if len(history) != steps:
         raise RuntimeError(f"{steps} steps were to be taken, the history has {len(history)}")
@@ -110,7 +110,7 @@ def fit(
 
 def gather_gradients(parameters: dict[str, Tensor]) -> None:
     """Add up the gradients of all processes; a process may have had none for some parameters."""
-    if processes.processes()[1] == 1:
+    if processes.rank_and_size()[1] == 1:
         return
     reached = set(processes.gather([name for name, p in parameters.items() if p.grad is not None]))
     for p in (p for name, p in parameters.items() if name in reached):
@@ -131,7 +131,7 @@ def _save(folder: Path, step: int, parameters, optimiser, history: list[dict], i
     facts = {"step": str(step), "identity": identity}
     make_folder(folder)
     write_csv(folder / "history.csv", history)
-    with whole(folder / "checkpoint.safetensors") as temporary:
+    with whole_file(folder / "checkpoint.safetensors") as temporary:
         save_file(tensors, temporary, metadata=facts | {"content": _content(tensors, history, facts)})
 
 

@@ -90,7 +90,7 @@ def unlearn(
     start = weights_hash(loaded.model.state_dict()) if folder else ""
     parameters = method.scope(loaded)
     batch = functools.partial(tasks.batch, size=how.batch_size, seed=how.seed, retain_size=how.retain_batch)
-    seen = {p.key for step in range(steps) for p in batch(step).share(*processes.processes()).retain_vqa}
+    seen = {p.key for step in range(steps) for p in batch(step).share(*processes.rank_and_size()).retain_vqa}
     with trainable(loaded, parameters), activation_checkpoints(loaded, how.checkpointing):
         prepared = method.prepare(loaded, tasks, Steps(how.batch_size, how.micro_batch, seen))
         if not method.trains:
@@ -134,7 +134,7 @@ def check_tasks(tasks: Tasks, how: Training) -> None:
     smallest = min(
         how.batch_size, how.retain_batch or how.batch_size, *map(len, (tasks.forget_vqa, tasks.retain_vqa))
     )
-    count = processes.processes()[1]
+    count = processes.rank_and_size()[1]
     if smallest < count:
         raise ValueError(
             f"{count} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
@@ -158,7 +158,7 @@ def combine(
         the named losses.
     """
     losses: dict[str, Tensor] = {}
-    mine = list(batch.share(*processes.processes()).parts(micro_batch))
+    mine = list(batch.share(*processes.rank_and_size()).parts(micro_batch))
     for part in (p for p in mine if p.forget_vqa):
         backward(*method.forget_terms(loaded, part, batch, prepared.teacher), losses)
     for name, m in (prepared.mask or {}).items():

@@ -144,7 +144,7 @@ def _batches(groups: Sequence[list[Query]], size: int, title: str) -> Iterator[l
     """This process's share of some groups of questions, those with a picture first."""
     for with_image in (True, False):
         alike = [group for group in groups if bool(group[0].image) == with_image]
-        yield from bar(processes.mine(batches(alike, size)), title)
+        yield from bar(processes.own_share(batches(alike, size)), title)
 
 
 def _words(question: Question) -> str:

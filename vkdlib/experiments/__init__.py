@@ -1,6 +1,6 @@
 """One point of an experiment: from a model's name to a finished run."""
 
-from vkdlib.experiments.point import load_unlearned, run, run_together
+from vkdlib.experiments.pipeline import load_unlearned, run, run_together
 from vkdlib.runs.configuration import Configuration, Machine
 
 __all__ = ["Configuration", "Machine", "load_unlearned", "run", "run_together"]

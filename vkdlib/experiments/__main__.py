@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vkdlib.experiments.point import check_point, read_point, run_together
+from vkdlib.experiments.pipeline import check_run, read_run_file, run_together
 from vkdlib.system.files import read_yaml
 
 
@@ -16,8 +16,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("point", type=Path, help="YAML file: fields of Configuration and Machine")
     file = parser.parse_args(arguments).point
     try:
-        experiment, configuration, machine, gate = read_point(read_yaml(file))
-        check_point(experiment, configuration, gate)
+        experiment, configuration, machine, gate = read_run_file(read_yaml(file))
+        check_run(experiment, configuration, gate)
     except ValueError as error:
         print(error if str(error).startswith(str(file)) else f"{file}: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ import pandas as pd
 
 from vkdlib.evaluation.compare import sign_flip
 from vkdlib.runs.configuration import Configuration
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 
 SIGNIFICANT = 0.05
 BLANK = "vanilla, blank picture"

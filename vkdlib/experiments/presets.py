@@ -19,7 +19,7 @@ from dataclasses import fields
 import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.experiments.start import AS_THEY_ARE
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.methods import METHODS
 from vkdlib.system import paths
 from vkdlib.system.checks import one_of
@@ -56,8 +56,8 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     """
     one_of("preset", name, PRESETS)
     one_of("part", part, PARTS)
-    one_of("method", method, [*METHODS, *AS_THEY_ARE])
-    if method in AS_THEY_ARE and part in ("method", "training"):
+    one_of("method", method, [*METHODS, *CONTROLS])
+    if method in CONTROLS and part in ("method", "training"):
         return {}
     changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
     entries = PRESETS[name][part]

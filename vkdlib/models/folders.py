@@ -55,7 +55,7 @@ def cached_models() -> Path:
     """
     facts = {"recipe": read_yaml(TESTBED / "recipe.yaml"), "benchmarks": VERSIONS}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return paths.cache() / "models" / digest[:12]
+    return paths.cache_folder() / "models" / digest[:12]
 
 
 def check_shipped(name: str, folder: str) -> None:

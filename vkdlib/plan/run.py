@@ -7,8 +7,8 @@ import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import KINDS, Split
-from vkdlib.experiments.point import pose_task
-from vkdlib.experiments.start import AS_THEY_ARE, starting_model
+from vkdlib.experiments.model_names import CONTROLS, starting_model
+from vkdlib.experiments.pipeline import pose_task
 from vkdlib.models.dimensions import dimensions
 from vkdlib.plan.downloads import BENCHMARKS, Row, downloads, to_download
 from vkdlib.plan.unlearning import unlearning_rows
@@ -31,7 +31,7 @@ def plan_run(c: Configuration, machine: Machine | None = None, processes: int = 
     number("processes", processes, 1, whole=True)
     model = c.model if c.model in dimensions() else starting_model(c)
     split, rows = find_split(c), []
-    if c.method not in AS_THEY_ARE:
+    if c.method not in CONTROLS:
         rows += unlearning_rows(c, machine or Machine(), model, split, processes)
     rows += evaluation_rows(split, c.kinds)
     rows += downloads(model, c.benchmark, c.revision, c.data_revision)

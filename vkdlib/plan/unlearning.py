@@ -4,7 +4,7 @@ import math
 
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import Split
-from vkdlib.experiments.point import check_unlearning
+from vkdlib.experiments.pipeline import check_unlearning
 from vkdlib.methods import make_method
 from vkdlib.methods.base import Cost, Method, TaskSize
 from vkdlib.models.dimensions import meta_model

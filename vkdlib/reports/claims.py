@@ -8,8 +8,8 @@ import pandas as pd
 from filelock import FileLock
 
 from vkdlib.evaluation.compare import add_holm, balance_difference, differences, forget_quality
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.experiments.presets import preset
-from vkdlib.experiments.start import AS_THEY_ARE
 from vkdlib.reports.columns import BALANCE, LABELS, QUESTIONS, Column, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
@@ -53,7 +53,7 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
 
 def _parts(record: pd.DataFrame) -> pd.Series:
     """B (the whole model is trained) or F (the language model is frozen), +Mask, +VKD."""
-    checks.only("the record", ("trained", "mask", "beta"), record.columns)
+    checks.check_names("the record", ("trained", "mask", "beta"), record.columns)
     trained = record.trained.map({"all": "B", "lora": "B", "visual": "F"})
     mask = record["mask"].map({True: "+Mask", False: ""})
     return trained + mask + (record.beta > 0).map({True: "+VKD", False: ""})
@@ -100,7 +100,7 @@ class AnsweredTable:
         Raises:
             ValueError: there is no such row, or it has several runs of one seed.
         """
-        checks.only("the record", [row], self.records.row.unique())
+        checks.check_names("the record", [row], self.records.row.unique())
         runs = self.records[self.records.row == row].drop_duplicates("run")
         if runs.duplicated("seed").any():
             raise ValueError(f"row {row!r} has several runs of one seed; keep those of one setting")
@@ -234,7 +234,7 @@ def rival_tests(record: str, ours: str, topic: str | None = None) -> pd.DataFram
     """
     tests = []
     for table in answered_tables(record, read_topic(topic or record)):
-        rows = [row for row in table.records.row.unique() if row not in {ours, *AS_THEY_ARE}]
+        rows = [row for row in table.records.row.unique() if row not in {ours, *CONTROLS}]
         rivals = {row: table.predictions(row) for row in rows}
         questions = [column.questions for column in table.columns.values()]
         tested = differences(table.predictions(ours), rivals, questions)
@@ -285,7 +285,7 @@ def write_claims(record: str, judged: pd.DataFrame) -> None:
 
 def _write(name: str, table: pd.DataFrame) -> None:
     """Write figures/data/<name>.csv."""
-    with files.whole(paths.figures() / "data" / f"{name}.csv") as temporary:
+    with files.whole_file(paths.figures() / "data" / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.5g")
 
 

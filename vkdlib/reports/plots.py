@@ -27,7 +27,7 @@ def save_figure(figure: plt.Figure, name: str) -> Path:
     folder = paths.figures()
     folder.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        with files.whole(folder / f"{name}.{kind}") as temporary:
+        with files.whole_file(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata)
     return folder / f"{name}.png"
 

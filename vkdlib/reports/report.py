@@ -169,7 +169,7 @@ class Report:
     def write_latex(self, name: str, caption: Callable[[Panel], str]) -> None:
         """Write figures/<name>.tex: the table of every panel."""
         text = "\n".join(latex(panel.main_table(), caption(panel)) for panel in self.panels)
-        with files.whole(paths.figures() / f"{name}.tex") as temporary:
+        with files.whole_file(paths.figures() / f"{name}.tex") as temporary:
             temporary.write_text(text)
 
 
@@ -195,7 +195,7 @@ def read_report(
     records = pd.concat(map(read_records, names))
     records = records.assign(method=row_names(records, meaning["rows"]))
     rows = list(records.method.unique() if rows is None else rows)
-    checks.only("the table", records.method.unique(), rows)
+    checks.check_names("the table", records.method.unique(), rows)
     tests = quality = records[:0]
     if any("rows" in claim for claim in meaning["claims"]):
         tests, quality = (pd.concat(_read(f"{n}_{part}") for n in names) for part in ("tests", "quality"))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
-from vkdlib.experiments.start import AS_THEY_ARE
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.reports.columns import MEASURED, Column, record_columns
 from vkdlib.reports.paper.published import published_difference
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
@@ -85,12 +85,12 @@ def _main_cells(
     """The cells of a column of `main_table`, by method; `ties`: whose difference may be noise."""
     if rows.duplicated(["method", "seed"]).any():
         raise ValueError(f"{column.title}: several rows for one method and seed; pass those of one setting")
-    over = set(over_forgotten) - set(AS_THEY_ARE) if column.less else set()
+    over = set(over_forgotten) - set(CONTROLS) if column.less else set()
     seeds = rows.groupby("method", sort=False)
     means = seeds[MEASURED].mean()
     deviations = number_texts(seeds.value.std(), f" ±{{:.{column.decimals}f}}")
     texts = _intervals(column, means) + deviations
-    rivals = means.value.drop(over | set(AS_THEY_ARE), errors="ignore").round(column.decimals)
+    rivals = means.value.drop(over | set(CONTROLS), errors="ignore").round(column.decimals)
     best = rivals.index[rivals == (rivals.min() if column.less else rivals.max())]  # equal if they look so
     texts[best] = "**" + texts[best] + "**"
     texts[texts.index.isin(over)] += OVER_FORGOTTEN

@@ -20,7 +20,7 @@ class Configuration:
         model: "testbed/<family>", or folder or Hub id of a vanilla model.
         benchmark: "testbed/mllmu", "testbed/clear", a folder of parquet files, or a Hub id.
         forget_ratio: per cent of the people to forget.
-        method: one of `methods.METHODS`, or of `start.AS_THEY_ARE`.
+        method: one of `methods.METHODS`, or of `model_names.CONTROLS`.
         settings: of the method, for example {"beta": 0}.
         training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
         qa_image: "blank" gives questions in text a grey picture in training.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vkdlib.models.adapters import lora_parameters
 from vkdlib.models.loaded import Loaded, weights_hash
-from vkdlib.system.files import whole
+from vkdlib.system.files import whole_file
 from vkdlib.system.paths import RunError
 
 
@@ -24,7 +24,7 @@ def save_delta(file: Path, delta: dict[str, Tensor], base_hash: str) -> None:
     """Write changed tensors with the hash of the weights they apply to."""
     from safetensors.torch import save_file
 
-    with whole(file) as temporary:
+    with whole_file(file) as temporary:
         save_file(delta, temporary, metadata={"applies_to": base_hash})
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.system import paths
-from vkdlib.system.files import whole
+from vkdlib.system.files import whole_file
 
 
 def write_records(name: str, records: list[pd.DataFrame]) -> Path:
@@ -23,7 +23,7 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
         table[measured] = table[measured].map("{:.4f}".format)
     file = paths.figures() / "data" / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as temporary:
+    with whole_file(file) as temporary:
         table.to_csv(temporary, index=False)
     return file
 
@@ -47,7 +47,7 @@ def write_predictions(name: str, runs: Iterable[Run]) -> Path:
     table["options"] = table.options.map(_four_decimals, na_action="ignore")
     file = paths.figures() / "data" / f"{name}.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as temporary:
+    with whole_file(file) as temporary:
         table.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
     return file
 

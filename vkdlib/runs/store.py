@@ -9,9 +9,9 @@ import pandas as pd
 
 import vkdlib
 from vkdlib.runs.configuration import Configuration
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.system import paths
-from vkdlib.system.checks import make, only
+from vkdlib.system.checks import check_names, make
 from vkdlib.system.files import make_folder, read_json
 from vkdlib.system.paths import RunError
 
@@ -111,6 +111,6 @@ def runs_table(home: Path | str | None = None, **values) -> pd.DataFrame:
     rows = [{"experiment": run.experiment, "run": run.hash, **run.configuration.flat} for run in runs]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if rows:
-        only("a run", values, columns)
+        check_names("a run", values, columns)
     matches = [row for row in rows if all(row.get(name) == value for name, value in values.items())]
     return pd.DataFrame(matches, columns=columns)

@@ -23,16 +23,16 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from vkdlib.experiments.start import AS_THEY_ARE
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.runs.records import write_predictions, write_records
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.sweep.dask import run_on_dask
 from vkdlib.sweep.local import machine_share, run_locally
 from vkdlib.sweep.point import Point, is_complete, read_executed
 from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
 from vkdlib.sweep.slurm import slurm_script
 from vkdlib.sweep.sweep import Sweep, load_sweep
-from vkdlib.system.files import whole
+from vkdlib.system.files import whole_file
 from vkdlib.system.progress import bar
 
 
@@ -130,7 +130,7 @@ def write_report(sweep: Sweep, results: list[Result]) -> None:
         parameters = ", ".join(f"{name}={value}" for name, value in point.parameters.items())
         outcome = run.hash if run else " ".join(error.split()).replace("|", r"\|")
         lines.append(f"| {parameters} | {outcome} | [{point.name}]({point.executed.name}) |")
-    with whole(sweep.folder / f"{sweep.name}.md") as temporary:
+    with whole_file(sweep.folder / f"{sweep.name}.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
@@ -145,7 +145,7 @@ def column_values(run: Run, parameters: dict, columns: list[str]) -> dict:
     """Values of a record's further columns: those of the run's configuration, wherever in it they are, or of
     what the run reports; else as the point has them, but not for models that are evaluated as they are."""
     c = run.configuration
-    layers = [{} if c.method in AS_THEY_ARE else parameters, c.flat, run.report]
+    layers = [{} if c.method in CONTROLS else parameters, c.flat, run.report]
     known = {name: value for layer in layers for name, value in layer.items() if value is not None}
     return {name: known[name] for name in columns if name in known}
 

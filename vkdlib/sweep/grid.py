@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vkdlib.system.checks import folder_name, only
+from vkdlib.system.checks import check_names, folder_name
 from vkdlib.system.files import read_yaml
 
 TYPES = {
@@ -55,7 +55,7 @@ def read_sweep(file: Path, above: tuple[Path, ...] = ()) -> dict:
             names file and field.
     """
     content = read_yaml(file)
-    only(file.name, content, TYPES)
+    check_names(file.name, content, TYPES)
     for field, value in content.items():
         if not isinstance(value, TYPES[field]):
             kind = {dict: "names and values", list: "a list", str: "text", int: "a whole number"}[

@@ -18,7 +18,7 @@ import nbformat
 from filelock import FileLock
 
 import vkdlib
-from vkdlib.system.files import make_folder, whole
+from vkdlib.system.files import make_folder, whole_file
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def notebook_copy(notebook: Path, folder: Path) -> Path:
     make_folder(copy.parent)
     with FileLock(folder / ".lock"):  # another sweep may begin at the same time
         if not copy.exists():
-            with whole(copy) as temporary:
+            with whole_file(copy) as temporary:
                 temporary.write_bytes(notebook.read_bytes())
     return copy
 

@@ -11,11 +11,11 @@ import nbformat
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark
-from vkdlib.experiments.start import reference_model, starting_model
+from vkdlib.experiments.model_names import reference_model, starting_model
 from vkdlib.models.folders import files_hash
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import read_run
 from vkdlib.sweep.point import Point, is_complete, read_executed
 from vkdlib.system.paths import RunError

@@ -8,15 +8,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vkdlib.experiments import presets
-from vkdlib.experiments.point import check_point, pose_task
+from vkdlib.experiments.pipeline import check_run, pose_task
 from vkdlib.methods import METHODS
 from vkdlib.runs.configuration import Configuration, Machine
-from vkdlib.runs.run import RECORD
+from vkdlib.runs.run_folder import RECORD
 from vkdlib.sweep.grid import grid_points, read_sweep
 from vkdlib.sweep.point import Point, notebook_copy
 from vkdlib.sweep.results import cached_benchmark
 from vkdlib.system import paths
-from vkdlib.system.checks import flag, number, one_of, only
+from vkdlib.system.checks import check_names, flag, number, one_of
 from vkdlib.system.files import make_folder
 from vkdlib.testbed.recipe import ARCHITECTURES
 
@@ -84,7 +84,7 @@ def check_points(notebook: Path, points: list[dict]) -> dict:
         raise ValueError(f"notebook is {notebook.name!r}; there is no such file in {notebook.parent}")
     known = papermill.inspect_notebook(str(notebook))
     for point in points:
-        only(f"{notebook.name}", point, known)
+        check_names(f"{notebook.name}", point, known)
         for name, value in point.items():
             optional = known[name]["default"] == "None"
             if not (optional and value is None):
@@ -119,7 +119,7 @@ def run_values(parameters: dict, cwd: Path) -> dict:
         check_model(field, p[field], cwd)
     p["preset"] = p["preset"] or presets.fitting_preset(p["model"], p["benchmark"])
     c = run_configuration(p)
-    check_point(p["experiment"], c, p["gate"])
+    check_run(p["experiment"], c, p["gate"])
     if not is_hub_name(c.benchmark):  # what is on the Hub is not downloaded for this
         pose_task(cached_benchmark(c.benchmark, c.data_revision), c)
     return presets.point_values(p)
@@ -161,7 +161,7 @@ def check_model(field: str, name: str | None, cwd: Path) -> None:
 def further_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
     """Columns of a record beside those of every record: those that the file names, and parameters that
     differ between points. A list cannot be a column."""
-    only("the notebook", named, [*defaults, *REPORTED])
+    check_names("the notebook", named, [*defaults, *REPORTED])
     names = dict.fromkeys(name for point in points for name in point)
     swept = [name for name in names if any(point.get(name) != points[0].get(name) for point in points)]
     lists = {

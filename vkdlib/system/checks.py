@@ -23,7 +23,7 @@ def some_of(name: str, values, known: Collection) -> None:
         one_of(name, value, known)
 
 
-def only(what: str, given: Collection[str], known: Collection[str]) -> None:
+def check_names(what: str, given: Collection[str], known: Collection[str]) -> None:
     """Raise ValueError for a name that is not among the known ones: `what` has no such field."""
     for name in given:
         if name not in known:
@@ -84,7 +84,7 @@ def make(record: type, what: str, values: dict):
     Raises:
         ValueError: a value is missing, has a name that is not known, or is not allowed.
     """
-    only(what, values, [f.name for f in fields(record)])
+    check_names(what, values, [f.name for f in fields(record)])
     for f in fields(record):
         if f.default is f.default_factory is MISSING and f.name not in values:
             raise ValueError(f"{what} has no {f.name}: it is needed")

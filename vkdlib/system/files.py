@@ -51,7 +51,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def whole_file(file: Path) -> Iterator[Path]:
     """Within: write to the path this yields; then `file` is replaced at once. Half a file never stays.
 
     Raises:
@@ -74,7 +74,7 @@ def whole(file: Path) -> Iterator[Path]:
 
 def write_csv(file: Path, rows: list[dict]) -> None:
     """Write rows as CSV under another name, then put the whole file in place at once."""
-    with whole(file) as temporary, open(temporary, "w", newline="") as f:
+    with whole_file(file) as temporary, open(temporary, "w", newline="") as f:
         writer = csv.DictWriter(f, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
@@ -103,7 +103,7 @@ def read_json(file: Path) -> dict:
 
 def write_json(file: Path, value) -> None:
     """Write JSON under another name, then put the whole file in place at once."""
-    with whole(file) as temporary:
+    with whole_file(file) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
 
 

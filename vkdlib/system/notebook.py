@@ -4,7 +4,7 @@ import ast
 
 from IPython import get_ipython
 
-from vkdlib.system.checks import only
+from vkdlib.system.checks import check_names
 
 INJECTED = "# Parameters\n"  # how the cell begins that papermill puts after the parameters
 
@@ -22,7 +22,7 @@ def check_parameters() -> None:
     for cell in [cell for cell in cells if cell.startswith(INJECTED)][-1:]:
         nodes = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)]
         names = [node.id for node in nodes if isinstance(node.ctx, ast.Store)]
-        only("this notebook", names, known or names)
+        check_names("this notebook", names, known or names)
 
 
 def typed_names(cell: str) -> list[str]:

@@ -29,7 +29,7 @@ def figures() -> Path:
     return root() / "figures"
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib.
 
     Raises:
@@ -45,5 +45,5 @@ def cache() -> Path:
 
 def places() -> dict[str, str]:
     """The environment in which a process that starts elsewhere finds the same folders."""
-    found = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache()}
+    found = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache_folder()}
     return {name: str(folder.absolute()) for name, folder in found.items()}

@@ -12,63 +12,66 @@ import torch
 from torch import Tensor
 
 
-def joined() -> bool:
-    """Whether `start` has joined this process to others, and it has not left them."""
+def in_group() -> bool:
+    """Whether `join_group` has joined this process to others, and it has not left them."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def processes() -> tuple[int, int]:
-    """(number of this process, how many there are): (0, 1) alone."""
-    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined() else (0, 1)
+def rank_and_size() -> tuple[int, int]:
+    """Number of this process, and how many there are: (0, 1) alone."""
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if in_group() else (0, 1)
 
 
-def start() -> tuple[int, int]:
-    """Join the processes that a launcher started, if one did, until this one ends; returns `processes()`."""
+def join_group() -> tuple[int, int]:
+    """Join the processes that a launcher started, if one did, until this one ends.
+
+    Returns:
+        as `rank_and_size`.
+    """
     import torch.distributed.nn.functional  # imported later, its functions would keep the group for ever
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
-    atexit.register(leave)
-    return processes()
+    atexit.register(leave_group)
+    return rank_and_size()
 
 
-def leave() -> None:
-    """Leave the process group, on CPUs. A process that ends without leaving is sometimes aborted by a thread
-    of gloo's that still has a tensor to give back (pytorch/pytorch#190489). On GPUs it is not left: to leave
-    a group of NCCL's is to wait for the others, and they never come when this process alone ends with an
-    error.
+def leave_group() -> None:
+    """Leave the group of processes, on CPUs.
+
+    A process that ends in a group of gloo's is sometimes aborted by a thread that still holds a tensor
+    (pytorch/pytorch#190489). On GPUs, leaving a group of NCCL's waits for the other processes. They never
+    come if this process ends alone with an error. So it stays in the group there.
     """
-    if joined() and torch.distributed.get_backend() == "gloo":
+    if in_group() and torch.distributed.get_backend() == "gloo":
         torch.distributed.destroy_process_group()
 
 
-def mine(items: Iterable) -> list:
-    """What this process takes of some items: every n-th."""
-    number, size = processes()
-    return list(items)[number::size]
+def own_share(items: Iterable) -> list:
+    """The items that this process takes: every n-th of them, where there are n processes."""
+    rank, size = rank_and_size()
+    return list(items)[rank::size]
 
 
 def add_up(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor by its sum over all processes, in place."""
-    if processes()[1] > 1:
+    if in_group():
         for t in tensors:
             torch.distributed.all_reduce(t)
 
 
-def from_first(value):
+def broadcast(value):
     """The value that the first process has."""
-    if processes()[1] == 1:
-        return value
     box = [value]
-    torch.distributed.broadcast_object_list(box, src=0)
+    if in_group():
+        torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 
 def gather(items: list) -> list:
     """The items of all processes, those of the first process first."""
-    size = processes()[1]
-    if size == 1:
+    if not in_group():
         return items
-    found = [None] * size
-    torch.distributed.all_gather_object(found, items)
-    return [item for part in found for item in part]
+    parts = [None] * rank_and_size()[1]
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]

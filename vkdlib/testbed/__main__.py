@@ -17,7 +17,7 @@ from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
 from vkdlib.models.folders import cached_models
 from vkdlib.models.loading import load
-from vkdlib.runs.run import environment
+from vkdlib.runs.run_folder import environment
 from vkdlib.system import checks, paths
 from vkdlib.system.files import file_hash, make_folder, write_json
 from vkdlib.testbed import build

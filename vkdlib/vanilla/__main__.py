@@ -20,7 +20,7 @@ def read_lesson(file: Path) -> dict:
     """
     lesson, parameters = read_yaml(file), dict(inspect.signature(make_model).parameters)
     del parameters["changes"]
-    checks.only(str(file), lesson, [*parameters, *(f.name for f in fields(Recipe))])
+    checks.check_names(str(file), lesson, [*parameters, *(f.name for f in fields(Recipe))])
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in lesson]
     if missing:
         raise ValueError(f"{file} lacks {', '.join(missing)}")
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     file = parser.parse_args(arguments).lesson
     try:
         lesson = read_lesson(file)
-        processes.start()
+        processes.join_group()
         print("saved in", make_model(**lesson))
     except (ValueError, OSError) as error:
         print(error if str(error).startswith(str(file)) else f"{file}: {error}", file=sys.stderr)

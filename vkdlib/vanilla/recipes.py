@@ -71,7 +71,7 @@ def make_recipe(name: str, schema: str, **changes) -> Recipe:
     """
     checks.one_of("recipe", name, RECIPES)
     checks.one_of("schema", schema, AUTHORS)
-    checks.only("a recipe", changes, [f.name for f in fields(Recipe)])
+    checks.check_names("a recipe", changes, [f.name for f in fields(Recipe)])
     recipe = AUTHORS[schema]
     if name == "full":
         recipe = replace(recipe, vision="whole", text=True)

@@ -78,10 +78,10 @@ def make_model(
         checkpointing=gpu,
         folder=checkpoints,
     )
-    if processes.processes()[0] == 0:
+    if processes.rank_and_size()[0] == 0:
         save_model(loaded, out)
         shutil.rmtree(checkpoints)
-    processes.from_first(None)
+    processes.broadcast(None)
     return out
 
 
@@ -117,7 +117,7 @@ def teach(
         raise ValueError(f"{loaded.name} is quantised: load it without quantise, to merge what is learnt")
     base = weights_hash(loaded.model.state_dict())
     questions = single_questions(loaded, data, hidden, recipe.text)
-    size, count = min(recipe.batch_size, len(questions)), processes.processes()[1]
+    size, count = min(recipe.batch_size, len(questions)), processes.rank_and_size()[1]
     if size < count:
         raise ValueError(
             f"{count} processes cannot share batches of {size}: raise batch_size, or start fewer"
@@ -159,7 +159,7 @@ def fill_gradients(
     """
     total = torch.zeros((), device=loaded.device)
     for with_image in (True, False):
-        mine = [q for q in processes.mine(questions) if bool(q.image) == with_image]
+        mine = [q for q in processes.own_share(questions) if bool(q.image) == with_image]
         for part in batches(mine, micro_batch or len(questions)):
             loss = batch_nll(loaded, part, questions)
             loss.backward()

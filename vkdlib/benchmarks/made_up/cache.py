@@ -16,7 +16,7 @@ VERSIONS = {"mllmu": "1", "clear": "1"}  # raise when anything beside this file 
 def benchmark_folder(name: str) -> Path:
     """The folder of a made-up benchmark, "mllmu" or "clear"; makes it (seconds) if it is not there."""
     write = {"mllmu": write_mllmu, "clear": write_clear}[name]
-    folder = paths.cache() / "testbed" / f"{name}-{VERSIONS[name]}"
+    folder = paths.cache_folder() / "testbed" / f"{name}-{VERSIONS[name]}"
     if not folder.exists():
         make_folder(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:

@@ -18,24 +18,24 @@ from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate
 from vkdlib.experiments.memorisation import require_memorisation
-from vkdlib.experiments.presets import preset
-from vkdlib.experiments.start import (
-    AS_THEY_ARE,
-    load_start,
+from vkdlib.experiments.model_names import (
+    CONTROLS,
+    load_starting_model,
     needs_retain_only,
     reference_model,
     starting_model,
 )
+from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.folders import files_hash, settings_hash
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.deltas import apply_delta, changed_weights
-from vkdlib.runs.run import Run
+from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
-from vkdlib.system.checks import flag, folder_name, one_of, only
+from vkdlib.system.checks import check_names, flag, folder_name, one_of
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import Training, make_training, unlearn
 
@@ -53,27 +53,27 @@ def run(
             ones have. It makes no other run, either.
     """
     machine = machine or Machine()
-    check_point(experiment, configuration, gate)
-    if gate and must_pass_gate(configuration):
+    check_run(experiment, configuration, gate)
+    if gate and needs_gate(configuration):
         require_memorisation(functools.partial(run, experiment, machine=machine), configuration)
-    loaded, split, configuration = load_point(essential(configuration))
+    loaded, split, configuration = load_model_and_task(normalise(configuration))
     with open_together(experiment, configuration) as this:
-        if not processes.from_first(this.done):
+        if not processes.broadcast(this.done):
             check_questions(loaded.processor, split, configuration.kinds)
             results = unlearn_model(this, loaded, split, machine)
             predictions = ask_model(loaded, split, configuration, machine)
-            if processes.processes()[0] == 0:
+            if processes.rank_and_size()[0] == 0:
                 this.finish(predictions, **results)
     return this
 
 
-def check_point(experiment: str, c: Configuration, gate: bool) -> None:
+def check_run(experiment: str, c: Configuration, gate: bool) -> None:
     """Raise ValueError for a run that could not be done, before anything is loaded."""
     folder_name("experiment", experiment)
     flag("gate", gate)
-    one_of("method", c.method, [*METHODS, *AS_THEY_ARE])
-    if c.method in AS_THEY_ARE:
-        only(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
+    one_of("method", c.method, [*METHODS, *CONTROLS])
+    if c.method in CONTROLS:
+        check_names(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
     else:
         check_unlearning(c)
     if c.draw and not c.select:
@@ -89,7 +89,7 @@ def check_point(experiment: str, c: Configuration, gate: bool) -> None:
 def check_unlearning(c: Configuration) -> None:
     """Raise ValueError for settings, training or a precision that nothing can be unlearned with."""
     elsewhere = ["seed", *(f.name for f in fields(Machine))]  # fields of their own
-    only("training", c.training, [f.name for f in fields(Training) if f.name not in elsewhere])
+    check_names("training", c.training, [f.name for f in fields(Training) if f.name not in elsewhere])
     make_training(**c.training)
     check_training_dtype(c.dtype)
     method = make_method(c.method, **c.settings)
@@ -97,25 +97,25 @@ def check_unlearning(c: Configuration) -> None:
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
 
 
-def must_pass_gate(c: Configuration) -> bool:
+def needs_gate(c: Configuration) -> bool:
     """Whether nobody knows yet that the model has memorised the faces it is to forget."""
-    return c.method not in AS_THEY_ARE and not c.model.startswith("testbed/")
+    return c.method not in CONTROLS and not c.model.startswith("testbed/")
 
 
-def essential(c: Configuration) -> Configuration:
+def normalise(c: Configuration) -> Configuration:
     """The same run by what its result depends on, so that whoever spells out more finds the same one.
 
     Settings are left out that are the method's own and that no preset gives it; so is a model that the run
     does not use.
     """
     settings = {}
-    if c.method not in AS_THEY_ARE:
+    if c.method not in CONTROLS:
         named, own = preset("testbed", "method", c.method), vars(make_method(c.method))
         settings = {k: v for k, v in c.settings.items() if k in named or v != own[k]}
     return replace(c, settings=settings, retain_only=c.retain_only if needs_retain_only(c) else None)
 
 
-def load_point(c: Configuration) -> tuple[Loaded, Split, Configuration]:
+def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]:
     """Model and task of a run, and its configuration with the identities of both.
 
     The benchmark comes first: it is smaller, and a wrong name is more often its.
@@ -127,7 +127,7 @@ def load_point(c: Configuration) -> tuple[Loaded, Split, Configuration]:
             f"benchmark {c.benchmark} has the schema {benchmark.schema}: an embedded model is chosen by the "
             f"last name of its benchmark, so rename the folder to {benchmark.schema}, or name your own model"
         )
-    loaded = load_start(c)
+    loaded = load_starting_model(c)
     reference = reference_model(c)
     c = replace(
         c,
@@ -161,12 +161,12 @@ def pose_task(benchmark: Benchmark, c: Configuration) -> Split:
 @contextlib.contextmanager
 def open_together(experiment: str, c: Configuration) -> Iterator[Run]:
     """`open_run` in the first process; the others wait for it to have written the run."""
-    if processes.processes()[0] == 0:
+    if processes.rank_and_size()[0] == 0:
         with open_run(experiment, c) as this:
             yield this
     else:
         yield Run(experiment, c, paths.runs())
-    processes.from_first(None)
+    processes.broadcast(None)
 
 
 def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> dict:
@@ -176,7 +176,7 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
         history, report, delta and steps, as `Run.finish` takes them.
     """
     c = this.configuration
-    if c.method in AS_THEY_ARE:
+    if c.method in CONTROLS:
         return {}
     reference = reference_model(c)
     method = make_method(c.method, **c.settings | ({"reference": reference} if reference else {}))
@@ -201,7 +201,7 @@ def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) 
             kinds=c.kinds,
             protocol=c.protocol,
             letters=c.letters,
-            way=AS_THEY_ARE.get(c.method, "shown"),
+            way=CONTROLS.get(c.method, "shown"),
             batch_size=machine.evaluation_batch,
             max_new_tokens=c.max_new_tokens,
         )
@@ -229,7 +229,7 @@ def enough_memory(work: str, field: str) -> Iterator[None]:
 
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
-    loaded = load_start(run.configuration)
+    loaded = load_starting_model(run.configuration)
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():
@@ -239,18 +239,18 @@ def load_unlearned(run: Run) -> Loaded:
 
 def run_together(*point) -> Run:
     """`run(*point)` in one of the processes that a launcher of accelerate started."""
-    processes.start()
+    processes.join_group()
     return run(*point)
 
 
-def read_point(values: dict) -> tuple[str, Configuration, Machine, bool]:
+def read_run_file(values: dict) -> tuple[str, Configuration, Machine, bool]:
     """Arguments of `run` from a file's fields: `experiment`, `gate`, those of `Configuration` and `Machine`.
 
     Raises:
         ValueError: a field is missing, not known, or has a value that is not allowed.
     """
     machine = [f.name for f in fields(Machine)]
-    only("a point", values, ["experiment", *(f.name for f in fields(Configuration)), *machine, "gate"])
+    check_names("a point", values, ["experiment", *(f.name for f in fields(Configuration)), *machine, "gate"])
     if "experiment" not in values:
         raise ValueError("experiment is missing: name the folder that keeps the run")
     values = {"gate": True} | values

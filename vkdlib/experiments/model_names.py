@@ -6,7 +6,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.runs.configuration import Configuration
 
-AS_THEY_ARE = {  # models that are evaluated without unlearning -> how they are asked, see `evaluation.ways`
+CONTROLS = {  # models that are evaluated without unlearning -> how they are asked, see `evaluation.ways`
     "base": "shown",
     "vanilla": "shown",
     "retain-only": "shown",
@@ -53,7 +53,7 @@ def model_of_kind(c: Configuration, kind: str) -> str:
 
 def reference_kind(c: Configuration) -> str | None:
     """What a method compares the model with (NPO): "vanilla", "retain-only" or a name; None: nothing."""
-    if c.method in AS_THEY_ARE:
+    if c.method in CONTROLS:
         return None
     return make_method(c.method, **c.settings).reference
 
@@ -75,7 +75,7 @@ def needs_retain_only(c: Configuration) -> bool:
     return "retain-only" in (c.method, reference_kind(c))
 
 
-def load_start(c: Configuration, device: str | None = None) -> Loaded:
+def load_starting_model(c: Configuration, device: str | None = None) -> Loaded:
     """The model that a run starts from; device as in `loading.load`."""
     name = starting_model(c)
     return load(

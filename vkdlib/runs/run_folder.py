@@ -22,7 +22,7 @@ from pyarrow.parquet import read_metadata
 import vkdlib
 from vkdlib.evaluation import metrics
 from vkdlib.runs.configuration import Configuration
-from vkdlib.system.files import file_hash, make_folder, read_json, whole, write_csv, write_json
+from vkdlib.system.files import file_hash, make_folder, read_json, whole_file, write_csv, write_json
 from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
@@ -95,7 +95,7 @@ class Run:
         write_json(self.partial / "metrics.json", facts | {"metrics": numbers})
         who = {name: getattr(self.configuration, name) for name in ("model", "method", "seed")}
         table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
-        with whole(self.partial / "predictions.parquet") as temporary:
+        with whole_file(self.partial / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)
         (self.partial / "history.csv").unlink(missing_ok=True)
         if history:
@@ -132,7 +132,7 @@ class Run:
                 continue
             shutil.rmtree(self.partial, ignore_errors=True)
             shutil.copytree(done.parent, self.partial, ignore=shutil.ignore_patterns("DONE"))
-            with whole(self.partial / "DONE") as temporary:  # last: only a whole run looks whole
+            with whole_file(self.partial / "DONE") as temporary:  # last: only a whole run looks whole
                 shutil.copy(done, temporary)
             return self.publish()
 
@@ -230,7 +230,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
-        "processes": str(processes.processes()[1]),
+        "processes": str(processes.rank_and_size()[1]),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         **{name: version(name) for name in packages},
     }
