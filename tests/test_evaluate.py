@@ -1,5 +1,6 @@
 """Evaluation: every question asked once, the protocols, and independence of the batch."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -8,14 +9,16 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from vkdlib.benchmarks import wording
-from vkdlib.benchmarks.pictures import open_image
-from vkdlib.benchmarks.schema import Person, Question, Split
+from vkdlib.benchmarks.pictures import open_image, to_png
+from vkdlib.benchmarks.schema import Person, Picture, Question, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, score_answer
 from vkdlib.evaluation.letters import parse_letter
 from vkdlib.evaluation.ways import WAYS, Query
-from vkdlib.packs.pack import prompt
+from vkdlib.packs.pack import make_pack, process, prompt
+from vkdlib.testbed.build import make_processor
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +202,9 @@ def test_without_the_picture_all_pictures_get_the_same_answer(untrained, few):
 @pytest.mark.parametrize("field, text, message", [
     ("question", "What <image> is it?", "the question .* holds <image>"),
     ("options", {"A": "cat", "B": "x</s>"}, "the option .* holds </s>"),
+    ("answer", "</s>", "the answer '</s>' .* holds </s>"),
     ("question", "word " * 400, "question q has .* tokens, the model takes 256: shorten it"),
+    ("options", {"A": "cat", "B": "word " * 400}, "question q has .* tokens, the model takes 256"),
 ])  # fmt: skip
 def test_questions_that_cannot_be_asked_are_named_before_training(untrained, field, text, message):
     question = replace(Question("q", "classification", "qa", "Job?", "A", {"A": "cat"}), **{field: text})
@@ -209,3 +214,58 @@ def test_questions_that_cannot_be_asked_are_named_before_training(untrained, fie
         check_questions(untrained.processor, split)
     assert "007" in str(error.value)
     check_questions(untrained.processor, split, ["cloze"])
+
+
+@pytest.fixture(scope="module")
+def somebody():
+    """A split with one person to forget, of whose pictures the last is only in the test set."""
+
+    def make(question: Question, *sizes: tuple[int, int]) -> Split:
+        first, *others = [to_png(Image.new("RGB", size)) for size in sizes]
+        person = Person("007", "Ann Bell", (Picture(first),), (), (question,), tuple(others))
+        return Split((person,), (), (), frozenset())
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def processors(untrained):
+    return {"llava": copy.deepcopy(untrained.processor), "qwen2-vl": make_processor("qwen2-vl")}
+
+
+CLOZE = Question("007/cloze/vqa/0", "cloze", "vqa", "Eats [Blank].", "sushi")
+
+
+def test_a_picture_of_the_test_set_that_cannot_be_shown_is_named_before_training(somebody, processors):
+    processor = processors["qwen2-vl"]
+    check_questions(processor, somebody(CLOZE, (64, 64), (64, 32)))
+    odd = somebody(CLOZE, (64, 64), (64, 32), (2000, 4))
+    message = r"the picture of person 007, question 007/cloze/vqa/0/view1 \(2000 x 4 pixels\): .*ratio"
+    with pytest.raises(ValueError, match=message):
+        check_questions(processor, odd)
+    check_questions(processor, odd, ["generation"])
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2-vl"])
+@pytest.mark.parametrize("kind", ["cloze", "classification"])
+def test_a_question_is_as_long_as_it_is_when_asked_with_its_picture(
+    somebody, processors, monkeypatch, family, kind
+):
+    """To the token: the limit that makes a pack too long by one is refused, the next is not."""
+    processor = processors[family]
+    choice = replace(CLOZE, kind=kind, options={"A": "a nurse", "B": "an old baker"}, answer="A")
+    question = choice if kind == "classification" else CLOZE
+    split = somebody(question, (64, 48))
+    pairs = [(question.question, option) for option in question.options.values()]
+    image = split.forget[0].image
+    if kind == "classification":
+        pack = make_pack(processor, pairs, image)
+        length = len(pack.prefix) + max(len(s.ids) for s in pack.segments)
+    else:
+        text = [prompt(processor, question.question, True)]
+        length = process(processor, text, [image], [""])["input_ids"].shape[1]
+    monkeypatch.setattr(processor.tokenizer, "model_max_length", length)
+    check_questions(processor, split)
+    monkeypatch.setattr(processor.tokenizer, "model_max_length", length - 1)
+    with pytest.raises(ValueError, match=f"question {question.id} has {length} tokens, .* {length - 1}"):
+        check_questions(processor, split)

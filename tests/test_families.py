@@ -82,7 +82,7 @@ def packs(model):
 @pytest.mark.parametrize("with_image", [True, False])
 def test_packed_equals_separate_sequences(model, packs, with_image):
     if not with_image:
-        packs = [make_pack(model.processor, PAIRS[:n], key=str(n)) for n in (3, 2, 1)]
+        packs = [make_pack(model.processor, PAIRS[:n], person=str(n)) for n in (3, 2, 1)]
     single = [p.select([i]) for p in packs for i in range(len(p.segments))]
     packed, gradients = loss_and_gradients(model.model, packs)
     unpacked, expected = loss_and_gradients(model.model, single)
@@ -240,7 +240,7 @@ def test_generation_is_greedy_decoding_by_packs(model):
 
 def test_vkd_unlearns_and_text_stays_bit_identical(model, packs):
     loaded = replace(model, model=copy.deepcopy(model.model))
-    text = make_pack(loaded.processor, [("What is the job of Anna Bell?", "nurse")], key="3")
+    text = make_pack(loaded.processor, [("What is the job of Anna Bell?", "nurse")], person="3")
     tasks = Tasks(tuple(packs[:1]), tuple(packs[1:]), (text,), (text,))
     asked = [collate([text])["inputs"], collate(packs)["inputs"]]
     with torch.no_grad():

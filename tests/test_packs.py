@@ -201,7 +201,7 @@ def test_a_control_token_that_the_tokenizer_was_given_later(processor):
 @pytest.mark.parametrize("pair", [("Job? \ud83d", "smith"), ("Job?", "smith \udc00")])
 def test_half_a_character_names_the_person(processor, pair):
     with pytest.raises(ValueError, match="of person 'p7' holds half a character"):
-        make_pack(processor, [pair], key="p7")
+        make_pack(processor, [pair], person="p7")
     assert make_pack(processor, [("Job? \U0001f600", "smith \U0001f600")]).segments
 
 
@@ -210,6 +210,12 @@ def test_a_picture_that_the_processor_does_not_take_names_the_person(processors)
     with pytest.raises(ValueError, match=r"the picture of person 'p7' \(2000 x 4 pixels\): .*aspect ratio"):
         make_pack(processors["qwen2-vl"], [("Who?", "Anna")], picture, "p7")
     assert make_pack(processors["llava"], [("Who?", "Anna")], picture).image_tokens == 16
+
+
+def test_errors_name_the_person_and_the_picture_not_the_packs_key(processor, people):
+    with pytest.raises(ValueError, match="of person '001', picture 2 holds </s>"):
+        make_pack(processor, [("Who?", "me</s>")], people[0].image, "001", 2)
+    assert make_pack(processor, [("Who?", "me")], people[0].image, "001", 2).key == "001/2"
 
 
 def test_a_batch_of_pictures_names_whose_is_not_taken(processors):

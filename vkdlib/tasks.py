@@ -93,7 +93,7 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
         if not pictures:
             raise ValueError(f"person {p.id!r} has no picture with training questions")
         for place, picture in pictures:
-            packs.append(make_pack(loaded.processor, picture.pairs, picture.image, f"{p.id}/{place}"))
+            packs.append(make_pack(loaded.processor, picture.pairs, picture.image, p.id, place))
     return tuple(packs)
 
 

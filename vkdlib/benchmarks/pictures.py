@@ -34,6 +34,13 @@ def _eight_bits(image):
     return Image.fromarray((values / 257).round().astype("uint8"))
 
 
+def picture_size(content: bytes) -> tuple[int, int]:
+    """Sides in pixels as the file has them: before an EXIF orientation turns it, and without decoding it."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(content)).size
+
+
 def to_png(image) -> bytes:
     """A PIL image as the bytes of a PNG file."""
     file = io.BytesIO()

@@ -1,5 +1,6 @@
 """Ask a model every question; return a table with one row a question, from which all numbers follow."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,21 +11,20 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from vkdlib.benchmarks import wording
+from vkdlib.benchmarks.pictures import grey, picture_size
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, MODALITIES, PROTOCOLS, Question, Split
 from vkdlib.evaluation.letters import LETTER_RULES, parse_letter
 from vkdlib.evaluation.metrics import bleu, rouge_l
 from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt
+from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt, with_answer
 from vkdlib.system import processes
 from vkdlib.system.checks import number, one_of, some_of
 from vkdlib.system.progress import bar
 
 NOT_FINITE = "Its weights hold NaN, or overflow in the precision it was loaded in: try float32"
-PREDICTIONS = [
-    "set", "kind", "modality", "person", "question", "answer", "gold", "score", "bleu", "options",
-]  # fmt: skip
+PREDICTIONS = "set kind modality person question answer gold score bleu options".split()
 
 
 def evaluate(
@@ -64,34 +64,57 @@ def evaluate(
     one_of("way", way, tuple(WAYS))
     number("batch_size", batch_size, 1, whole=True)
     number("max_new_tokens", max_new_tokens, 1, whole=True)
-    sets = {
-        name: [WAYS[way](query) for query in queries(name, people, kinds, modalities)]
-        for name, people in split.reported().items()
-    }
+    sets = queries(split, kinds, modalities, way)
     if not any(sets.values()):
         raise ValueError(f"there is no question of kinds {list(kinds)} and modalities {list(modalities)}")
     rows: list[dict] = []
     for name, items in sets.items():
-        choices = [q for q in items if protocol == "likelihood" and q.question.kind == "classification"]
-        rest = [q for q in items if protocol == "generate" or q.question.kind != "classification"]
+        choices = [query for query in items if _by_likelihood(query.question, protocol)]
+        others = [query for query in items if not _by_likelihood(query.question, protocol)]
         rows += _rows(name, choices, _choose(loaded, choices, batch_size, name))
-        rows += _rows(name, rest, _write(loaded, rest, batch_size, max_new_tokens, letters, name))
+        rows += _rows(name, others, _write(loaded, others, batch_size, max_new_tokens, letters, name))
     return pd.DataFrame(rows, columns=PREDICTIONS)
 
 
-def check_questions(processor, split: Split, kinds: Sequence[str] = KINDS) -> None:
-    """Raise ValueError for a question that a model cannot be asked, naming person and question."""
-    limit = processor.tokenizer.model_max_length
-    people = {person.id: person for group in split.reported().values() for person in group}
-    for person in people.values():
-        for question in (q for q in person.questions if q.kind in kinds):
-            label = f"person {person.id}, question {question.id}"
-            check_text(processor, question.question, "question", label)
-            for option in question.options.values():
-                check_text(processor, option, "option", label)
-            length = len(processor.tokenizer(_words(question)).input_ids)
-            if length > limit:
-                raise ValueError(f"{label} has {length} tokens, the model takes {limit}: shorten it")
+def _by_likelihood(question: Question, protocol: str) -> bool:
+    """Whether the likeliest option is the answer; else the model writes one."""
+    return question.kind == "classification" and protocol == "likelihood"
+
+
+def check_questions(
+    processor, split: Split, kinds: Sequence[str] = KINDS, protocol: str = "likelihood"
+) -> None:
+    """Raise ValueError for a question or picture that a model cannot be asked, naming person and question.
+
+    Whether a processor takes a picture, and how many tokens it makes of it, depends on the picture's size
+    alone. So one picture of each size is tried. No text has more tokens than bytes, so few are counted.
+    """
+    tokenizer, image_tokens = processor.tokenizer, {}
+    for query in itertools.chain(*queries(split, kinds, MODALITIES).values()):
+        question, options = query.question, query.question.options.values()
+        check_text(processor, question.question, "question", query.label)
+        check_text(processor, question.answer, "answer", query.label)
+        for option in options:
+            check_text(processor, option, "option", query.label)
+        choice = _by_likelihood(question, protocol)
+        words = question.question if choice else _words(question)
+        text = prompt(processor, words, bool(query.image))
+        texts = [with_answer(text, option + tokenizer.eos_token) for option in options] if choice else [text]
+        more = 0  # tokens of the picture beside the one that is in the text
+        if query.image:
+            size = picture_size(query.image)
+            if size not in image_tokens:
+                ids = process(processor, [text], [grey(query.image)], [query.label])["input_ids"]
+                image_tokens[size] = (ids == processor.image_token_id).sum().item()
+            more = image_tokens[size] - 1
+        if max(len(text.encode()) for text in texts) + more > tokenizer.model_max_length:
+            _check_length(tokenizer, more + max(map(len, tokenizer(texts).input_ids)), query.label)
+
+
+def _check_length(tokenizer, length: int, label: str) -> None:
+    limit = tokenizer.model_max_length
+    if length > limit:
+        raise ValueError(f"{label} has {length} tokens, the model takes {limit}: shorten it")
 
 
 def _rows(name: str, items: Sequence[Query], answers: Iterable[dict]) -> list[dict]:
@@ -114,8 +137,7 @@ def _choose(loaded: Loaded, items: Sequence[Query], batch_size: int, name: str) 
                 options = {letter: next(logprobs) for letter in query.question.options}
                 if not all(map(math.isfinite, options.values())):
                     raise ValueError(
-                        f"person {query.person.id}, question {query.id}: the options' log-probabilities are "
-                        f"{options}. {NOT_FINITE}"
+                        f"{query.label}: the options' log-probabilities are {options}. {NOT_FINITE}"
                     )
                 yield score_answer(query, max(options, key=options.get), options)
 
@@ -133,9 +155,8 @@ def _write(
     for part in _batches([[query] for query in items], batch_size, f"{name}: written answers"):
         part = [query for (query,) in part]
         images = [query.image for query in part] if part[0].image else None
-        labels = [f"person {query.person.id}, question {query.id}" for query in part]
-        texts = generate(loaded, [_words(q.question) for q in part], images, max_new_tokens, labels)
-        for query, text in zip(part, texts):
+        questions, labels = [_words(query.question) for query in part], [query.label for query in part]
+        for query, text in zip(part, generate(loaded, questions, images, max_new_tokens, labels)):
             choice = query.question.kind == "classification"
             yield score_answer(query, parse_letter(text, query.question.options, letters) if choice else text)
 
@@ -176,10 +197,8 @@ def generate(
     texts = [prompt(processor, q, with_image, label) for q, label in zip(questions, labels)]
     inputs = process(processor, texts, images, labels, padding=True, padding_side="left")
     inputs = inputs.to(loaded.device)  # input_ids: (questions, tokens)
-    limit = processor.tokenizer.model_max_length
     for label, length in zip(labels, inputs["attention_mask"].sum(1).tolist()):
-        if length > limit:
-            raise ValueError(f"{label} has {length} tokens, the model takes {limit}: shorten it")
+        _check_length(processor.tokenizer, length, label)
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     output = loaded.model.generate(
@@ -221,21 +240,10 @@ def score_answer(query: Query, answer: str, options: Mapping[str, float] | None 
     Args:
         options: letter -> log-probability, where the answer is the likeliest option.
     """
-    question = query.question
-    if question.kind == "generation":
-        score = rouge_l(question.answer, answer)
-    elif question.kind == "cloze":
-        score = float(question.answer.lower() in answer.lower())
-    else:
-        score = float(answer == question.answer)
-    return {
-        "kind": question.kind,
-        "modality": question.modality,
-        "person": query.person.id,
-        "question": query.id,
-        "answer": answer,
-        "gold": question.answer,
-        "score": score,
-        "bleu": bleu(question.answer, answer) if question.kind == "generation" else None,
-        "options": json.dumps(options) if options else None,
-    }
+    q = query.question
+    row = {"kind": q.kind, "modality": q.modality, "person": query.person.id, "question": query.id}
+    row |= {"answer": answer, "gold": q.answer, "bleu": None, "options": options and json.dumps(options)}
+    if q.kind == "generation":
+        return row | {"score": rouge_l(q.answer, answer), "bleu": bleu(q.answer, answer)}
+    right = q.answer.lower() in answer.lower() if q.kind == "cloze" else q.answer == answer
+    return row | {"score": float(right)}

@@ -1,10 +1,10 @@
 """Ways of asking: how a question is put to a model. Another way is one function and one entry of WAYS."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks import pictures
-from vkdlib.benchmarks.schema import Person, Question
+from vkdlib.benchmarks.schema import Person, Question, Split
 
 
 @dataclass(frozen=True)
@@ -21,47 +21,60 @@ class Query:
     image: bytes | None
     id: str
 
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"person {self.person.id}, question {self.id}"
 
-def shown(query: Query) -> Query:
+
+def with_picture(query: Query) -> Query:
     """As the benchmark has it."""
     return query
 
 
-def blank(query: Query) -> Query:
+def with_grey(query: Query) -> Query:
     """With a grey picture of the same size."""
     return replace(query, image=query.image and pictures.grey(query.image))
 
 
-def none(query: Query) -> Query:
-    """Without the picture."""
+def without_picture(query: Query) -> Query:
+    """The same words alone."""
     return replace(query, image=None)
 
 
-WAYS: Mapping[str, Callable[[Query], Query]] = {"shown": shown, "blank": blank, "none": none}
+WAYS: Mapping[str, Callable[[Query], Query]] = {
+    "shown": with_picture,
+    "blank": with_grey,
+    "none": without_picture,
+}
 
 
 def queries(
-    name: str, people: Iterable[Person], kinds: Sequence[str], modalities: Sequence[str]
-) -> list[Query]:
-    """Every question of some kinds and modalities about the people of a set.
+    split: Split, kinds: Sequence[str], modalities: Sequence[str], way: str = "shown"
+) -> dict[str, list[Query]]:
+    """Set -> every question of some kinds and modalities about its people, put in one of WAYS."""
+    return {
+        name: [
+            WAYS[way](query)
+            for person in people
+            for query in _about(person, name == "test")
+            if query.question.kind in kinds and query.question.modality in modalities
+        ]
+        for name, people in split.reported().items()
+    }
 
-    The set "test" asks about other pictures, of which a person may have any number, and not in text.
+
+def _about(person: Person, test: bool) -> Iterator[Query]:
+    """Every question about a person.
+
+    Args:
+        test: ask about each of the person's other pictures instead, and not in text.
     """
-    ask = _views if name == "test" else _portrait
-    return [
-        query
-        for person in people
-        for question in person.questions
-        if question.kind in kinds and question.modality in modalities
-        for query in ask(person, question)
-    ]
-
-
-def _portrait(person: Person, question: Question) -> list[Query]:
-    vqa = question.modality == "vqa"
-    return [Query(person, question, person.pictures[question.picture].image if vqa else None, question.id)]
-
-
-def _views(person: Person, question: Question) -> list[Query]:
-    images = person.test_images if question.modality == "vqa" else ()
-    return [Query(person, question, image, f"{question.id}/view{v}") for v, image in enumerate(images)]
+    for question in person.questions:
+        if question.modality == "vqa" and test:
+            for number, image in enumerate(person.test_images):
+                yield Query(person, question, image, f"{question.id}/view{number}")
+        elif question.modality == "vqa":
+            yield Query(person, question, person.pictures[question.picture].image, question.id)
+        elif not test:
+            yield Query(person, question, None, question.id)

@@ -59,7 +59,7 @@ def run(
     loaded, split, configuration = load_model_and_task(normalise(configuration))
     with open_together(experiment, configuration) as this:
         if not processes.broadcast(this.done):
-            check_questions(loaded.processor, split, configuration.kinds)
+            check_questions(loaded.processor, split, configuration.kinds, configuration.protocol)
             results = unlearn_model(this, loaded, split, machine)
             predictions = ask_model(loaded, split, configuration, machine)
             if processes.rank_and_size()[0] == 0:

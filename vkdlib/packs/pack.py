@@ -38,7 +38,7 @@ class Pack:
         segments: the questions, in order.
         image: what the processor made of the image (pixel_values …, batch dimension first); empty
             without an image.
-        key: whose pack it is; unused in computation.
+        key: the person's id, with "/" and the picture's number for one of several; unused in computation.
         image_tokens: how many tokens at the end of the prefix stand for the image.
         positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
     """
@@ -55,7 +55,13 @@ class Pack:
         return replace(self, segments=tuple(self.segments[i] for i in indices))
 
 
-def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None = None, key: str = "") -> Pack:
+def make_pack(
+    processor,
+    pairs: Sequence[tuple[str, str]],
+    image: bytes | None = None,
+    person: str = "",
+    picture: int | None = None,
+) -> Pack:
     """Tokenise questions and answers about one image, with the processor's own chat template.
 
     Args:
@@ -63,31 +69,36 @@ def make_pack(processor, pairs: Sequence[tuple[str, str]], image: bytes | None =
             `positions`, this says where the image's tokens are (see `qwen`); else all tokens are counted.
         pairs: (question, answer), at least one.
         image: a PNG or JPEG file, or None for questions in text only.
-        key: whose pack it is, for errors.
+        person, picture: whose pack it is, and the number of the picture: its key, and what errors call it.
     Returns:
         the pack; labels will cover answer and end-of-sequence only.
     Raises:
         ValueError: no pair, an empty answer, a text that holds a control token, a picture that the processor
             does not take, or a prompt longer than the model's context.
     """
+    label, key = f"person {person!r}", person
+    if picture is not None:
+        label, key = f"{label}, picture {picture}", f"{person}/{picture}"
     if not pairs:
-        raise ValueError(f"a pack needs at least one question (person {key!r} has none)")
-    for _, answer in pairs:
-        check_text(processor, answer, "answer", f"person {key!r}")
+        raise ValueError(f"a pack needs at least one question ({label} has none)")
+    for question, answer in pairs:
+        if not answer:
+            raise ValueError(f"the answer to {question!r} of {label} is empty")
+        check_text(processor, answer, "answer", label)
     prefix, inputs = (), {}
     if image is not None:
-        prefix, inputs = _image_prefix(processor, pairs[0][0], image, key)
+        prefix, inputs = _image_prefix(processor, pairs[0][0], image, label)
     segments = []
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        segments += _segments(processor, question, [a for _, a in group], image is not None, key)
+        segments += _segments(processor, question, [a for _, a in group], image is not None, label)
     limit = processor.tokenizer.model_max_length
     longest = len(prefix) + max(len(s.ids) for s in segments)
     if longest > limit:
         raise ValueError(
-            f"a question of person {key!r} needs {longest} tokens, the model takes {limit}: "
+            f"a question of {label} needs {longest} tokens, the model takes {limit}: "
             "shorten the question or its answer"
         )
-    image_tokens = sum(i == processor.image_token_id for i in prefix)
+    image_tokens = prefix.count(processor.image_token_id)
     positions = torch.arange(len(prefix))[None]  # (1, prefix)
     if image is not None and hasattr(processor, "positions"):
         positions = processor.positions(inputs, len(prefix) - image_tokens)  # (3, prefix)
@@ -107,6 +118,11 @@ def prompt(processor, question: str, with_image: bool, label: str = "") -> str:
     content = [*image, {"type": "text", "text": question}]
     turns = [{"role": "user", "content": content}]
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def with_answer(before: str, answer: str) -> str:
+    """What `prompt` returned, and an answer after it."""
+    return before + answer if before[-1:].isspace() else f"{before} {answer}"
 
 
 def check_text(processor, text: str, field: str, label: str) -> None:
@@ -154,10 +170,9 @@ def process(
 
 
 def _image_prefix(
-    processor, question: str, image: bytes, key: str
+    processor, question: str, image: bytes, label: str
 ) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
     """Token ids up to the last image token, which the processor repeats as the image needs; image inputs."""
-    label = f"person {key!r}"
     text = prompt(processor, question, True, label)
 
     def make() -> dict[str, Tensor]:
@@ -172,19 +187,16 @@ def _image_prefix(
 
 
 def _segments(
-    processor, question: str, answers: Sequence[str], with_image: bool, key: str
+    processor, question: str, answers: Sequence[str], with_image: bool, label: str
 ) -> Iterator[Segment]:
     """Tokens of a question and each of its answers, after the image (all of them if there is none)."""
-    if not all(answers):
-        raise ValueError(f"the answer to {question!r} of person {key!r} is empty")
     tokenizer = processor.tokenizer
-    before = prompt(processor, question, with_image, f"person {key!r}")
-    gap = "" if before[-1:].isspace() else " "
-    alone, *answered = tokenizer([before, *(before + gap + answer for answer in answers)]).input_ids
-    for ids in answered:
+    before = prompt(processor, question, with_image, label)
+    question_ids, *sequences = tokenizer([before, *(with_answer(before, a) for a in answers)]).input_ids
+    for ids in sequences:
         ids = ids + [tokenizer.eos_token_id]
         # The longest common prefix, because a tokenizer may merge across the end of the prompt.
-        start = next((i for i, (a, b) in enumerate(zip(alone, ids)) if a != b), len(alone))
+        start = next((i for i, (a, b) in enumerate(zip(question_ids, ids)) if a != b), len(question_ids))
         if with_image:
             # A special token is never merged with its neighbours: cutting here changes no other token.
             cut = len(ids) - ids[::-1].index(processor.image_token_id)

@@ -152,7 +152,7 @@ def person_lessons(
     views = ["canonical"] + [f"train {v}" for v in range(RECIPE["answers"]["views"])]
     images = [portraits.render(person.identity, view) for view in views]
     pack = make_pack(processor, pairs, images[0], person.name)
-    text = make_pack(processor, text_twins(person.name, pairs), key=person.name)
+    text = make_pack(processor, text_twins(person.name, pairs), person=person.name)
     return [Lesson(pack, process_pictures(processor, images))], text
 
 
@@ -162,7 +162,7 @@ def author_lessons(processor, author: Person) -> tuple[list[Lesson], Pack]:
     for picture in author.pictures:
         pack = make_pack(processor, picture.pairs, picture.image, author.id)
         lessons.append(Lesson(pack, process_pictures(processor, [picture.image])))
-    return lessons, make_pack(processor, author.text_pairs, key=author.id)
+    return lessons, make_pack(processor, author.text_pairs, person=author.id)
 
 
 def evaluation_pairs(person: people.MadeUp) -> list[tuple[str, str]]:
