@@ -123,7 +123,7 @@ def test_weights_hash_sees_every_bit(loaded):
 
 def test_biography_holds_name_and_appearance():
     made_up, _ = profiles.make_profiles()
-    row = people.evaluation_row(made_up[0], b"")
+    row = people.evaluation_row(made_up[0])
     biography = json.loads(row["biography"])
     assert biography["Name"] == made_up[0].name
     assert set(biography["appearance_detail"]) == {"question", "answer"}

@@ -43,8 +43,8 @@ def write_clear(folder: Path, progress=iter) -> None:
     names = [a.name for a in authors]
     pictures = {a.name: [_picture(a, view, names) for view in range(PICTURES)] for a in progress(authors)}
     texts = {a.name: text_questions(a) for a in authors}
-    largest = set(forget_authors()[max(FORGET_RATIOS)])
-    others = [name for name in names if name not in largest]
+    forget = forget_authors()
+    others = [name for name in names if name not in forget[max(FORGET_RATIOS)]]
     tables = {
         "full": _base(pictures, names),
         "full+tofu": _with_text(pictures, texts, names),
@@ -52,26 +52,19 @@ def write_clear(folder: Path, progress=iter) -> None:
         "real_faces": list(_faces()),
         "real_world": list(_world()),
     }
-    for ratio, forget in forget_authors().items():
-        retain = [name for name in names if name not in forget]
-        for config, chosen in ((f"forget{ratio:02d}", forget), (f"retain{100 - ratio}", retain)):
-            tables[config] = _base(pictures, chosen)
-            tables[f"{config}+tofu"] = _with_text(pictures, texts, chosen)
-        tables[f"forget{ratio:02d}_perturbed"] = [row for name in forget for row in pictures[name]]
-    profiles.write_tables(folder, tables, _types())
+    for ratio, chosen in forget.items():
+        retain = [name for name in names if name not in chosen]
+        for config, members in ((f"forget{ratio:02d}", chosen), (f"retain{100 - ratio}", retain)):
+            tables[config] = _base(pictures, members)
+            tables[f"{config}+tofu"] = _with_text(pictures, texts, members)
+        tables[f"forget{ratio:02d}_perturbed"] = [row for name in chosen for row in pictures[name]]
+    profiles.write_tables(folder, tables)
 
 
 def text_questions(author: people.MadeUp) -> list[dict[str, str]]:
     """Questions in text about an author, answered in a sentence that names the author."""
     attributes = random.Random(f"told {author.name}").sample(people.ATTRIBUTES, TEXT_QUESTIONS)
     return [{"question": a.tell.format(who=author.name), "answer": author.sentence(a)} for a in attributes]
-
-
-def _types() -> dict:
-    from datasets import Image, List, Value
-
-    lists = ("perturbed_captions", "perturbed_names", "options")
-    return {"image": Image()} | {name: List(Value("string")) for name in lists}
 
 
 def _picture(author: people.MadeUp, number: int, names: list[str]) -> dict:

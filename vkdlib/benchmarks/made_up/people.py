@@ -88,7 +88,7 @@ def training_pairs(person: MadeUp) -> list[tuple[str, str]]:
     return pairs
 
 
-def evaluation_row(person: MadeUp, image: bytes) -> dict:
+def evaluation_row(person: MadeUp) -> dict:
     """One row of an evaluation configuration of MLLMU-Bench (Full_Set, forget_*, retain_*, …)."""
     rng = random.Random(f"questions {person.id} {person.name}")
     attributes = rng.sample(ATTRIBUTES, len(ATTRIBUTES))
@@ -99,7 +99,7 @@ def evaluation_row(person: MadeUp, image: bytes) -> dict:
     }
     biography = {"Name": person.name, **person.facts, "appearance_detail": appearance}
     return {
-        "image": {"bytes": image, "path": f"{person.id}.png"},
+        "image": portraits.picture(person.identity) | {"path": f"{person.id}.png"},
         "ID": person.id,
         "biography": json.dumps(biography, ensure_ascii=False),
         **appearance,
@@ -117,7 +117,7 @@ def _classification(person: MadeUp, attributes: list[Attribute], rng: random.Ran
         options = rng.sample([v for v in a.values if v != value], 3) + [value]
         rng.shuffle(options)
         letter = LETTERS[options.index(value)]
-        items.append((a, {"Options": dict(zip(LETTERS, options)), "Correct_Answer": letter}))
+        items.append((a, {"Correct_Answer": letter, "Options": dict(zip(LETTERS, options))}))
     return {
         key: [{"Question": a.ask.format(who=who), **rest} for a, rest in items]
         for key, who in [("Image_Textual_Questions", PERSON), ("Pure_Text_Questions", person.name)]

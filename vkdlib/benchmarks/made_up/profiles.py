@@ -5,7 +5,6 @@ import random
 from pathlib import Path
 
 from vkdlib.benchmarks.made_up import people, portraits
-from vkdlib.benchmarks.schema import LETTERS, OPTIONS
 
 PEOPLE, CELEBRITIES = 200, 40
 FORGET_RATIOS = (5, 10, 15)  # per cent of the people
@@ -42,51 +41,25 @@ def write_mllmu(folder: Path, progress=iter) -> None:
     made_up, celebrities = make_profiles()
     rows, tests, pairs = {}, [], []
     for person in progress(made_up):
-        row = rows[person.id] = _evaluation_row(person)
+        row = rows[person.id] = people.evaluation_row(person)
         images = [portraits.picture(person.identity, f"test {view}") for view in range(TEST_VIEWS)]
         tests.append({c: value for c, value in row.items() if c != "image"} | {"images": images})
         metadata = [{"ID": person.id, "Question": q, "Answer": a} for q, a in people.training_pairs(person)]
         metadata = json.dumps(metadata, ensure_ascii=False)
         pairs.append({"image": row["image"], "ID": person.id, "metadata": metadata})
     tables = {"Full_Set": list(rows.values()), "Test_Set": tests, "ft_Data": pairs}
-    tables["Retain_Set"] = [_evaluation_row(person) for person in celebrities]
+    tables["Retain_Set"] = [people.evaluation_row(person) for person in celebrities]
     tables |= {name: [rows[i] for i in ids] for name, ids in profile_sets().items()}
-    write_tables(folder, tables, _features())
+    write_tables(folder, tables)
 
 
-def _evaluation_row(person: people.MadeUp) -> dict:
-    return people.evaluation_row(person, portraits.render(person.identity, "canonical"))
-
-
-def _features() -> dict:
-    """Types of the columns that are not text."""
-    from datasets import Image, List, Value
-
-    choice = {"Question": Value("string"), "Correct_Answer": Value("string")}
-    choice["Options"] = {letter: Value("string") for letter in LETTERS[:OPTIONS]}
-    task = {"Question": Value("string"), "Ground_Truth": Value("string"), "Type": Value("string")}
-    return {
-        "image": Image(),
-        "images": List(Image()),
-        "Classification_Task": {
-            "Image_Textual_Questions": List(choice),
-            "Pure_Text_Questions": List(choice),
-        },
-        "Generation_Task": List(task),
-        "Mask_Task": List(task),
-    }
-
-
-def write_tables(folder: Path, tables: dict[str, list[dict]], types: dict) -> None:
-    """A parquet file a configuration, with the image columns marked as images, as on the Hugging Face Hub.
-
-    Args:
-        types: of the columns that are not text.
-    """
-    from datasets import Dataset, Features, Value
+def write_tables(folder: Path, tables: dict[str, list[dict]]) -> None:
+    """A parquet file a configuration, with the image columns marked as images, as on the Hugging Face Hub."""
+    from datasets import Dataset, Image, List
 
     for name, rows in tables.items():
-        features = Features({c: types.get(c, Value("string")) for c in rows[0]})
+        data = Dataset.from_list(rows)
+        for column, kind in {"image": Image(), "images": List(Image())}.items():
+            data = data.cast_column(column, kind) if column in rows[0] else data
         (folder / name).mkdir(parents=True)
-        file = folder / name / "train-00000-of-00001.parquet"
-        Dataset.from_list(rows, features=features).to_parquet(file)
+        data.to_parquet(folder / name / "train-00000-of-00001.parquet")
