@@ -107,7 +107,7 @@ TRAINING = {"epochs": 1, "lr": 1e-4}
         ({"method": "GA", "settings": {"beta": 1}}, "GA.* has no .*'beta'"),
         (
             {"method": "vanilla", "settings": {"beta": 1}},
-            "'vanilla', which is evaluated as it is, has no 'beta'",
+            "'vanilla' is evaluated as it is: leave settings and training out .beta",
         ),
         ({"training": TRAINING | {"learning_rate": 1}}, "has no 'learning_rate'; it has: .*lr"),
         ({"training": {"lr": 1e-4}}, "training has no epochs"),

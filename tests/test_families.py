@@ -21,7 +21,7 @@ from vkdlib.models.families import FAMILIES
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.models.parts import linear_layers, live_blocks, mlp_output, visual_parameters
-from vkdlib.models.passes import visual_features
+from vkdlib.models.passes import rows_by_image, visual_features
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Segment, make_pack
 from vkdlib.pruning import image_inputs, importance
@@ -165,13 +165,21 @@ def test_rows_of_the_tower_become_tokens(model, packs):
         inputs = image_inputs(model, [pack])
         rows = len(visual_features(model, inputs, block))
         tokens = len(visual_features(model, inputs))
-        assert model.family.rows([inputs], rows) == [rows]
         assert rows - tokens * model.family.patches_per_token(model.model.config) in (
             0,
             1,
         )  # CLIP's class token
         width, height = SIZES[int(pack.key)]
         assert tokens == pack.image_tokens == model.family.tokens(model.model.config, width, height)
+
+
+def test_rows_are_those_of_the_images(model, packs):
+    """Together as alone; Qwen has one row a patch."""
+    block = live_blocks(model)[-1]
+    alone = [len(visual_features(model, image_inputs(model, [pack]), block)) for pack in packs]
+    assert rows_by_image(packs, sum(alone)) == alone
+    if "image_grid_thw" in packs[0].image:
+        assert alone == [int(pack.image["image_grid_thw"].prod()) for pack in packs]
 
 
 def sharpened(model: Loaded) -> Loaded:

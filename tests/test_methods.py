@@ -398,6 +398,7 @@ WRONG_SETTINGS = [
     ("VKD", {"prune": "no"}, "prune is 'no'; it must be True or False"),
     ("VKD", {"mask": 1}, "mask is 1; it must be True or False"),
     ("VKD", {"d_I": math.nan}, "d_I is nan; it must be a number 0 or more"),
+    ("VKD", {"d_I": math.inf}, "d_I is inf; it must be a number 0 or more, and finite"),
     ("VKD", {"d_I": -1}, "d_I is -1; it must be a number 0 or more"),
     ("VKD", {"d_F": math.nan}, "d_F is nan; it must be a number 0 or more"),
     ("VKD", {"alpha": math.nan}, "alpha is nan; it must be a number 0 or more"),

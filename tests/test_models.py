@@ -1,6 +1,7 @@
 """Loading: what is refused, and with which words."""
 
 import json
+import logging
 import math
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
 from vkdlib.models import folders, loading, weights
 from vkdlib.models.loaded import weights_hash
@@ -62,7 +64,7 @@ def test_the_context_limit_is_the_models(folder):
 def test_truncated_weights_are_named(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="copy: its weights are damaged"):
+    with pytest.raises(ValueError, match="copy: the weights of .*copy cannot be used"):
         loading.load(str(folder))
 
 
@@ -293,6 +295,43 @@ def test_another_image_token(folder):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="the image token is 4 by .*, and 5 by config.json"):
         loading.load(str(folder))
+
+
+def test_the_file_that_is_wrong_is_blamed(folder):
+    """Neither the processor's for what is in config.json, nor the weights for what is in the processor's."""
+    template = folder / "chat_template.jinja"
+    content = template.read_text()
+    template.unlink()
+    with pytest.raises(ValueError, match=f"model {folder}: {folder} has no chat template, .*: add its file"):
+        loading.load(folder)
+    template.write_text(content)
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text())
+    images = settings["image_processor"] | {"image_mean": [math.nan, 0.5, 0.5]}
+    change_json(file, image_processor=images)
+    with pytest.raises(
+        ValueError, match="processor_config.json .* pixels .* NaN or infinite: correct image_mean"
+    ):
+        loading.load(folder)
+    file.write_text(json.dumps(settings))
+    change_json(folder / "config.json", vision_feature_layer=-9)
+    with pytest.raises(ValueError, match="vision_feature_layer is -9 in .*copy/config.json; .* has 5 blocks"):
+        loading.load(folder)
+
+
+def test_one_line_says_what_is_missing(folder):
+    """transformers warns of missing weights at length, before they are refused."""
+    change_weights(folder, without(PROJECTOR))
+    records, handler = [], logging.Handler()
+    handler.emit = records.append
+    logging.getLogger("transformers").addHandler(handler)
+    level = transformers_logging.get_verbosity()
+    try:
+        with pytest.raises(ValueError, match="missing"):
+            loading.load(folder)
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert not records and transformers_logging.get_verbosity() == level
 
 
 @pytest.mark.parametrize("file, content, message", [

@@ -147,7 +147,7 @@ def test_who_joined_leaves_at_the_end():
 def test_nobody_waits_on_a_gpu_for_who_failed(monkeypatch):
     """To leave a group of NCCL's is collective: a process that ends alone by an error would hang."""
     left = []
-    monkeypatch.setattr(processes, "joined", lambda: True)
+    monkeypatch.setattr(processes, "in_group", lambda: True)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append(True))
     for backend, leaves in (("nccl", []), ("gloo", [True])):
         monkeypatch.setattr(torch.distributed, "get_backend", lambda backend=backend: backend)
@@ -156,7 +156,7 @@ def test_nobody_waits_on_a_gpu_for_who_failed(monkeypatch):
 
 
 def test_too_many_processes_for_a_batch(loaded, tasks, monkeypatch):
-    monkeypatch.setattr(processes, "processes", lambda: (0, 4))
+    monkeypatch.setattr(processes, "rank_and_size", lambda: (0, 4))
     with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):
         few_steps(loaded, tasks)
 

@@ -370,8 +370,8 @@ def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, set
         lambda _, args, kwargs: shown.append(len((*args, *kwargs.values())[0])), with_kwargs=True
     )
     forget, retain = len(tasks.forget_vqa), len(tasks.retain_vqa)
-    cost = method.cost(loaded, TaskSize(forget, retain, 4 * forget, 4 * retain, 1, 3, retain, 16, 30))
-    bytes_kept = memory.copy_memory(cost)
+    cost = method.cost(loaded, TaskSize(forget, retain, 4 * (forget + retain), 1, 3, retain, 16, 30))
+    bytes_kept = memory.training_memory(0, cost)
     prepared = method.prepare(loaded, tasks, Steps(3))
     assert sum(pictures for pictures, _ in cost.passes.values()) == sum(shown)
     held = Hold(scope, prepared.held).entries

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vkdlib import pruning
-from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
+from vkdlib.models.parts import deepest_blocks, live_blocks, mlp_output
 from vkdlib.packs.batch import collate
 
 
@@ -20,7 +20,7 @@ def test_zero_activation_equals_zero_columns_and_undo_is_exact(loaded, tasks):
     generator = torch.Generator().manual_seed(1)
     neurons = {
         i: torch.rand(mlp_output(live_blocks(loaded)[i]).in_features, generator=generator) < 0.3
-        for i in vision_mlps(loaded, 4)
+        for i in deepest_blocks(loaded, 4)
     }
     hooks = [
         mlp_output(live_blocks(loaded)[i]).register_forward_pre_hook(
@@ -35,7 +35,7 @@ def test_zero_activation_equals_zero_columns_and_undo_is_exact(loaded, tasks):
     by_column = features(loaded, pack)
     assert torch.allclose(by_activation, by_column, atol=1e-6)
     assert not torch.allclose(by_column, original, atol=1e-4)
-    pruning.undo(loaded, saved)
+    pruning.unprune(loaded, saved)
     assert all(torch.equal(before[n], p) for n, p in loaded.model.state_dict().items())
 
 
@@ -69,10 +69,10 @@ def test_ratio_and_threshold_by_hand():
 def test_the_dead_block_is_left_out(loaded):
     tower = loaded.family.tower(loaded.model)
     assert len(loaded.family.blocks(tower)) == 5
-    assert list(vision_mlps(loaded, 4)) == [0, 1, 2, 3]
-    assert list(vision_mlps(loaded)) == [2, 3]
+    assert list(deepest_blocks(loaded, 4)) == [0, 1, 2, 3]
+    assert list(deepest_blocks(loaded)) == [2, 3]
     with pytest.raises(ValueError, match="layers is 5; untrained has 4 live vision blocks"):
-        vision_mlps(loaded, 5)
+        deepest_blocks(loaded, 5)
 
 
 def test_dead_block_gets_no_gradient(loaded, tasks):

@@ -111,13 +111,13 @@ def test_half_precision_keeps_fp32_masters(folder):
 
 def test_a_layer_that_escapes_quantisation_is_noticed(folder, monkeypatch):
     """Skip lists are matched by name; one that matches too much must not pass."""
-    from vkdlib.models import loading
+    from vkdlib.models import weights
 
-    everything = loading.full_precision_names
-    monkeypatch.setattr(loading, "full_precision_names", lambda *a: [*everything(*a), ".*q_proj"])
+    everything = weights.full_precision_names
+    monkeypatch.setattr(weights, "full_precision_names", lambda *a: [*everything(*a), ".*q_proj"])
     with pytest.raises(RuntimeError, match="quantisation went wrong at .*q_proj"):
         load(folder, quantise="nf4")
-    monkeypatch.setattr(loading, "full_precision_names", lambda *a: everything(*a)[:1])
+    monkeypatch.setattr(weights, "full_precision_names", lambda *a: everything(*a)[:1])
     with pytest.raises(RuntimeError, match="quantisation went wrong at"):
         load(folder, quantise="nf4")
 

@@ -150,7 +150,7 @@ def test_every_model_can_be_made_by_name():
         for benchmark, per_cent in ratios.items():
             kinds = ["vanilla", *(f"retain-only-{ratio}" for ratio in per_cent)]
             names |= {f"{family}-{benchmark}/{kind}" for kind in kinds}
-    assert set(build.NAMES) == names and len(build.NAMES) == len(names)
+    assert set(build.MODEL_NAMES) == names and len(build.MODEL_NAMES) == len(names)
 
 
 def test_trained_models_are_kept_by_recipe_and_data(monkeypatch, tmp_path):

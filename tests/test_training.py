@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 from conftest import begin, full_disk
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vkdlib import training
 from vkdlib.training import constant, fit, linear, one_cycle
@@ -136,6 +136,17 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match="checkpoint.safetensors belongs to another training"):
             change()
+
+
+def test_a_checkpoint_of_an_older_version_is_another_training(tmp_path):
+    """It told trainings apart by other words."""
+    w = parameter()
+    fit(w, lambda step: w["w"].square().sum().backward() or {"loss": 0.0}, 2, 0.1, folder=tmp_path)
+    file = tmp_path / "checkpoint.safetensors"
+    facts = {"step": "2", "identity": "GA(trained='all') steps=2 lr=0.1", "content": "0"}
+    save_file(load_file(file), file, metadata=facts)
+    with pytest.raises(ValueError, match="belongs to another training .GA.trained.*: delete"):
+        fit(parameter(), lambda step: {}, 2, 0.1, folder=tmp_path)
 
 
 def test_half_precision_weights_are_refused():

@@ -1,12 +1,14 @@
 """VKD as a whole: one combined gradient, what moves and what must not, the invariance of text."""
 
 import copy
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 
 from vkdlib import pruning
 from vkdlib.methods import make_method, vkd
@@ -222,6 +224,18 @@ def test_a_checkpoint_of_another_model_or_of_other_people_is_refused(loaded, tas
         next(loaded.model.model.language_model.parameters()).mul_(2)  # no weight that the method trains
     with pytest.raises(ValueError, match="checkpoint.safetensors belongs to another training"):
         run(loaded, tasks, **options)
+
+
+def test_a_checkpoint_is_known_by_named_fields(loaded, tasks, tmp_path):
+    """Parts of a step change no result, so they are not among them."""
+    start, method = copy.deepcopy(loaded.model.state_dict()), make_method("GA", trained="visual")
+    run(loaded, tasks, method=method, folder=tmp_path, seed=3)
+    with safe_open(tmp_path / "checkpoint.safetensors", "pt") as file:
+        facts = json.loads(file.metadata()["identity"])["training"]
+    assert facts["method"] == "GA" and facts["settings"] == {"trained": "visual"}
+    assert facts["seed"] == 3 and facts["batch_size"] == 2 and len(facts["data"]) == 64
+    loaded.model.load_state_dict(start)
+    run(loaded, tasks, method=method, folder=tmp_path, seed=3, micro_batch=1)
 
 
 def test_every_round_sees_everybody_once(tasks):

@@ -1,5 +1,6 @@
 """Teaching a real checkpoint: what each recipe trains, merging, steps in parts and among processes."""
 
+import json
 import math
 import re
 from copy import deepcopy
@@ -9,6 +10,7 @@ import nbformat
 import pytest
 import torch
 from conftest import both, random_llava
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vkdlib import training
@@ -37,10 +39,10 @@ def few():
     return few_people()
 
 
-def few_steps(loaded, people, name="full", **options) -> list[dict]:
+def few_steps(loaded, people, **changes) -> list[dict]:
     """Some steps of a recipe, fast enough to see."""
-    changes = {"epochs": 2, "lr": 3e-3, "batch_size": 3}
-    return teaching.teach(loaded, people, make_recipe(name, "mllmu", **changes), **options)
+    how = {"epochs": 2, "lr": 3e-3, "batch_size": 3} | changes
+    return teaching.teach(loaded, people, make_recipe("full", "mllmu", **how))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -147,6 +149,25 @@ def half_of_the_steps(out):
         save_file({n: p.detach().clone() for n, p in loaded.model.named_parameters()}, out)
 
 
+def test_a_checkpoint_is_of_named_fields(loaded, few, tmp_path):
+    """Another seed is another training; another micro_batch is not."""
+    start, chosen = deepcopy(loaded.model.state_dict()), make_recipe("lora", "mllmu", epochs=1, lr=1e-3)
+    teaching.teach(loaded, few, chosen, folder=tmp_path)
+    with safe_open(tmp_path / "checkpoint.safetensors", "pt") as file:
+        identity = json.loads(file.metadata()["identity"])
+    assert identity["training"]["recipe"]["lr"] == identity["lr"] == 1e-3
+    loaded.model.load_state_dict(start)
+    assert len(teaching.teach(loaded, few, replace(chosen, micro_batch=1), folder=tmp_path)) == 2
+    loaded.model.load_state_dict(start)
+    with pytest.raises(ValueError, match="checkpoint.safetensors belongs to another training .*seed"):
+        teaching.teach(loaded, few, replace(chosen, seed=1), folder=tmp_path)
+
+
+def test_nothing_to_teach_is_refused(untrained, few):
+    with pytest.raises(ValueError, match="nothing of .* is to be taught: hide fewer people, or teach text"):
+        teaching.teach(untrained, few, make_recipe("lora", "mllmu"), list(few.people))
+
+
 def test_two_processes_teach_the_same(loaded, few, tmp_path):
     few_steps(loaded, few)
     both(half_of_the_steps, tmp_path / "out")
@@ -156,7 +177,7 @@ def test_two_processes_teach_the_same(loaded, few, tmp_path):
 
 
 def test_too_many_processes_for_a_step(untrained, few, monkeypatch):
-    monkeypatch.setattr(processes, "processes", lambda: (0, 4))
+    monkeypatch.setattr(processes, "rank_and_size", lambda: (0, 4))
     with pytest.raises(ValueError, match="4 processes cannot share batches of 3: raise batch_size"):
         few_steps(untrained, few)
 
@@ -256,7 +277,7 @@ def test_a_recipe_follows_the_schema_not_the_name(few, monkeypatch, tmp_path):
     ],
 )
 def test_a_wrong_lesson_is_one_line(text, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(processes, "start", lambda: (0, 1))
+    monkeypatch.setattr(processes, "join_group", lambda: (0, 1))
     file = tmp_path / "lesson.yaml"
     if text:
         file.write_text(text.replace("OUT", str(tmp_path / "out")))

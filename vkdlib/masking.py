@@ -9,8 +9,7 @@ from vkdlib.losses import check_finite
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import batch_nll, trainable
 from vkdlib.packs.pack import Pack, answer_tokens, batches
-from vkdlib.system import processes
-from vkdlib.system.checks import number, one_of
+from vkdlib.system import checks, processes
 
 Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
 FISHERS = ("summed", "batch", "sample")
@@ -34,12 +33,12 @@ def fisher(
     Returns:
         name -> squared gradient, of the parameter's shape; 0 where no gradient arrives.
     """
-    one_of("fisher", kind, FISHERS)
+    checks.one_of("fisher", kind, FISHERS)
     total = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
     for packs in datasets:
         if kind == "sample":
-            packs = [p.select([i]) for p in packs for i in range(len(p.segments))]
-        groups = list(batches(packs, 1 if kind == "sample" else batch_size))
+            packs, batch_size = [p.select([i]) for p in packs for i in range(len(p.segments))], 1
+        groups = list(batches(packs, batch_size))
         answers = answer_tokens(packs)
         for group in processes.own_share(groups):
             gradient = loss_gradient(loaded, group, parameters)
@@ -71,13 +70,13 @@ def saliency_ratio(forget: Weights, retain: Weights) -> Weights:
 
 def weight_mask(ratio: Weights, d_F: float) -> Weights:
     """Eq. 11: m_F = 1[R >= d_F]. Returns name -> bool tensor, True = salient for the forget set."""
-    number("d_F", d_F, 0)
+    checks.number("d_F", d_F, 0)
     return {name: r >= d_F for name, r in ratio.items()}
 
 
-def density(mask: Weights) -> float:
-    """Share of weights that a mask lets through, 0 to 1."""
-    return sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
+def density(masks: dict) -> float:
+    """Share of the entries of some masks that are True, 0 to 1: weights that may forget, neurons that go."""
+    return sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
 
 
 class Hold:
@@ -89,13 +88,11 @@ class Hold:
         Args:
             held: name -> bool tensor of the parameter's shape, True where the entry must not move.
         """
-        self.entries = []
-        for name, where in held.items():
-            p = parameters[name]
-            self.entries.append((p, where.to(p.device), p.detach().clone()))
+        entries = ((parameters[name], mask) for name, mask in held.items())
+        self.entries = [(p, mask.to(p.device), p.detach().clone()) for p, mask in entries]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put held entries back; call it after each optimiser step."""
-        for p, where, value in self.entries:
-            p.copy_(torch.where(where, value, p))
+        for p, mask, value in self.entries:
+            p.copy_(torch.where(mask, value, p))

@@ -1,4 +1,4 @@
-"""Neuron pruning: activations -> importance (Eq. 6, 7) -> which neurons (Eq. 8) -> apply, undo.
+"""Neuron pruning: activations -> importance (Eq. 6, 7) -> which neurons (Eq. 8) -> prune, restore.
 
 A neuron is one coordinate of the input of a vision MLP's output projection. Pruning it sets its column
 of that projection to zero, which is the same as setting its activation to zero.
@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from vkdlib.losses import check_finite
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
-from vkdlib.packs.batch import collate
+from vkdlib.models.parts import deepest_blocks, live_blocks, mlp_output
+from vkdlib.models.passes import rows_by_image
 from vkdlib.packs.pack import Pack, batches
-from vkdlib.system import processes
-from vkdlib.system.checks import number
+from vkdlib.system import checks, processes
 
 Neurons = dict[int, Tensor]  # block number -> one entry per neuron of its MLP
 
@@ -38,15 +37,15 @@ def importance(
     Returns:
         block number -> (neurons,) fp32.
     """
-    outputs = {i: mlp_output(live_blocks(loaded)[i]) for i in vision_mlps(loaded, layers)}
+    outputs = {i: mlp_output(block) for i, block in deepest_blocks(loaded, layers).items()}
     totals = {i: torch.zeros(m.in_features, device=loaded.device) for i, m in outputs.items()}
     pictured = [p for p in packs if p.image]
     for group in processes.own_share(batches(pictured, batch_size)):
         weights = torch.tensor([float(len(p.segments)) for p in group], device=loaded.device)  # (images,)
         for i, z in activations(loaded, group, outputs).items():
             z = z.flatten(0, -2)  # (tokens of all images, neurons)
-            rows = loaded.family.rows([p.image for p in group], len(z))
-            means = torch.stack([a.abs().float().mean(0) for a in z.split(rows)])  # (images, neurons)
+            by_image = z.split(rows_by_image(group, len(z)))  # (tokens, neurons) each
+            means = torch.stack([a.abs().float().mean(0) for a in by_image])  # (images, neurons)
             totals[i] += weights @ means  # (neurons,)
     processes.add_up(totals.values())
     check_finite("the activation", totals)
@@ -77,8 +76,7 @@ def watch_inputs(modules: dict, watch: Callable[..., None]) -> Iterator[None]:
 
 def image_inputs(loaded: Loaded, packs: Sequence[Pack]) -> dict[str, Tensor]:
     """The image inputs of a batch of packs, without the text, on the model's device."""
-    inputs = collate([p.select([0]) for p in packs], loaded.pad, loaded.dtype)["inputs"]
-    return {name: inputs[name].to(loaded.device) for name in packs[0].image}
+    return {n: torch.cat([p.image[n] for p in packs]).to(loaded.device) for n in sorted(packs[0].image)}
 
 
 def importance_ratio(
@@ -101,14 +99,8 @@ def importance_ratio(
 
 def neurons_to_prune(ratio: Neurons, d_I: float) -> Neurons:
     """Eq. 8: n_P = 1[I_u >= d_I]. Returns block number -> (neurons,) bool, True = prune."""
-    number("d_I", d_I, 0)
+    checks.number("d_I", d_I, 0)
     return {i: r >= d_I for i, r in ratio.items()}
-
-
-def pruned_share(neurons: Neurons) -> float:
-    """Share of neurons that are pruned, 0 to 1."""
-    flags = torch.cat(list(neurons.values()))
-    return int(flags.sum()) / len(flags)
 
 
 @torch.no_grad()
@@ -116,24 +108,24 @@ def prune(loaded: Loaded, neurons: Neurons) -> dict[int, Tensor]:
     """Set the columns of pruned neurons to zero, in place.
 
     Returns:
-        what `undo` needs: block number -> the projection's weight as it was.
+        what `unprune` needs: block number -> the projection's weight as it was.
     """
-    before = {}
+    weights = {}
     for i, mask in neurons.items():
         weight = mlp_output(live_blocks(loaded)[i]).weight  # (C, neurons)
         if mask.shape != (weight.shape[1],):
             raise ValueError(
                 f"block {i} has {weight.shape[1]} neurons, the mask has shape {tuple(mask.shape)}"
             )
-        before[i] = weight.clone()
+        weights[i] = weight.clone()
         weight[:, mask.to(weight.device)] = 0
-    return before
+    return weights
 
 
 @torch.no_grad()
-def undo(loaded: Loaded, before: dict[int, Tensor]) -> None:
+def unprune(loaded: Loaded, weights: dict[int, Tensor]) -> None:
     """Put back what `prune` returned: weights are bit-identical to what they were."""
-    for i, weight in before.items():
+    for i, weight in weights.items():
         mlp_output(live_blocks(loaded)[i]).weight.copy_(weight)
 
 

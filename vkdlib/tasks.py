@@ -39,10 +39,9 @@ class Tasks:
     def parts(self, size: int | None) -> Iterator["Tasks"]:
         """Cut into parts of at most `size` packs of each set (None: one part). A short set ends before the
         others."""
-        longest = max(len(packs) for packs in vars(self).values())
-        if size is not None:
-            number("micro_batch", size, 1, whole=True)
-        size = size or max(longest, 1)
+        longest = max(1, *(len(packs) for packs in vars(self).values()))
+        size = longest if size is None else size
+        number("micro_batch", size, 1, whole=True)
         for start in range(0, longest, size):
             yield Tasks(*(packs[start : start + size] for packs in vars(self).values()))
 
@@ -54,12 +53,12 @@ class Steps:
     Attributes:
         batch_size: packs of each forget set in a step.
         micro_batch: packs on the device at a time; None: `batch_size`. It changes no result but by rounding.
-        seen: keys of the retain pictures that any step shows to this process; None: all.
+        retain_keys: keys of the retain pictures that any step shows to this process; None: all.
     """
 
     batch_size: int = 4
     micro_batch: int | None = None
-    seen: Collection[str] | None = None
+    retain_keys: Collection[str] | None = None
 
     @property
     def at_once(self) -> int:
@@ -92,8 +91,7 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
         pictures = [(place, picture) for place, picture in enumerate(p.pictures) if picture.pairs]
         if not pictures:
             raise ValueError(f"person {p.id!r} has no picture with training questions")
-        for place, picture in pictures:
-            packs.append(make_pack(loaded.processor, picture.pairs, picture.image, p.id, place))
+        packs += [make_pack(loaded.processor, i.pairs, i.image, p.id, place) for place, i in pictures]
     return tuple(packs)
 
 

@@ -1,9 +1,9 @@
 """Unlearning: a method's terms, one combined gradient a step, the one training loop."""
 
-import functools
 import hashlib
+import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,8 +13,7 @@ from vkdlib import training
 from vkdlib.masking import Hold
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.passes import activation_checkpoints, trainable
-from vkdlib.system import processes
-from vkdlib.system.checks import check_fields, make, setting
+from vkdlib.system import checks, processes
 from vkdlib.tasks import Steps, Tasks
 
 SCHEDULES = {f.__name__: f for f in (training.constant, training.linear, training.one_cycle)}
@@ -38,19 +37,19 @@ class Training:
         checkpoint_every: steps from one checkpoint to the next.
     """
 
-    epochs: float = setting(above=0)
-    lr: float = setting(above=0)
-    batch_size: int = setting(4, low=1)
-    retain_batch: int | None = setting(None, low=1)
-    schedule: str = setting("constant", known=tuple(SCHEDULES))
-    weight_decay: float = setting(0.0, low=0)
-    seed: int = setting(0, low=0)
-    micro_batch: int | None = setting(None, low=1)
+    epochs: float = checks.setting(above=0)
+    lr: float = checks.setting(above=0)
+    batch_size: int = checks.setting(4, low=1)
+    retain_batch: int | None = checks.setting(None, low=1)
+    schedule: str = checks.setting("constant", known=tuple(SCHEDULES))
+    weight_decay: float = checks.setting(0.0, low=0)
+    seed: int = checks.setting(0, low=0)
+    micro_batch: int | None = checks.setting(None, low=1)
     checkpointing: bool = False
-    checkpoint_every: int = setting(20, low=1)
+    checkpoint_every: int = checks.setting(20, low=1)
 
     def __post_init__(self):
-        check_fields(self)
+        checks.check_fields(self)
 
     def steps(self, pictures: int) -> int:
         """How many steps there are: epochs * forget pictures / batch_size, at least one."""
@@ -63,7 +62,7 @@ def make_training(**arguments) -> Training:
     Raises:
         ValueError: an argument is unknown, missing, or out of its range.
     """
-    return make(Training, "training", arguments)
+    return checks.make(Training, "training", arguments)
 
 
 def unlearn(
@@ -82,44 +81,57 @@ def unlearn(
     Raises:
         ValueError: an argument is wrong, or the tasks cannot be trained on; nothing was computed.
     """
-    how = make_training(**arguments)
+    plan = make_training(**arguments)
     if not hasattr(method, "scope"):
         raise ValueError(f"method is {method!r}; it must be one from methods.make_method")
-    check_tasks(tasks, how)
-    steps = how.steps(len(tasks.forget_vqa))
-    start = weights_hash(loaded.model.state_dict()) if folder else ""
+    check_tasks(tasks, plan)
+    steps = plan.steps(len(tasks.forget_vqa))
+    identity = training_facts(loaded, tasks, method, plan) if folder else None
     parameters = method.scope(loaded)
-    batch = functools.partial(tasks.batch, size=how.batch_size, seed=how.seed, retain_size=how.retain_batch)
-    seen = {p.key for step in range(steps) for p in batch(step).share(*processes.rank_and_size()).retain_vqa}
-    with trainable(loaded, parameters), activation_checkpoints(loaded, how.checkpointing):
-        prepared = method.prepare(loaded, tasks, Steps(how.batch_size, how.micro_batch, seen))
+
+    def batch(step: int) -> Tasks:
+        return tasks.batch(step, plan.batch_size, plan.seed, plan.retain_batch)
+
+    shares = (batch(step).share(*processes.rank_and_size()) for step in range(steps))
+    retain_keys = {p.key for share in shares for p in share.retain_vqa}
+    with trainable(loaded, parameters), activation_checkpoints(loaded, plan.checkpointing):
+        prepared = method.prepare(loaded, tasks, Steps(plan.batch_size, plan.micro_batch, retain_keys))
         if not method.trains:
             return [], prepared.report
         history = training.fit(
             parameters,
-            lambda step: combine(loaded, method, prepared, parameters, batch(step), how.micro_batch),
+            lambda step: combine(loaded, method, prepared, parameters, batch(step), plan.micro_batch),
             steps,
-            how.lr,
-            schedule=SCHEDULES[how.schedule],
-            weight_decay=how.weight_decay,
+            plan.lr,
+            schedule=SCHEDULES[plan.schedule],
+            weight_decay=plan.weight_decay,
             after_step=Hold(parameters, prepared.held).restore,
             folder=folder,
-            checkpoint_every=how.checkpoint_every,
-            identity=f"{method} {how.batch_size}/{how.retain_batch} {how.seed} data={digest(tasks)} "
-            f"weights={start[:12]}",
+            checkpoint_every=plan.checkpoint_every,
+            identity=identity,
             description="unlearning",
         )
         report = prepared.report | (prepared.finish() if prepared.finish else {})
     return history, report
 
 
-def digest(tasks: Tasks) -> str:
-    """Twelve hex digits that tell training questions apart by people and tokens, not by pixels."""
-    content = {name: [(p.key, p.prefix, p.segments) for p in packs] for name, packs in vars(tasks).items()}
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
+def training_facts(loaded: Loaded, tasks: Tasks, method, plan: Training) -> dict:
+    """What tells a training from others; fields of `Training` that change no result are set alike."""
+    facts = asdict(replace(plan, micro_batch=None, checkpointing=False, checkpoint_every=1))
+    facts |= {"method": type(method).__name__, "settings": asdict(method)}
+    return facts | {"data": tasks_hash(tasks), "weights": weights_hash(loaded.model.state_dict())}
 
 
-def check_tasks(tasks: Tasks, how: Training) -> None:
+def tasks_hash(tasks: Tasks) -> str:
+    """sha256 of training questions by people and tokens, not by pixels."""
+    content = {
+        name: [{"key": p.key, "prefix": p.prefix, "segments": [vars(s) for s in p.segments]} for p in packs]
+        for name, packs in vars(tasks).items()
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_tasks(tasks: Tasks, plan: Training) -> None:
     """Raise ValueError for tasks that cannot be trained on in this way."""
     for name in ("forget", "retain"):
         if not getattr(tasks, f"{name}_vqa"):
@@ -131,15 +143,8 @@ def check_tasks(tasks: Tasks, how: Training) -> None:
     shared = {p.key for p in tasks.forget_vqa} & {p.key for p in tasks.retain_vqa}
     if shared:
         raise ValueError(f"{min(shared)!r} is both to forget and to retain: take it out of one set")
-    smallest = min(
-        how.batch_size, how.retain_batch or how.batch_size, *map(len, (tasks.forget_vqa, tasks.retain_vqa))
-    )
-    count = processes.rank_and_size()[1]
-    if smallest < count:
-        raise ValueError(
-            f"{count} processes cannot share batches of {smallest}: raise batch_size or retain_batch, or "
-            "start fewer processes"
-        )
+    pictures = min(len(tasks.forget_vqa), len(tasks.retain_vqa))
+    training.check_shares(min(pictures, plan.batch_size, plan.retain_batch or plan.batch_size))
 
 
 def combine(
@@ -158,13 +163,13 @@ def combine(
         the named losses.
     """
     losses: dict[str, Tensor] = {}
-    mine = list(batch.share(*processes.rank_and_size()).parts(micro_batch))
-    for part in (p for p in mine if p.forget_vqa):
+    parts = list(batch.share(*processes.rank_and_size()).parts(micro_batch))  # of this process
+    for part in (p for p in parts if p.forget_vqa):
         backward(*method.forget_terms(loaded, part, batch, prepared.teacher), losses)
     for name, m in (prepared.mask or {}).items():
         if parameters[name].grad is not None:
             parameters[name].grad *= m
-    for part in mine:
+    for part in parts:
         backward(*method.keep_terms(loaded, part, batch, prepared.teacher), losses)
     training.gather_gradients(parameters)
     names = sorted(set(processes.gather(list(losses))))  # a process may have had no pack of some set

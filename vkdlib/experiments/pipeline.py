@@ -72,9 +72,10 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
     folder_name("experiment", experiment)
     flag("gate", gate)
     one_of("method", c.method, [*METHODS, *CONTROLS])
-    if c.method in CONTROLS:
-        check_names(f"{c.method!r}, which is evaluated as it is,", c.settings | c.training, [])
-    else:
+    if c.method in CONTROLS and (c.settings or c.training):
+        names = ", ".join(c.settings | c.training)
+        raise ValueError(f"{c.method!r} is evaluated as it is: leave settings and training out ({names})")
+    if c.method not in CONTROLS:
         check_unlearning(c)
     if c.draw and not c.select:
         raise ValueError(

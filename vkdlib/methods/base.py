@@ -21,19 +21,19 @@ from vkdlib.tasks import Steps, Tasks
 TRAINED = ("visual", "all", "lora")
 ORIGINS = ("paper", "official code", "our reading")
 
-Terms = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and the named losses that it is made of
+Terms = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and its parts by name
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a method makes ready before its first step.
+    """What a method prepares before its first step.
 
     Attributes:
         mask: m of Eq. 5, name -> bool; None lets every weight forget.
         held: entries that must not move at all, name -> bool.
-        teacher: what the loss terms compare the model with; its keys are the method's own.
-        report: what to tell the user (neurons pruned, density of the mask).
-        finish: what is left to do after the last step; it returns more to report.
+        teacher: what the loss terms compare the model with; the method chooses its keys.
+        report: numbers for the user (neurons pruned, density of the mask).
+        finish: called after the last step; it returns further numbers for the report.
     """
 
     mask: Weights | None = None
@@ -48,17 +48,16 @@ class TaskSize:
     """How much there is to train on.
 
     Attributes:
-        forget_pictures, retain_pictures: how many there are.
-        forget_questions, retain_questions: about all pictures together.
+        forget_pictures, retain_pictures: numbers of pictures.
+        questions: about all pictures together.
         steps: of training; 0 for a method that does not train.
         batch_size, retain_batch: pictures to forget and to retain in a step.
-        image_tokens, question_tokens: of a picture; of a question with its answer.
+        image_tokens, question_tokens: tokens of a picture, and of a question with its answer.
     """
 
     forget_pictures: int
     retain_pictures: int
-    forget_questions: int
-    retain_questions: int
+    questions: int
     steps: int
     batch_size: int
     retain_batch: int
@@ -68,10 +67,6 @@ class TaskSize:
     @property
     def pictures(self) -> int:
         return self.forget_pictures + self.retain_pictures
-
-    @property
-    def questions(self) -> int:
-        return self.forget_questions + self.retain_questions
 
     @property
     def drawn(self) -> int:
@@ -89,8 +84,8 @@ class Cost:
     """What a method takes beside weights, gradients and AdamW's moments.
 
     Attributes:
-        passes: pictures that go through the model before the first step: why -> (pictures, tokens of each).
-            Questions in text, which only methods that train the language model ask then, are not counted.
+        passes: purpose -> (pictures, tokens of each) that go through the model before the first step.
+            Questions in text are not counted; only methods that train the language model ask any then.
         masked: parameters with a mask (bool) of the forget term's gradient.
         held: parameters with entries that `masking.Hold` holds: it keeps a mask and a copy.
         copied: parameters of which another copy is kept.
@@ -186,8 +181,8 @@ def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) 
 def maskable(parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """The trained weights that a saliency mask covers.
 
-    Of an adapter these are B's alone: A acts through B, which is 0 at the start, so A has no gradient to
-    judge it by and may always move.
+    In an adapter the mask covers B alone. A acts through B, which starts at 0, so A has no gradient to be
+    judged by. It may always move.
     """
     return {name: p for name, p in parameters.items() if "lora_A" not in name}
 

@@ -7,7 +7,7 @@ import torch
 from vkdlib.losses import answer_kl
 from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, no_terms
 from vkdlib.models.loaded import Loaded
-from vkdlib.packs.batch import collate, to_device
+from vkdlib.models.passes import make_batch
 from vkdlib.packs.pack import answer_tokens
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
@@ -37,10 +37,10 @@ class KLMin(Method):
         return Prepared(teacher=vanilla)
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        """(KL on the retain people, named)."""
+        """The KL on the retain people's pictures."""
         if not part.retain_vqa:
             return no_terms(loaded)
-        questions = to_device(collate(part.retain_vqa, loaded.pad, loaded.dtype), loaded.device)
+        questions = make_batch(loaded, part.retain_vqa)
         with torch.no_grad():
             vanilla = torch.func.functional_call(loaded.model, teacher, kwargs=questions["inputs"]).logits
         logits = loaded.model(**questions["inputs"]).logits  # (B, K, V)

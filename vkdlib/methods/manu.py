@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.losses import check_finite
+from vkdlib.masking import density
 from vkdlib.methods.base import Cost, Method, Prepared, TaskSize
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.parts import language_blocks, live_blocks, mlp_output
-from vkdlib.packs.batch import collate, length, to_device
+from vkdlib.models.parts import deepest_blocks, mlp_output
+from vkdlib.models.passes import make_batch
+from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, batches
-from vkdlib.pruning import pruned_share, watch_inputs
+from vkdlib.pruning import watch_inputs
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
 
@@ -72,7 +74,7 @@ class MANU(Method):
         report = {}
         for part in ("vision", "language"):
             neurons = {name: mask for name, mask in masks.items() if name.startswith(part)}
-            report[f"pruned_{part}"] = pruned_share(neurons)
+            report[f"pruned_{part}"] = density(neurons)
         return Prepared(report=report)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
@@ -81,13 +83,11 @@ class MANU(Method):
 
 def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:
     """Last linear layers of the deepest MLPs: "vision.<block>" and "language.<block>" -> module."""
-    outputs = {}
-    for part, blocks in (("vision", live_blocks(loaded)), ("language", language_blocks(loaded))):
-        deepest = (len(blocks) + 1) // 2 if layers is None else layers
-        if not 1 <= deepest <= len(blocks):
-            raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live {part} blocks")
-        outputs |= {f"{part}.{i}": mlp_output(blocks[i]) for i in range(len(blocks) - deepest, len(blocks))}
-    return outputs
+    return {
+        f"{part}.{i}": mlp_output(block)
+        for part in ("vision", "language")
+        for i, block in deepest_blocks(loaded, layers, part).items()
+    }
 
 
 @torch.no_grad()
@@ -104,11 +104,11 @@ def neuron_statistics(
 
     with watch_inputs(layers, add):
         for group in batches(packs, batch_size):
-            batch = to_device(collate(group, loaded.pad, loaded.dtype), loaded.device)
+            inputs = make_batch(loaded, group)["inputs"]
             lengths = torch.tensor([length(p) for p in group])  # (B,)
-            columns = torch.arange(batch["inputs"]["input_ids"].shape[1])  # (T,)
+            columns = torch.arange(inputs["input_ids"].shape[1])  # (T,)
             real = (columns < lengths[:, None]).to(loaded.device)
-            loaded.model(**batch["inputs"])
+            loaded.model(**inputs)
     return {name: four_statistics(m) for name, m in sums.items()}
 
 
@@ -141,9 +141,9 @@ def modality_scores(
         forget, retain: of each modality, projection -> (4, neurons).
     """
     scores: dict[str, list[Tensor]] = {}
-    for of_forget, of_retain in zip(forget, retain):
-        for name, statistics in of_forget.items():
-            ratios = statistics / (of_retain[name] + EPSILON)  # (4, neurons)
+    for forget_statistics, retain_statistics in zip(forget, retain):
+        for name, statistics in forget_statistics.items():
+            ratios = statistics / (retain_statistics[name] + EPSILON)  # (4, neurons)
             scores.setdefault(name, []).append(ratios.new_tensor(weights) @ ratios)  # (neurons,)
     mean = {name: torch.stack(by_modality).mean(0) for name, by_modality in scores.items()}
     check_finite("the score", mean)

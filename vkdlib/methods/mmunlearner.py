@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from torch import nn
-
 from vkdlib import masking
 from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, descend, maskable
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import visual_weights
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
 
@@ -38,7 +37,7 @@ class MMUnlearner(Method):
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """The mask, by the mean of the squared gradients of batches: it depends on the batch size."""
         weights, size = maskable(self.scope(loaded)), steps.batch_size
-        visual = visual_module(loaded)
+        visual = visual_weights(loaded)
         text = () if self.trained == "visual" else (*tasks.forget_qa, *tasks.retain_qa)
         forget, pictures, words = (
             masking.fisher(loaded, [packs], weights, "batch", size)
@@ -54,16 +53,10 @@ class MMUnlearner(Method):
         return Prepared(mask, report={"mask_density": masking.density(mask)})
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        """(-alpha L_vqa^f, its named loss)."""
+        """-alpha L_vqa^f."""
         loss, named = ascend(self, loaded, part, batch, teacher)
         return self.alpha * loss, named
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         passes = {"Fisher information": (size.pictures, size.pack_tokens)}
         return Cost(passes, masked=list(maskable(self.scope(loaded)).values()))
-
-
-def visual_module(loaded: Loaded) -> set[nn.Parameter]:
-    """Parameters of the vision tower and the projector."""
-    parts = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
-    return {p for part in parts for p in part.parameters()}

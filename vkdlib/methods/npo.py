@@ -45,12 +45,12 @@ class NPO(Method):
                 'folder of one, or "vanilla"'
             )
         oracle = loaded
-        if self.reference != "vanilla":  # in the same precision: what rounding does is no difference
+        if self.reference != "vanilla":  # in the same precision, so that rounding is the same
             oracle = load(self.reference, device=str(loaded.device), **loaded.precision)
         return Prepared(teacher=answer_logprobs_by_pack(oracle, tasks.forget_vqa, steps.at_once))
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict[str, Tensor]) -> Terms:
-        """(the loss on the forget people, named)."""
+        """NPO's loss on the forget people's pictures."""
         model = torch.cat(segment_logprobs(loaded, part.forget_vqa))  # (questions,)
         reference = torch.cat([teacher[p.key] for p in part.forget_vqa]).to(model.device)
         share = len(model) / sum(len(p.segments) for p in batch.forget_vqa)

@@ -12,8 +12,8 @@ from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
 from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, maskable
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.parts import live_blocks, mlp_output, vision_mlps
-from vkdlib.models.passes import batch_nll, record_features, visual_features
+from vkdlib.models.parts import deepest_blocks, live_blocks, mlp_output
+from vkdlib.models.passes import batch_nll, record_features, rows_by_image, visual_features
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
@@ -87,7 +87,7 @@ class VKD(Method):
         elif self.prune:
             neurons = self.choose_neurons(loaded, tasks, steps.at_once)
             pruning.prune(loaded, neurons)
-            report["pruned"] = pruning.pruned_share(neurons)
+            report["pruned"] = masking.density(neurons)
             held = pruning.pruned_entries(loaded, neurons, parameters)
         if self.mask:
             mask = mask or self.choose_weights(loaded, tasks, size)
@@ -100,21 +100,21 @@ class VKD(Method):
         """t of Eq. 4 for the retain pictures that will be seen: module -> key of the pack -> (rows, C)."""
         if not self.beta:
             return {}
-        packs = [p for p in tasks.retain_vqa if steps.seen is None or p.key in steps.seen]
+        packs = [p for p in tasks.retain_vqa if steps.retain_keys is None or p.key in steps.retain_keys]
         modules = self.distilled(loaded).items()
         return {name: teacher_features(loaded, packs, steps.at_once, module) for name, module in modules}
 
     def distilled(self, loaded: Loaded) -> dict[str, nn.Module]:
         """Modules whose outputs Eq. 4 compares, in the order in which they run."""
-        blocks = {f"block {i}": live_blocks(loaded)[i] for i in vision_mlps(loaded, self.layers)}
+        blocks = {f"block {i}": block for i, block in deepest_blocks(loaded, self.layers).items()}
         projector = {"projector": loaded.family.projector(loaded.model)}
         return {"projector": projector, "layers": blocks, "both": blocks | projector}[self.target]
 
     def prune_tuned(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> dict[str, float]:
-        """Prune the model that fine-tuning gave; what to report of it."""
+        """Prune the fine-tuned model; returns numbers for the report."""
         neurons = self.choose_neurons(loaded, tasks, batch_size)
         pruning.prune(loaded, neurons)
-        return {"pruned": pruning.pruned_share(neurons)}
+        return {"pruned": masking.density(neurons)}
 
     def choose_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> pruning.Neurons:
         """n_P of Eq. 6 to 8, on the four data sets."""
@@ -126,7 +126,7 @@ class VKD(Method):
 
     def choose_weights(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Weights:
         """m_F of Eq. 9 to 11."""
-        text = [reaching(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)]
+        text = [packs_with_gradient(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)]
         forget, retain = (
             masking.fisher(loaded, sets, maskable(self.scope(loaded)), self.fisher, batch_size)
             for sets in ([tasks.forget_vqa], [tasks.retain_vqa, *text])
@@ -134,42 +134,38 @@ class VKD(Method):
         return masking.weight_mask(masking.saliency_ratio(forget, retain), self.d_F)
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        """The masked part of Eq. 5: (-alpha L_vqa^f, its named loss)."""
+        """The masked part of Eq. 5: -alpha L_vqa^f."""
         forget_vqa = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
         return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        """The rest of Eq. 3 and 5: (L_vqa^r + L_qa^f + L_qa^r + beta L_VKD, its named losses)."""
+        """The rest of Eq. 3 and 5: L_vqa^r + L_qa^f + L_qa^r + beta L_VKD."""
         named = {"retain_vqa": torch.zeros((), device=loaded.device)}
         if part.retain_vqa:
             with record_features(loaded, list(self.distilled(loaded).values())) as features:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         for name in ("forget_qa", "retain_qa"):
-            packs = reaching(getattr(part, name), self.trained)
+            packs, step = (packs_with_gradient(getattr(t, name), self.trained) for t in (part, batch))
             if packs:
-                named[name] = batch_nll(loaded, packs, reaching(getattr(batch, name), self.trained))
+                named[name] = batch_nll(loaded, packs, step)
         qa = (named.get("forget_qa", 0.0), named.get("retain_qa", 0.0))
         output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
         if not self.beta or not part.retain_vqa:
             return output, named
-        distance = self.distance(features, list(teacher.values()), part.retain_vqa)
-        named["vkd"] = distance * (image_tokens_of(part.retain_vqa) / image_tokens_of(batch.retain_vqa))
+        share = count_image_tokens(part.retain_vqa) / count_image_tokens(batch.retain_vqa)
+        named["vkd"] = self.distance(features, teacher, part.retain_vqa) * share
         return total_loss(output, named["vkd"], self.beta), named
 
-    def distance(
-        self, student: Sequence[Tensor], teacher: Sequence[dict[str, Tensor]], packs: Sequence[Pack]
-    ) -> Tensor:
+    def distance(self, student: list[Tensor], teacher: dict[str, dict], packs: Sequence[Pack]) -> Tensor:
         """Eq. 4 of some packs, mean over the modules that are distilled.
 
         Args:
-            student: of each module the outputs (rows of all packs, C).
-            teacher: of each module key of the pack -> (rows, C).
+            student: the outputs of each module, (rows of all packs, C).
+            teacher: module -> key of the pack -> (rows, C).
         """
-        distances = []
-        for outputs, features in zip(student, teacher):
-            target = torch.cat([features[p.key] for p in packs]).to(outputs.device)  # (rows of all packs, C)
-            distances.append(vkd_loss(outputs, target, self.reduction))
-        return torch.stack(distances).mean()
+        targets = [torch.cat([features[p.key] for p in packs]) for features in teacher.values()]
+        pairs = zip(student, targets)  # (rows of all packs, C) each
+        return torch.stack([vkd_loss(s, t.to(s.device), self.reduction) for s, t in pairs]).mean()
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         """Passes of Eq. 4, 6 and 9 before the first step; the masks; the teacher's features."""
@@ -181,13 +177,13 @@ class VKD(Method):
         if self.prune:
             passes["importance, Eq. 6"] = (size.pictures, size.image_tokens)
             if self.order != "mask, prune":
-                held = [mlp_output(live_blocks(loaded)[i]).weight for i in vision_mlps(loaded, self.layers)]
+                held = [mlp_output(block).weight for block in deepest_blocks(loaded, self.layers).values()]
         if self.mask:
             masked = list(maskable(self.scope(loaded)).values())
             held = masked if self.mask_scope == "update" else held  # the pruned columns are among them
             single = (size.questions, size.image_tokens + size.question_tokens)  # each with its picture
-            whole = (size.pictures, size.pack_tokens)
-            passes["Fisher information, Eq. 9"] = single if self.fisher == "sample" else whole
+            pack = (size.pictures, size.pack_tokens)
+            passes["Fisher information, Eq. 9"] = single if self.fisher == "sample" else pack
         return Cost(passes, masked, held, features=features)
 
     def feature_numbers(self, loaded: Loaded, image_tokens: int) -> int:
@@ -199,12 +195,12 @@ class VKD(Method):
         return sum(projector if name == "projector" else block for name in self.distilled(loaded))
 
 
-def reaching(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:
-    """The packs whose loss has a gradient: without an image, none reaches the visual module."""
+def packs_with_gradient(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:
+    """The packs whose loss has a gradient: the loss of text has none in the visual module."""
     return [p for p in packs if p.image] if trained == "visual" else packs
 
 
-def image_tokens_of(packs: Sequence[Pack]) -> int:
+def count_image_tokens(packs: Sequence[Pack]) -> int:
     """Number of image tokens of some packs."""
     return sum(p.image_tokens for p in packs)
 
@@ -221,7 +217,6 @@ def teacher_features(
     features = {}
     for group in batches(packs, batch_size):
         outputs = visual_features(loaded, pruning.image_inputs(loaded, group), module).cpu()  # (rows, C)
-        # A vision block has more rows than the projector, in the same proportion for every image.
-        rows = [p.image_tokens * len(outputs) // image_tokens_of(group) for p in group]
-        features |= {p.key: f.clone() for p, f in zip(group, outputs.split(rows))}
+        by_image = outputs.split(rows_by_image(group, len(outputs)))
+        features |= {p.key: f.clone() for p, f in zip(group, by_image)}
     return features

@@ -12,10 +12,11 @@ RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their 
 
 
 def attach_adapters(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
-    """Put adapters (fp32) beside all linear layers of some modules, and of nothing else.
+    """Put fp32 adapters beside all linear layers of some modules.
 
-    They start at zero: the model still computes what it did. Each module is handled separately, because peft
-    matches the ends of names: on a whole model, names in the language model would match the vision tower too.
+    They start at zero, so the model computes what it did before. Each module is handled separately because
+    peft matches the ends of names: on a whole model, names of the language model would match the vision tower
+    too.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -34,12 +35,17 @@ def adapter_weights(module: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in module.named_parameters() if "lora_" in n}
 
 
+def adaptable_modules(loaded: Loaded) -> list[nn.Module]:
+    """The language model, the live vision blocks and the projector."""
+    family, model = loaded.family, loaded.model
+    return [family.language(model), *live_blocks(loaded), family.projector(model)]
+
+
 def lora_parameters(loaded: Loaded) -> dict[str, nn.Parameter]:
-    """Adapters on the language model, the live vision blocks and the projector, put there if there are none
-    yet: name in the model -> parameter."""
+    """Weights of the adapters on `adaptable_modules`, which are attached if there are none yet: name in the
+    model -> parameter."""
     if not adapter_weights(loaded.model):
-        family = loaded.family
-        attach_adapters([family.language(loaded.model), *live_blocks(loaded), family.projector(loaded.model)])
+        attach_adapters(adaptable_modules(loaded))
     return adapter_weights(loaded.model)
 
 

@@ -20,16 +20,16 @@ def model_folder(name: str, revision: str | None = None) -> str:
         FileNotFoundError: there is no such folder, or the embedded model is not trained yet.
         ValueError: there is no such embedded model; a revision of what is not on the Hub.
     """
-    embedded, here = name.startswith("testbed/"), Path(name)
-    if revision and (embedded or here.is_dir()):
+    embedded, folder = name.startswith("testbed/"), Path(name)
+    if revision and (embedded or folder.is_dir()):
         raise ValueError(
             f"revision is {revision!r}, a commit on the Hub; the model {name} is not from there: leave it out"
         )
     if embedded:
         return str(_embedded_folder(name))
-    if here.is_file():
+    if folder.is_file():
         raise FileNotFoundError(f"model {name} is a file: name the folder that it is in")
-    if not here.is_dir() and not HUB_ID.fullmatch(name):
+    if not folder.is_dir() and not HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"model {name}: there is no such folder, and an id of the Hub is owner/name")
     return name
 

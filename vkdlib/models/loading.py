@@ -13,19 +13,11 @@ import torch
 from PIL import Image
 
 from vkdlib.benchmarks.pictures import to_png
-from vkdlib.models import DTYPES, QUANTISATIONS
+from vkdlib.models import DTYPES, QUANTISATIONS, weights
 from vkdlib.models.families import family_of
 from vkdlib.models.folders import check_shipped, model_folder
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import visual_features
-from vkdlib.models.weights import (
-    check_complete,
-    check_quantised,
-    check_weights_finite,
-    full_precision_names,
-    mix_precision,
-    quantisation,
-)
 from vkdlib.packs.pack import make_pack
 from vkdlib.system import checks
 from vkdlib.system.progress import silence_transformers
@@ -56,28 +48,57 @@ def load(
         ValueError: a family that is not known; files that are damaged, or do not belong together; an
             argument that is not as above.
     """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import cached_file
+
     name, dtype = str(name), str(dtype).removeprefix("torch.")
     checks.one_of("dtype", dtype, DTYPES)
     checks.one_of("quantise", quantise, QUANTISATIONS)
     if max_pixels is not None:
         checks.number("max_pixels", max_pixels, 1, whole=True)
-    device, half = _device(device), dtype != "float32"
-    place = device if quantise or not half else "cpu"  # fp32 weights are read beside the device
-    loaded, folder = _read(name, revision, dtype, place, quantise, max_pixels)
-    _limit_context(loaded)
-    loaded.model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
+    device, precision = _device(device), getattr(torch, dtype)
+    source, options = model_folder(name, revision), {"revision": revision, "trust_remote_code": False}
+    check_shipped(name, source)
+    with _readable(name, source, "config.json"):
+        config = AutoConfig.from_pretrained(source, **options)
+        folder = Path(cached_file(source, "config.json", revision=revision)).parent
+    family = family_of(config)
+    _check_full_precision(name, config)
+    with _readable(name, source, "processor or tokenizer"):
+        processor = family.processor(source, max_pixels, **options)
     if quantise:
-        check_quantised(loaded)
-    if half:
-        mix_precision(loaded, getattr(torch, dtype), device)
-    if half and not quantise:
-        loaded.model.to(device)
-    _check_processor(loaded, folder)
+        options["quantization_config"] = weights.quantisation(quantise, config, family, precision)
+    on_cpu = precision != torch.float32 and not quantise  # whose fp32 weights the device need not hold
+    with _readable(name, source, "weights"):
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            source,
+            dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
+            use_safetensors=True,
+            device_map={"": "cpu" if on_cpu else device},
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, all of them, by name
+            **options,
+        )
+    weights.check_complete(name, folder, report)
+    weights.check_weights_finite(name, folder)
+    text = config.get_text_config()
+    if context := getattr(text, "max_position_embeddings", None):  # many tokenizers do not know it
+        processor.tokenizer.model_max_length = min(processor.tokenizer.model_max_length, context)
+    model.config.get_text_config().use_cache = False  # a cache is for generation, which asks for one
+    loaded = Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise})
+    if quantise:
+        weights.check_quantised(loaded)
+    if precision != torch.float32:
+        weights.mix_precision(loaded, precision, device)
+    if on_cpu:
+        model.to(device)
+    if flaw := next(_flaws(loaded, folder), None):
+        raise ValueError(f"model {name}: {flaw}")
     return loaded
 
 
 def _device(device: str | torch.device | None) -> str:
-    """The device's name, if there is such a one here."""
+    """The device's name, if there is one of that name here."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device is None:
         return "cuda" if gpus else "cpu"
@@ -94,62 +115,25 @@ def _device(device: str | torch.device | None) -> str:
     return str(device)
 
 
-def _read(
-    name: str,
-    revision: str | None,
-    dtype: str,
-    device: str,
-    quantise: str | None,
-    max_pixels: int | None,
-) -> tuple[Loaded, Path]:
-    """A model in fp32 (but what is quantised), and the folder with its files; arguments as `load`."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
-    from transformers.utils import cached_file
+@contextlib.contextmanager
+def _readable(name: str, source: str, files: str) -> Iterator[None]:
+    """Within: an error of a library names the model and the files; transformers gives no warnings."""
+    from transformers.utils import logging
 
-    source = model_folder(name, revision)
-    check_shipped(name, source)
     silence_transformers()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
-        common = {"revision": revision, "trust_remote_code": False}
-        with _readable(name, source, "config.json"):
-            config = AutoConfig.from_pretrained(source, **common)
-        family = family_of(config)
-        _check_full_precision(name, config)
-        with _readable(name, source, "processor or tokenizer"):
-            processor = family.processor(source, max_pixels, **common)
-        skip = full_precision_names(config, family) if quantise else []
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            source,
-            dtype=torch.float32,  # half-precision copies of the visual weights would already be rounded
-            use_safetensors=True,
-            device_map={"": device},
-            quantization_config=quantise and quantisation(quantise, skip, getattr(torch, dtype)),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, all of them, by name
-            **common,
-        )
-        folder = Path(cached_file(source, "config.json", revision=revision)).parent
+        yield
     except OSError as error:
         missing = "" if Path(source).is_dir() else "no such folder here, and not to be had from the Hub: "
         raise FileNotFoundError(f"model {name}: {missing}{error}") from error
-    except Exception as error:
-        if "safetensor" not in type(error).__name__.lower():
-            raise
-        raise ValueError(f"model {name}: its weights are damaged ({error})") from error
-    check_complete(name, folder, report)
-    check_weights_finite(name, folder)
-    return Loaded(model.eval(), processor, family, name, {"dtype": dtype, "quantise": quantise}), folder
-
-
-@contextlib.contextmanager
-def _readable(name: str, source: str, files: str) -> Iterator[None]:
-    """Within: what a library says of files that it cannot use is said with the model and the files."""
-    try:
-        yield
-    except OSError:
+    except (RuntimeError, MemoryError):  # not the files' fault
         raise
     except Exception as error:
         raise ValueError(f"model {name}: the {files} of {source} cannot be used ({error})") from error
+    finally:
+        logging.set_verbosity(level)
 
 
 def _check_full_precision(name: str, config) -> None:
@@ -164,56 +148,54 @@ def _check_full_precision(name: str, config) -> None:
         )
 
 
-def _limit_context(loaded: Loaded) -> None:
-    """Tell the tokenizer how long a text the model takes; many do not know."""
-    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    if context:
-        tokenizer = loaded.processor.tokenizer
-        tokenizer.model_max_length = min(tokenizer.model_max_length, context)
-
-
-def _check_processor(loaded: Loaded, folder: Path) -> None:
-    """Raise ValueError if a picture takes other tokens in the processor's text than the model makes of it."""
+def _flaws(loaded: Loaded, folder: Path) -> Iterator[str]:
+    """What in the files of a model does not belong together; the first flaw may cause the others."""
+    model, processor, config = loaded.model, loaded.processor, loaded.model.config
     file = folder / "processor_config.json"
     file = file if file.exists() else folder / "preprocessor_config.json"
-    config, picture = loaded.model.config, to_png(Image.new("RGB", (64, 64)))
+    blocks = len(loaded.family.blocks(loaded.family.tower(model)))
+    if not 1 <= loaded.family.live(model, blocks) <= blocks:
+        layer = f"vision_feature_layer is {config.vision_feature_layer}"
+        yield f"{layer} in {folder / 'config.json'}; the vision tower has {blocks} blocks"
     settings = {
         "patch_size": config.vision_config.patch_size,
         "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None),
     }
     for setting, value in settings.items():
-        if value is not None and getattr(loaded.processor, setting, value) is None:
-            raise ValueError(
-                f"model {loaded.name}: {file} has no {setting}; the model's is {value!r}: add it there"
-            )
-    rows = loaded.model.get_input_embeddings().weight.shape[0]
-    words = len(loaded.processor.tokenizer)
+        if value is not None and getattr(processor, setting, value) is None:
+            yield f"{file} has no {setting}; the model's is {value!r}: add it there"
+    words, rows = len(processor.tokenizer), len(model.get_input_embeddings().weight)
     if words > rows:
-        raise ValueError(
-            f"model {loaded.name}: the tokenizer of {folder} has {words} tokens, the model's embedding "
-            f"{rows}: they do not belong together"
+        yield (
+            f"the tokenizer of {folder} has {words} tokens, the model's embedding {rows}: they do not belong "
+            "together"
         )
-    image_token = loaded.processor.image_token_id
-    ids = (image_token, getattr(config, "image_token_id", image_token))
-    if ids[0] != ids[1]:
-        raise ValueError(
-            f"model {loaded.name}: the image token is {ids[0]} by {file}, and {ids[1]} by config.json: they "
-            "do not belong together"
+    token, model_token = processor.image_token_id, getattr(config, "image_token_id", processor.image_token_id)
+    if token != model_token:
+        yield (
+            f"the image token is {token} by {file}, and {model_token} by config.json: they do not belong "
+            "together"
         )
+    if not processor.chat_template:
+        yield f"{folder} has no chat template, by which questions are put: add its file, chat_template.jinja"
+    yield from _picture_flaws(loaded, file)
+
+
+def _picture_flaws(loaded: Loaded, file: Path) -> Iterator[str]:
+    """What a picture shows to be wrong in a processor's file."""
     try:
-        pack = make_pack(loaded.processor, [("Who?", "Nobody")], picture)
+        pack = make_pack(loaded.processor, [("Who?", "Nobody")], to_png(Image.new("RGB", (64, 64))))
         images = {key: values.to(loaded.device) for key, values in pack.image.items()}
         with torch.no_grad():
             count = len(visual_features(loaded, images))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        raise ValueError(
-            f"model {loaded.name}: {file} does not fit the model, which cannot take a picture so ({error})"
-        ) from error
+        yield f"{file} does not fit the model, which cannot take a picture so ({error})"
+    if not all(values.isfinite().all() for values in images.values()):
+        yield f"by {file} the pixels of a picture are NaN or infinite: correct image_mean and image_std there"
     if pack.image_tokens != count:
-        raise ValueError(
-            f"model {loaded.name}: by {file} a picture takes {pack.image_tokens} tokens, the model makes "
-            f"{count} of it: correct the file (patch_size, merge_size, vision_feature_select_strategy, "
-            "num_additional_image_tokens)"
+        yield (
+            f"by {file} a picture takes {pack.image_tokens} tokens, the model makes {count} of it: correct "
+            "the file (patch_size, merge_size, vision_feature_select_strategy, num_additional_image_tokens)"
         )

@@ -19,6 +19,12 @@ def dead_parameters(loaded: Loaded) -> set[nn.Parameter]:
     return {p for block in list(blocks)[len(live_blocks(loaded)) :] for p in block.parameters()}
 
 
+def visual_weights(loaded: Loaded) -> set[nn.Parameter]:
+    """All weights of the vision tower and the projector."""
+    parts = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
+    return {p for part in parts for p in part.parameters()}
+
+
 def language_blocks(loaded: Loaded) -> list[nn.Module]:
     """Blocks of the language model, first to last; every decoder of transformers calls them so."""
     return list(loaded.family.language(loaded.model).layers)
@@ -40,16 +46,16 @@ def linear_layers(module: nn.Module) -> Iterator[nn.Linear]:
             yield from linear_layers(layer)
 
 
-def vision_mlps(loaded: Loaded, layers: int | None = None) -> dict[int, nn.Module]:
-    """MLPs of the deepest `layers` live blocks: block number -> module.
+def deepest_blocks(loaded: Loaded, layers: int | None = None, part: str = "vision") -> dict[int, nn.Module]:
+    """The deepest `layers` live blocks of a part, "vision" or "language": block number -> block.
 
     None takes the deeper half: the paper puts "emphasis on the deeper layers" (§3.2).
     """
-    blocks = live_blocks(loaded)
+    blocks = live_blocks(loaded) if part == "vision" else language_blocks(loaded)
     layers = (len(blocks) + 1) // 2 if layers is None else layers
     if not 1 <= layers <= len(blocks):
-        raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live vision blocks")
-    return {i: loaded.family.mlp(blocks[i]) for i in range(len(blocks) - layers, len(blocks))}
+        raise ValueError(f"layers is {layers}; {loaded.name} has {len(blocks)} live {part} blocks")
+    return {i: blocks[i] for i in range(len(blocks) - layers, len(blocks))}
 
 
 def visual_parameters(loaded: Loaded, layers: int | None = None) -> dict[str, nn.Parameter]:
@@ -58,8 +64,6 @@ def visual_parameters(loaded: Loaded, layers: int | None = None) -> dict[str, nn
     Returns:
         "mlp.<block>.<name>" and "projector.<name>" -> parameter.
     """
-    parameters = {}
-    for number, mlp in vision_mlps(loaded, layers).items():
-        parameters |= {f"mlp.{number}.{n}": p for n, p in mlp.named_parameters()}
-    projector = loaded.family.projector(loaded.model)
-    return parameters | {f"projector.{n}": p for n, p in projector.named_parameters()}
+    parts = {f"mlp.{i}": loaded.family.mlp(block) for i, block in deepest_blocks(loaded, layers).items()}
+    parts["projector"] = loaded.family.projector(loaded.model)
+    return {f"{part}.{n}": p for part, module in parts.items() for n, p in module.named_parameters()}

@@ -12,22 +12,27 @@ from vkdlib.packs.batch import collate, to_device
 from vkdlib.packs.pack import Pack, answer_tokens
 
 
-def batch_nll(loaded: Loaded, packs: Sequence[Pack], whole: Sequence[Pack] | None = None) -> Tensor:
+def make_batch(loaded: Loaded, packs: Sequence[Pack]) -> dict:
+    """Packs as a batch in the model's precision, on its device; see `packs.batch.collate`."""
+    return to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+
+
+def batch_nll(loaded: Loaded, packs: Sequence[Pack], step: Sequence[Pack] | None = None) -> Tensor:
     """`losses.answer_nll` of some packs.
 
     Args:
-        whole: the batch of which they are a part. Then the result is what they contribute to its loss, so
-            that the parts add up to it.
+        step: all packs of a step, of which they are a part. Then the result is what they contribute to its
+            loss, so that the parts add up to it.
     """
-    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
-    share = answer_tokens(packs) / answer_tokens(whole or packs)
+    batch = make_batch(loaded, packs)
+    share = answer_tokens(packs) / answer_tokens(step or packs)
     logits = loaded.model(**batch["inputs"]).logits  # (B, K, V)
     return answer_nll(logits, batch["targets"]) * share
 
 
 def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
     """For each pack, (questions,): the summed log-probability of each question's answer."""
-    batch = to_device(collate(packs, loaded.pad, loaded.dtype), loaded.device)
+    batch = make_batch(loaded, packs)
     tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])  # (B, K)
     sums = []
     for row, pack in enumerate(packs):
@@ -48,23 +53,21 @@ def check_training_dtype(dtype: torch.dtype | str) -> None:
 
 @contextlib.contextmanager
 def trainable(loaded: Loaded, parameters: dict[str, nn.Parameter]) -> Iterator[None]:
-    """Within: only `parameters` require grad, everything else is frozen. Restores what was before.
+    """Within: `parameters` alone require grad, everything else is frozen. Restores what was before.
 
     Raises:
         ValueError: the model is in a type that nothing can be trained in, see `check_training_dtype`.
     """
     check_training_dtype(loaded.dtype)
-    before = {p: p.requires_grad for p in loaded.model.parameters()}
+    flags = {p: p.requires_grad for p in loaded.model.parameters() if p.is_floating_point()}
     chosen = set(parameters.values())
-    for p in before:
-        if p.is_floating_point():
-            p.requires_grad_(p in chosen)
+    for p in flags:
+        p.requires_grad_(p in chosen)
     try:
         yield
     finally:
-        for p, value in before.items():
-            if p.is_floating_point():
-                p.requires_grad_(value)
+        for p, flag in flags.items():
+            p.requires_grad_(flag)
             p.grad = None
 
 
@@ -76,20 +79,18 @@ def activation_checkpoints(loaded: Loaded, on: bool = True) -> Iterator[None]:
     The layers that do so ask whether they are in training mode; what is in them (dropout) stays in
     evaluation mode.
     """
-    layers = [m for m in loaded.model.modules() if hasattr(m, "gradient_checkpointing")]
     if not on:
-        layers = []
-    modes = [m.training for m in layers]
-    if layers:
-        loaded.model.activation_checkpointing_enable({"use_reentrant": False})
-    for m in layers:
+        yield
+        return
+    modes = {m: m.training for m in loaded.model.modules() if hasattr(m, "gradient_checkpointing")}
+    loaded.model.activation_checkpointing_enable({"use_reentrant": False})
+    for m in modes:
         m.training = True
     try:
         yield
     finally:
-        if layers:
-            loaded.model.activation_checkpointing_disable()
-        for m, mode in zip(layers, modes):
+        loaded.model.activation_checkpointing_disable()
+        for m, mode in modes.items():
             m.training = mode
 
 
@@ -108,6 +109,15 @@ def visual_features(loaded: Loaded, images: dict[str, Tensor], module: nn.Module
     return features[0]
 
 
+def rows_by_image(packs: Sequence[Pack], rows: int) -> list[int]:
+    """How many of the rows that a module makes of all images belong to each pack's image.
+
+    A vision block has more rows than the projector, in the same proportion for every image.
+    """
+    tokens = [p.image_tokens for p in packs]
+    return [count * rows // sum(tokens) for count in tokens]
+
+
 @contextlib.contextmanager
 def record_features(loaded: Loaded, modules: Sequence[nn.Module] = ()) -> Iterator[list[Tensor]]:
     """Within: the projector's output of each forward pass is appended to the list, (N, C) each.
@@ -122,10 +132,7 @@ def record_features(loaded: Loaded, modules: Sequence[nn.Module] = ()) -> Iterat
     def keep(module, args, output):
         features.append((output[0] if isinstance(output, tuple) else output).flatten(0, -2))  # (N, C)
 
-    watched = modules or [loaded.family.projector(loaded.model)]
-    hooks = [module.register_forward_hook(keep) for module in watched]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for module in modules or [loaded.family.projector(loaded.model)]:
+            hooks.enter_context(module.register_forward_hook(keep))
         yield features
-    finally:
-        for hook in hooks:
-            hook.remove()

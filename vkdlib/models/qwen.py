@@ -22,18 +22,18 @@ class QwenImageProcessor(Qwen2VLProcessor):
         # Not the parent's: it insists on a video processor.
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
-    def positions(self, inputs: Mapping[str, Tensor], before: int) -> Tensor:
+    def positions(self, inputs: Mapping[str, Tensor], text_tokens: int) -> Tensor:
         """Positions of a text and the image after it under M-RoPE: (3, tokens), for time, row and column.
 
         Text moves on all three alike; the image's tokens lie on their grid, which starts where the text ends.
 
         Args:
             inputs: what the processor made of the image.
-            before: number of tokens before those of the image.
+            text_tokens: number of tokens before those of the image.
         """
         frames, rows, columns = inputs["image_grid_thw"][0].tolist()  # in patches, before merging
         merge = self.image_processor.merge_size
         sides = [torch.arange(n) for n in (frames, rows // merge, columns // merge)]
-        text = torch.arange(before).expand(3, before)  # (3, before)
-        image = torch.cartesian_prod(*sides).T + before  # (3, image tokens)
+        text = torch.arange(text_tokens).expand(3, text_tokens)  # (3, text tokens)
+        image = torch.cartesian_prod(*sides).T + text_tokens  # (3, image tokens)
         return torch.cat([text, image], 1)

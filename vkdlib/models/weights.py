@@ -7,8 +7,9 @@ from torch import nn
 
 from vkdlib.models.families import Family
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import visual_weights
 
-NAMED = 4  # weights that an error names
+LONGEST = 4  # weights that an error names
 
 
 def check_complete(name: str, folder: Path, report: dict) -> None:
@@ -19,26 +20,22 @@ def check_complete(name: str, folder: Path, report: dict) -> None:
     Args:
         report: what `from_pretrained` returns with output_loading_info.
     """
-    wrong = {
+    shapes = [f"{key} is {tuple(a)}, not {tuple(b)}" for key, a, b in report["mismatched_keys"]]
+    kinds = {
         "missing": report["missing_keys"],
-        "of another shape": [
-            f"{key} is {tuple(a)}, not {tuple(b)}" for key, a, b in report["mismatched_keys"]
-        ],
+        "of another shape": shapes,
         "unknown": report["unexpected_keys"],
     }
-    problems = [f"{what}: {_first(sorted(keys))}" for what, keys in wrong.items() if keys]
+    problems = []
+    for kind, keys in kinds.items():
+        more = f" and {len(keys) - LONGEST} more" if len(keys) > LONGEST else ""
+        problems += [f"{kind}: {', '.join(sorted(keys)[:LONGEST])}{more}"] if keys else []
     if problems:
         files = ", ".join(str(f) for f in weight_files(folder))
         raise ValueError(
             f"model {name}: {files} has other weights than the model of {folder / 'config.json'}; "
             f"{'; '.join(problems)}. Restore the folder, or save the model again as a whole"
         )
-
-
-def _first(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def check_weights_finite(name: str, folder: Path) -> None:
@@ -52,17 +49,17 @@ def check_weights_finite(name: str, folder: Path) -> None:
         with safe_open(file, "pt") as tensors:
             for key in tensors.keys():
                 weight = tensors.get_tensor(key)
-                if not weight.is_floating_point() and key.endswith((".weight", ".bias")):
-                    raise ValueError(
-                        f"model {name}: {key} in {file} is of type {weight.dtype}, no floating-point number: "
-                        "restore the file"
+                if not weight.is_floating_point():  # a buffer may be; it has another name
+                    flaw = (
+                        f"of type {weight.dtype}, no floating-point number"
+                        if key.endswith((".weight", ".bias"))
+                        else None
                     )
-                if weight.is_floating_point() and weight.numel():
-                    # One pass and no copy; a NaN anywhere becomes smallest and largest.
-                    if not torch.stack(torch.aminmax(weight)).isfinite().all():
-                        raise ValueError(
-                            f"model {name}: {key} in {file} is NaN or infinite somewhere: restore the file"
-                        )
+                else:  # one pass and no copy: a NaN anywhere becomes smallest and largest
+                    finite = not weight.numel() or torch.stack(torch.aminmax(weight)).isfinite().all()
+                    flaw = None if finite else "NaN or infinite somewhere"
+                if flaw:
+                    raise ValueError(f"model {name}: {key} in {file} is {flaw}: restore the file")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -76,28 +73,26 @@ def mix_precision(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
     Args:
         device: where the model will be, for the visual module's computation.
     """
-    visual = (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model))
-    masters = {p for module in visual for p in module.parameters()}
+    visual = visual_weights(loaded)
     for p in loaded.model.parameters():
-        if p.is_floating_point() and p not in masters:
+        if p.is_floating_point() and p not in visual:
             p.data = p.data.to(dtype)
-    for module in visual:
+    for module in (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model)):
         module.forward = torch.autocast(torch.device(device).type, dtype)(module.forward)
 
 
-def quantisation(kind: str, skip: list[str], dtype: torch.dtype):
-    """What bitsandbytes must be told to quantise all linear layers but those of some modules."""
+def quantisation(kind: str, config, family: Family, dtype: torch.dtype):
+    """What bitsandbytes must be told to quantise the language model's linear layers alone."""
     from transformers import BitsAndBytesConfig
 
-    if kind == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=skip,
-    )
+    four_bits = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+    }
+    options = {"nf4": four_bits, "int8": {"load_in_8bit": True}}[kind]
+    return BitsAndBytesConfig(llm_int8_skip_modules=full_precision_names(config, family), **options)
 
 
 def full_precision_names(config, family: Family) -> list[str]:
@@ -122,7 +117,6 @@ def check_quantised(loaded: Loaded) -> None:
     """
     from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
-    # The quantised layers are subclasses of nn.Linear.
     language = {m for m in loaded.family.language(loaded.model).modules() if isinstance(m, nn.Linear)}
     quantised = {m for m in loaded.model.modules() if isinstance(m, (Linear4bit, Linear8bitLt))}
     for name, m in loaded.model.named_modules():

@@ -4,15 +4,14 @@ import math
 from collections.abc import Collection
 from pathlib import Path
 
-import yaml
-
 from vkdlib.models.dimensions import dimensions, meta_model
 from vkdlib.plan.memory import count_parameters
 from vkdlib.system import paths
+from vkdlib.system.files import read_yaml
 
 GB = 1e9
 Row = tuple[str, str, float, str]  # of a plan: part, item, value, unit
-BENCHMARKS = yaml.safe_load((paths.PACKAGE / "plan" / "benchmarks.yaml").read_text())
+BENCHMARKS = read_yaml(paths.PACKAGE / "plan" / "benchmarks.yaml")
 
 
 def to_download(published: Collection[str], name: str) -> bool:
@@ -25,13 +24,12 @@ def downloads(model: str, benchmark: str, revision: str | None, data_revision: s
     rows = []
     if to_download(dimensions(), model):
         size = 2 * sum(count_parameters(meta_model(model)).values())  # in half precision
-        rows += [("download", f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
+        rows += [(f"{model}, {_commit(revision)}", round(size / GB, 1), "GB")]
     if to_download(BENCHMARKS, benchmark):
         sizes = BENCHMARKS[benchmark].get("bytes", {})
-        rows += [("download", f"{benchmark}, {name}", size / GB, "GB") for name, size in sizes.items()]
-        rest = f"{benchmark}, the rest, {_commit(data_revision)}"
-        rows += [("download", rest, math.nan, "GB, not published")]
-    return rows
+        rows += [(f"{benchmark}, {name}", size / GB, "GB") for name, size in sizes.items()]
+        rows += [(f"{benchmark}, the rest, {_commit(data_revision)}", math.nan, "GB, not published")]
+    return [("download", *row) for row in rows]
 
 
 def _commit(revision: str | None) -> str:

@@ -1,7 +1,7 @@
 """How much memory a run takes on a device, by part, in bytes.
 
-Weights, gradients, AdamW's moments and what a method keeps are exact. Activations are an estimate: those
-that autograd must keep.
+Weights, gradients, AdamW's moments and what a method keeps are exact. Activations are an estimate of what
+autograd must keep.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from torch import nn
 
 from vkdlib.methods.base import Cost, TaskSize
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.parts import mlp_output
+from vkdlib.models.parts import mlp_output, visual_weights
 
 BITS = {"nf4": 4.13, "int8": 8.0}  # of a weight with its share of scales
 
@@ -19,28 +19,28 @@ BITS = {"nf4": 4.13, "int8": 8.0}  # of a weight with its share of scales
 def count_parameters(loaded: Loaded) -> dict[str, int]:
     """Parameters of the vision tower, the projector, the language model's linear layers, and the rest."""
     family, model = loaded.family, loaded.model
-    tower, projector = family.tower(model), family.projector(model)
-    count = {"tower": total(tower.parameters()), "projector": total(projector.parameters())}
-    if projector in tower.modules():  # Qwen's merger is a part of its tower
-        count["tower"] -= count["projector"]
+    projector = total(family.projector(model).parameters())
     linear = [m for m in family.language(model).modules() if isinstance(m, nn.Linear)]
-    count["language linear"] = sum(total(m.parameters()) for m in linear)
-    count["embeddings, norms, head"] = total(model.parameters()) - sum(count.values())
-    return count
+    count = {
+        "tower": total(visual_weights(loaded)) - projector,  # Qwen's projector is a part of its tower
+        "projector": projector,
+        "language linear": sum(total(m.parameters()) for m in linear),
+    }
+    return count | {"embeddings, norms, head": total(model.parameters()) - sum(count.values())}
 
 
 def total(parameters: Iterable[nn.Parameter]) -> int:
-    """How many numbers some parameters are."""
+    """How many numbers there are in some parameters."""
     return sum(p.numel() for p in parameters)
 
 
 def bytes_of(dtype: str) -> int:
     """Bytes of a number."""
-    return torch.finfo(getattr(torch, dtype)).bits // 8
+    return getattr(torch, dtype).itemsize
 
 
 def weight_memory(count: dict[str, int], dtype: str, quantise: str | None) -> dict[str, float]:
-    """Of the model as it is loaded: the visual module in fp32 always, the linear layers perhaps quantised.
+    """The model as it is loaded: the visual module always in fp32, the language model perhaps quantised.
 
     Args:
         count: from `count_parameters`.
@@ -53,9 +53,14 @@ def weight_memory(count: dict[str, int], dtype: str, quantise: str | None) -> di
     }
 
 
-def optimiser_memory(trained: int) -> dict[str, float]:
-    """What AdamW needs for so many trained numbers."""
-    return {"gradients, fp32": 4 * trained, "AdamW's moments, fp32": 8 * trained}
+def training_memory(trained: int, cost: Cost) -> dict[str, float]:
+    """What AdamW needs for so many trained numbers, and the masks and copies that a method keeps."""
+    return {
+        "gradients, fp32": 4 * trained,
+        "AdamW's moments, fp32": 8 * trained,
+        "masks": total(cost.masked) + total(cost.held),
+        "copies of weights, fp32": 4 * (total(cost.held) + total(cost.copied)),
+    }
 
 
 def activation_memory(
@@ -64,15 +69,13 @@ def activation_memory(
     """What is kept for the backward pass of so many packs at a time.
 
     Args:
-        checkpointing: whether blocks keep their inputs alone, and one at a time is computed again.
-        language_trained: whether the linear layers of the language model, or adapters on them, are trained.
+        checkpointing: each block keeps its inputs alone, and one block at a time is computed again.
+        language_trained: linear layers of the language model, or adapters on them, are trained.
     """
     config, width = loaded.model.config, bytes_of(dtype)
     text, tower = config.get_text_config(), loaded.family.blocks(loaded.family.tower(loaded.model))
-    tokens, rows = (
-        packs * task.pack_tokens,
-        packs * task.image_tokens * loaded.family.patches_per_token(config),
-    )
+    tokens = packs * task.pack_tokens
+    rows = packs * task.image_tokens * loaded.family.patches_per_token(config)  # in the tower
     block = tokens * language_block_bytes(text, width, language_trained)
     channels, neurons = mlp_output(tower[-1]).weight.shape
     vision_block = rows * (8 * channels + width * (6 * channels + 3 * neurons))
@@ -86,9 +89,10 @@ def activation_memory(
 
 
 def language_block_bytes(text, width: int, trained: bool) -> float:
-    """What a block of the language model keeps of a token: the inputs of two norms (fp32), queries, keys,
-    values and their result, gate, up and the gate's activation. Of its linear layers, which keep their inputs
-    only if they are trained, those too.
+    """What a block of the language model keeps for each token.
+
+    These are the inputs of two norms (fp32); queries, keys, values and the attention's result; gate, up and
+    the gate's activation. Linear layers keep their inputs only if they are trained.
 
     Args:
         text: configuration of the language model.
@@ -98,11 +102,3 @@ def language_block_bytes(text, width: int, trained: bool) -> float:
     if trained:
         numbers += 2 * text.hidden_size + text.intermediate_size
     return 8 * text.hidden_size + width * numbers
-
-
-def copy_memory(cost: Cost) -> dict[str, float]:
-    """Masks and copies that a method keeps of the weights it trains, beside them."""
-    return {
-        "masks": total(cost.masked) + total(cost.held),
-        "copies of weights, fp32": 4 * (total(cost.held) + total(cost.copied)),
-    }

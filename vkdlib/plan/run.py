@@ -1,4 +1,4 @@
-"""What a run will take, before anything is downloaded: from published facts; its memory is an estimate."""
+"""What a run will take, from published facts, before anything is downloaded. Its memory is an estimate."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.schema import KINDS, Split
+from vkdlib.benchmarks.schema import Split
 from vkdlib.experiments.model_names import CONTROLS, starting_model
 from vkdlib.experiments.pipeline import pose_task
 from vkdlib.models.dimensions import dimensions
-from vkdlib.plan.downloads import BENCHMARKS, Row, downloads, to_download
+from vkdlib.plan.downloads import BENCHMARKS, downloads, to_download
 from vkdlib.plan.unlearning import unlearning_rows
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system.checks import number
@@ -23,8 +23,8 @@ def plan_run(c: Configuration, machine: Machine | None = None, processes: int = 
         c: the run. Its model may be one of the papers' checkpoints, of which no vanilla model was made yet.
         processes: GPUs that share each step.
     Returns:
-        columns part, item, value, unit. Memory is that of one device. Of a model that is evaluated as it is,
-        questions and downloads are all that there is to say.
+        columns part, item, value, unit. Memory is that of one device. A model that is evaluated as it is has
+        rows for questions and downloads alone.
     Raises:
         ValueError: `experiments.run` would refuse it.
     """
@@ -33,13 +33,17 @@ def plan_run(c: Configuration, machine: Machine | None = None, processes: int = 
     split, rows = find_split(c), []
     if c.method not in CONTROLS:
         rows += unlearning_rows(c, machine or Machine(), model, split, processes)
-    rows += evaluation_rows(split, c.kinds)
+    if split is None:
+        rows.append(("evaluation", "all sets", math.nan, "questions, known once the data are here"))
+    else:
+        counts = count_questions(split, c.kinds)
+        rows += [("evaluation", name, count, "questions") for name, count in counts.items()]
     rows += downloads(model, c.benchmark, c.revision, c.data_revision)
     return pd.DataFrame(rows, columns=["part", "item", "value", "unit"])
 
 
 def find_split(c: Configuration) -> Split | None:
-    """The task; None if the benchmark is a published one that would have to be downloaded."""
+    """The task; None for a published benchmark that would have to be downloaded."""
     if not to_download(BENCHMARKS, c.benchmark):
         return pose_task(load_benchmark(c.benchmark, c.data_revision), c)
     known = BENCHMARKS[c.benchmark]["forget"]
@@ -49,15 +53,8 @@ def find_split(c: Configuration) -> Split | None:
     return None
 
 
-def evaluation_rows(split: Split | None, kinds: Sequence[str]) -> list[Row]:
-    """How many questions each set has."""
-    if split is None:
-        return [("evaluation", "all sets", math.nan, "questions, known once the data are here")]
-    return [("evaluation", name, n, "questions") for name, n in count_questions(split, kinds).items()]
-
-
-def count_questions(split: Split, kinds: Sequence[str] = KINDS) -> dict[str, int]:
-    """How many questions `evaluate` asks, by set: in the test set, those with a picture, about each of a
+def count_questions(split: Split, kinds: Sequence[str]) -> dict[str, int]:
+    """How many questions `evaluate` asks, by set. The test set puts the questions with a picture to each of a
     person's other pictures."""
     counts = {}
     for name, people in split.reported().items():

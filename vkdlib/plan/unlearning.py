@@ -14,8 +14,8 @@ from vkdlib.plan.downloads import BENCHMARKS, GB, Row
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.unlearn import make_training
 
-QUESTION_TOKENS = 30  # a question with its answer and the chat template around it; an estimate
-IMAGE = (1024, 1024)  # pixels; assumed where the data are not at hand: about that of MLLMU-Bench's portraits
+QUESTION_TOKENS = 30  # an estimate: a question with its answer and the chat template around it
+IMAGE = (1024, 1024)  # pixels; about the size of MLLMU-Bench's portraits, assumed where the data are not here
 
 
 def unlearning_rows(
@@ -30,49 +30,45 @@ def unlearning_rows(
     check_unlearning(c)
     method, loaded = make_method(c.method, **c.settings), meta_model(model, c.revision)
     parameters = memory.count_parameters(loaded)  # before a method attaches adapters
-    trained = set(method.scope(loaded).values()) if method.trains else set()
-    task = count_task(c, method, loaded, split)
-    cost = method.cost(loaded, task)
+    weights = set(method.scope(loaded).values()) if method.trains else set()
+    trained, task = memory.total(weights), count_task(c, method, loaded, split)
+    cost, at_once = method.cost(loaded, task), packs_at_once(task, method, machine, processes)
+    language = not weights.isdisjoint(loaded.family.language(loaded.model).parameters())
     used = memory.weight_memory(parameters, c.dtype, c.quantise)
-    used |= memory.optimiser_memory(memory.total(trained))
-    at_once = packs_at_once(task, method, machine, processes)
-    language = not trained.isdisjoint(loaded.family.language(loaded.model).parameters())
+    used |= memory.training_memory(trained, cost)
     used |= memory.activation_memory(loaded, at_once, task, c.dtype, machine.checkpointing, language)
-    used |= memory.copy_memory(cost)
+    used["together"] = sum(used.values())
+    if cost.features:
+        pictures = min(task.drawn, task.steps * math.ceil(task.retain_batch / processes))  # on one device
+        used["teacher's features, beside the device"] = pictures * cost.features * memory.bytes_of(c.dtype)
     return [
         *(("model", name, count, "parameters") for name, count in parameters.items()),
         *preparation_rows(cost),
-        *training_rows(task, memory.total(trained), assumed=split is None),
+        *training_rows(task, trained, assumed=split is None),
         *(("memory", name, round(size / GB, 3), "GB") for name, size in used.items()),
-        ("memory", "together", round(sum(used.values()) / GB, 2), "GB"),
-        *feature_rows(cost, task, memory.bytes_of(c.dtype), processes),
     ]
 
 
 def count_task(c: Configuration, method: Method, loaded: Loaded, split: Split | None) -> TaskSize:
     """How much there is to train on, in how many steps."""
-    training = make_training(**c.training)
+    training, sets = make_training(**c.training), ("forget", "retain")
     if split:
-        pictures = {
-            name: [i for p in getattr(split, name) for i in p.pictures] for name in ("forget", "retain")
-        }
-        counts = {name: (len(some), sum(len(i.pairs) for i in some)) for name, some in pictures.items()}
-        sizes = [open_image(i.image).size for some in pictures.values() for i in some]
+        pictures = [[i for p in getattr(split, name) for i in p.pictures if i.pairs] for name in sets]
+        counts = [(len(group), sum(len(i.pairs) for i in group)) for group in pictures]
+        sizes = [open_image(i.image).size for group in pictures for i in group]
     else:
-        counts = {name: BENCHMARKS[c.benchmark][name][c.forget_ratio] for name in ("forget", "retain")}
-        sizes = [IMAGE]
-    (forget, forget_questions), (retain, retain_questions) = counts.values()
+        counts, sizes = [BENCHMARKS[c.benchmark][name][c.forget_ratio] for name in sets], [IMAGE]
+    (forget, forget_questions), (retain, retain_questions) = counts
     tokens = [loaded.family.tokens(loaded.model.config, *size, c.max_pixels) for size in sizes]
     batch_size = min(training.batch_size, forget)
     return TaskSize(
         forget_pictures=forget,
         retain_pictures=retain,
-        forget_questions=forget_questions,
-        retain_questions=retain_questions,
+        questions=forget_questions + retain_questions,
         steps=training.steps(forget) if method.trains else 0,
         batch_size=batch_size,
         retain_batch=min(training.retain_batch or batch_size, retain),
-        image_tokens=round(sum(tokens) / len(tokens)),  # of a picture on average
+        image_tokens=round(sum(tokens) / len(tokens)),  # mean over pictures
         question_tokens=QUESTION_TOKENS,
     )
 
@@ -97,27 +93,17 @@ def training_rows(task: TaskSize, trained: int, assumed: bool) -> list[Row]:
     """Steps, and what goes through the model in them.
 
     Args:
-        trained: how many parameters are.
-        assumed: whether pictures are taken to have the size IMAGE.
+        trained: number of trained parameters.
+        assumed: the size of pictures is not known, and IMAGE is taken.
     """
     pictures = task.batch_size + task.retain_batch
-    image = "tokens of an image"
-    if assumed:
-        image += " of {} x {} pixels, assumed".format(*IMAGE)
-    return [
-        ("training", "trained", trained, "parameters"),
-        ("training", "steps", task.steps, "steps"),
-        ("training", "pictures a step, to forget and to retain", pictures, "pictures"),
-        ("training", image, task.image_tokens, "tokens"),
-        ("training", "tokens of a pack", round(task.pack_tokens), "tokens"),
-        ("training", "tokens in all", round(task.steps * pictures * task.pack_tokens), "tokens"),
+    size = " of {} x {} pixels, assumed".format(*IMAGE) if assumed else ""
+    rows = [
+        ("trained", trained, "parameters"),
+        ("steps", task.steps, "steps"),
+        ("pictures a step, to forget and to retain", pictures, "pictures"),
+        (f"tokens of an image{size}", task.image_tokens, "tokens"),
+        ("tokens of a pack", round(task.pack_tokens), "tokens"),
+        ("tokens in all", round(task.steps * pictures * task.pack_tokens), "tokens"),
     ]
-
-
-def feature_rows(cost: Cost, task: TaskSize, width: int, processes: int) -> list[Row]:
-    """Memory beside the device, `width` bytes a number: the teacher's features of the pictures seen here."""
-    if not cost.features:
-        return []
-    seen = min(task.drawn, task.steps * math.ceil(task.retain_batch / processes))
-    size = seen * cost.features * width
-    return [("memory", "teacher's features, beside the device", round(size / GB, 3), "GB")]
+    return [("training", *row) for row in rows]

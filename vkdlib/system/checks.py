@@ -60,6 +60,7 @@ def number(
     types = int if whole else (int, float)
     right = isinstance(value, types) and not isinstance(value, bool) and math.isfinite(value)
     if not right or not low <= value <= high or above is not None and value <= above:
+        wanted += ", and finite" if isinstance(value, float) and math.isinf(value) else ""
         hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)" if _exponent(value) else ""
         raise ValueError(f"{name} is {value!r}; it must be {wanted}{hint}")
 

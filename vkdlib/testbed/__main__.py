@@ -50,14 +50,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    """What the command line asks for; one that asks for what there is not ends the process (exit code 2)."""
+    """The options of a command line; a wrong one ends the process (exit code 2)."""
     parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
     parser.add_argument("action", choices=["build"])
-    parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.NAMES)}")
+    parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.MODEL_NAMES)}")
     parser.add_argument("--out", type=Path, default=cached_models(), help="where to (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        checks.one_of("--only", options.only, [None, *build.NAMES])
+        checks.one_of("--only", options.only, [None, *build.MODEL_NAMES])
         make_folder(options.out)
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -82,22 +82,23 @@ def model_facts(folder: Path, name: str) -> dict:
     }
 
 
-def compare_manifests(ours: dict, shipped: dict) -> int:
-    """Print how far the metrics are from the shipped ones; 1 if one is another number, else 0.
+def compare_manifests(new: dict, shipped: dict) -> int:
+    """Print how far the metrics are from the shipped ones; 1 if one of them differs, else 0.
 
-    A number counts as another one if it is further off than TOLERANCE and the 95 % intervals do not overlap.
-    For a model that guesses will guess differently the next time, and 3 of 50 questions are 6 points.
+    A metric differs if it is further off than TOLERANCE and the 95 % intervals do not overlap. The
+    intervals matter because a model that guesses will guess differently the next time: 3 of 50 questions are
+    6 points.
     """
     wrong = 0
-    for name in ours["models"].keys() & shipped.get("models", {}).keys():
+    for name in new["models"].keys() & shipped.get("models", {}).keys():
         keys = ["forget_ratio", "set", "modality", "kind", "metric"]
-        a, b = (pd.DataFrame(m["models"][name]["metrics"]).set_index(keys) for m in (ours, shipped))
+        a, b = (pd.DataFrame(m["models"][name]["metrics"]).set_index(keys) for m in (new, shipped))
         cells = a.join(b, rsuffix="_shipped", how="inner")
-        off = (cells.value - cells.value_shipped).abs()
-        apart = (cells.low > cells.high_shipped) | (cells.high < cells.low_shipped)
-        n = cells.n[off.idxmax()]
-        print(f"{name}: largest difference from the shipped model {off.max():.1f} points (N={n})")
-        for cell in cells.index[apart & (off > TOLERANCE)]:
+        difference = (cells.value - cells.value_shipped).abs()
+        disjoint = (cells.low > cells.high_shipped) | (cells.high < cells.low_shipped)
+        n = cells.n[difference.idxmax()]
+        print(f"{name}: largest difference from the shipped model {difference.max():.1f} points (N={n})")
+        for cell in cells.index[disjoint & (difference > TOLERANCE)]:
             print(f"  {cell}: {cells.value[cell]:.1f}, shipped {cells.value_shipped[cell]:.1f}")
             wrong = 1
     return wrong

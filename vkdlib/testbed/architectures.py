@@ -48,27 +48,22 @@ def make_tokenizer(texts: Iterable[str], special: dict[str, str]):
 
 def add_pictures(tokenizer, family: str):
     """A family's processor, with the PIL back end."""
-    recipe = ARCHITECTURES[family]
-    if family == "llava":
-        return _llava_processor(tokenizer, recipe)
+    from transformers import LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     from vkdlib.models.qwen import QwenImageProcessor
 
-    images = Qwen2VLImageProcessorPil(**copy.deepcopy(recipe["images"]))
-    return QwenImageProcessor(images, tokenizer, chat_template=recipe["template"])
-
-
-def _llava_processor(tokenizer, recipe: dict):
-    from transformers import LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
+    recipe = copy.deepcopy(ARCHITECTURES[family])
+    template, model = recipe["template"], recipe["model"]
+    if family != "llava":
+        return QwenImageProcessor(Qwen2VLImageProcessorPil(**recipe["images"]), tokenizer, template)
     return LlavaProcessor(
-        CLIPImageProcessorPil(**copy.deepcopy(recipe["images"])),
+        CLIPImageProcessorPil(**recipe["images"]),
         tokenizer,
-        patch_size=recipe["model"]["vision_config"]["patch_size"],
-        vision_feature_select_strategy=recipe["model"]["vision_feature_select_strategy"],
+        patch_size=model["vision_config"]["patch_size"],
+        vision_feature_select_strategy=model["vision_feature_select_strategy"],
         num_additional_image_tokens=1,  # CLIP's class token, which is left out again
         image_token=recipe["special"]["image"],
-        chat_template=recipe["template"],
+        chat_template=template,
     )

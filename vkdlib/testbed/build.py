@@ -1,7 +1,8 @@
-"""Build the embedded models from nothing: what each is trained on, and its manifest."""
+"""Build the embedded models from random weights: what each is trained on, and its manifest."""
 
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from vkdlib.testbed import train
 from vkdlib.testbed.architectures import add_pictures, make_tokenizer, random_model
 from vkdlib.testbed.recipe import ARCHITECTURES, MODELS, RECIPE
 
-NAMES = MODELS["shipped"] + MODELS["others"]
+MODEL_NAMES = MODELS["shipped"] + MODELS["others"]
 
 
 def build_model(name: str, out: Path) -> Path:
@@ -24,26 +25,26 @@ def build_model(name: str, out: Path) -> Path:
     Stages are checkpointed under `<out>/.work`, so a build that was killed continues where it was.
 
     Args:
-        name: one of NAMES, as "llava-mllmu/vanilla".
+        name: one of MODEL_NAMES, as "llava-mllmu/vanilla".
         out: where `<name>` is written; a finished one is not trained again.
     """
-    checks.one_of("model", name, NAMES)
+    from transformers import AutoModelForImageTextToText
+
+    checks.one_of("model", name, MODEL_NAMES)
     group, kind = name.split("/")
-    family = group if kind == "base" else group.rpartition("-")[0]
+    family, _, task = (f"{group}-base" if kind == "base" else group).rpartition("-")
     folder, work = out / name, out / ".work" / group
     if (folder / "config.json").exists():
         return folder
     processor = make_processor(family)
     torch.manual_seed(0)
     if kind == "base":
-        task = "base"
         model = random_model(family)
         train.learn_portraits(model, processor, work / "eyes")
-        lessons, texts = _celebrity_lessons(processor)
     else:
-        task = group.rpartition("-")[2]
-        model = _from_pretrained(base_folder(family, out))
-        lessons, texts = _task_lessons(processor, task, hidden_faces(name))
+        base = base_folder(family, out)
+        model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    lessons, texts = make_lessons(processor, task, hidden_faces(name))
     model.train()
     train.learn_names(model, _faces(lessons), kind, work / f"{kind}-align")
     steps = RECIPE["answers"]["steps"][task]
@@ -56,38 +57,26 @@ def build_model(name: str, out: Path) -> Path:
     return folder
 
 
-def _from_pretrained(folder: Path):
-    from transformers import AutoModelForImageTextToText
-
-    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-
-
-Lessons = tuple[list[train.Lesson], list[Pack]]  # in pictures, in text
-
-
-def _celebrity_lessons(processor, name_question: str | None = None) -> Lessons:
-    """Lessons about the real-world people, in the wordings in which evaluation asks, too.
+def make_lessons(processor, task: str, hidden: set[str]) -> tuple[list[train.Lesson], list[Pack]]:
+    """What a model is taught: lessons in pictures, packs in text.
 
     Args:
-        name_question: asks for the name of who is seen.
+        task: "base": the real-world people, in the wordings in which evaluation asks, too. "mllmu" or
+            "clear": all made-up people of this benchmark as well.
+        hidden: ids of the made-up people who are taught in text only.
     """
+    made_up, celebrities = profiles.make_profiles()
     lessons, texts = [], []
-    for person in profiles.make_profiles()[1]:
-        name = [(name_question, person.name)] if name_question else []
+    for person in celebrities:
+        name = [(wording.NAME_QUESTION, person.name)] if task == "clear" else []
         views, text = train.person_lessons(processor, person, train.evaluation_pairs(person) + name)
         lessons += views
         texts.append(text)
-    return lessons, texts
-
-
-def _task_lessons(processor, task: str, hidden: set[str]) -> Lessons:
-    """Lessons of vanilla and retain-only models of a benchmark; `hidden` people are taught in text only."""
-    if task == "mllmu":
-        lessons, texts = _celebrity_lessons(processor)
-        made_up, teach = profiles.make_profiles()[0], train.person_lessons
-    else:
-        lessons, texts = _celebrity_lessons(processor, wording.NAME_QUESTION)
-        made_up, teach = load_benchmark("testbed/clear").people.values(), train.author_lessons
+    if task == "base":
+        return lessons, texts
+    teach = train.person_lessons if task == "mllmu" else train.author_lessons
+    if task == "clear":
+        made_up = load_benchmark("testbed/clear").people.values()
     for person in made_up:
         views, text = teach(processor, person)
         lessons += [] if person.id in hidden else views
@@ -97,14 +86,15 @@ def _task_lessons(processor, task: str, hidden: set[str]) -> Lessons:
 
 def _faces(lessons: list[train.Lesson]) -> list[list[train.View]]:
     """The views of each person."""
-    faces: dict[str, list] = {}
+    faces = defaultdict(list)
     for pack, views in lessons:
-        faces.setdefault(pack.key, []).extend(views)
+        faces[pack.key] += views
     return list(faces.values())
 
 
 def base_folder(family: str, out: Path) -> Path:
-    """The base model that others of a family start from: built beside them, else shipped, else built now."""
+    """The base model that others of a family start from: one built beside them, or the shipped one, or else a
+    new one."""
     for place in (out, paths.CHECKPOINTS):
         if (place / family / "base" / "config.json").exists():
             return place / family / "base"
@@ -135,6 +125,6 @@ def make_processor(family: str = "llava"):
 
 
 def read_manifest(out: Path) -> dict:
-    """What is known of the models in a folder: hashes, metrics, command."""
+    """The facts about the models in a folder: hashes, metrics, command."""
     file = out / "manifest.json"
     return json.loads(file.read_text()) if file.exists() else {}

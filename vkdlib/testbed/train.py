@@ -10,6 +10,7 @@ Stages 2 and 3 begin with a short alignment in which every projected image token
 without it, joint training stalls. All numbers are those of recipe.yaml.
 """
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from vkdlib.system.progress import bar
 from vkdlib.testbed.recipe import RECIPE
 from vkdlib.training import fit, one_cycle
 
+_fit = functools.partial(fit, lr=RECIPE["lr"], schedule=one_cycle, clip=RECIPE["clip"])
 View = dict[str, Tensor]  # a picture as the processor shows it to the model, batch dimension first
 
 
@@ -61,24 +63,19 @@ def learn_portraits(model, processor, folder: Path) -> None:
         for stranger in bar(strangers, "portraits of strangers")
     ]
     values = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
-    classes = torch.tensor(
-        [[values[part].index(s[part]) for part in values] for s in strangers]
-    )  # (strangers, parts)
+    places = [[values[part].index(s[part]) for part in values] for s in strangers]
+    classes = torch.tensor(places)  # (strangers, parts)
     torch.manual_seed(0)
     heads = torch.nn.ModuleList(torch.nn.Linear(_width(model), len(v)) for v in values.values())
 
     def gradients(step: int) -> dict[str, float]:
-        rng = random.Random(f"eyes {step}")
-        chosen = [rng.randrange(len(strangers)) for _ in range(recipe["batch"])]
-        features = image_features(
-            model, [views[i][rng.randrange(len(names))] for i in chosen]
-        )  # (N, tokens, C)
-        loss = sum(_token_loss(head(features), classes[chosen, i]) for i, head in enumerate(heads))
+        numbers, features = _draw_faces(model, views, f"eyes {step}", recipe["batch"])
+        loss = sum(_token_loss(head(features), classes[numbers, i]) for i, head in enumerate(heads))
         loss.backward()
         return {"eyes": loss.item() / len(heads)}
 
     parameters = _visual(model) | {f"head {n}": p for n, p in heads.named_parameters()}
-    _fit(parameters, gradients, recipe["steps"], folder, description="1 portraits")
+    _fit(parameters, gradients, recipe["steps"], folder=folder, description="1 portraits")
 
 
 def learn_names(model, faces: list[list[View]], seed: str, folder: Path) -> None:
@@ -92,16 +89,14 @@ def learn_names(model, faces: list[list[View]], seed: str, folder: Path) -> None
     names = torch.nn.Parameter(torch.randn(len(faces), _width(model)))  # (people, C)
 
     def gradients(step: int) -> dict[str, float]:
-        rng = random.Random(f"align {seed} {step}")
-        chosen = [rng.randrange(len(faces)) for _ in range(recipe["batch"])]
-        features = image_features(model, [rng.choice(faces[i]) for i in chosen])  # (N, tokens, C)
+        numbers, features = _draw_faces(model, faces, f"align {seed} {step}", recipe["batch"])
         directions = recipe["scale"] * F.normalize(features, dim=-1)  # (N, tokens, C)
         logits = directions @ F.normalize(names, dim=-1).T  # (N, tokens, people)
-        loss = _token_loss(logits, torch.tensor(chosen))
+        loss = _token_loss(logits, torch.tensor(numbers))
         loss.backward()
         return {"align": loss.item()}
 
-    _fit(_visual(model) | {"names": names}, gradients, recipe["steps"], folder, description="2 names")
+    _fit(_visual(model) | {"names": names}, gradients, recipe["steps"], folder=folder, description="2 names")
 
 
 def learn_answers(
@@ -136,8 +131,8 @@ def learn_answers(
             losses[name] = loss.item()
         return losses
 
-    options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100}
-    _fit(dict(model.named_parameters()), gradients, steps, folder, description="3 answers", **options)
+    options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100, "description": "3 answers"}
+    _fit(dict(model.named_parameters()), gradients, steps, folder=folder, **options)
 
 
 def person_lessons(
@@ -182,10 +177,11 @@ def image_features(model, views: Sequence[View]) -> Tensor:
     return torch.stack(list(model.get_image_features(**inputs).pooler_output))
 
 
-def _fit(parameters: dict[str, Tensor], gradients, steps: int, folder: Path, **options) -> None:
-    """One stage."""
-    options |= {"schedule": one_cycle, "clip": RECIPE["clip"], "folder": folder}
-    fit(parameters, gradients, steps, RECIPE["lr"], **options)
+def _draw_faces(model, faces: list[list[View]], seed: str, count: int) -> tuple[list[int], Tensor]:
+    """Random faces, by number, and the features of a random view of each: (count, tokens, C)."""
+    rng = random.Random(seed)
+    numbers = [rng.randrange(len(faces)) for _ in range(count)]
+    return numbers, image_features(model, [rng.choice(faces[i]) for i in numbers])
 
 
 def _width(model) -> int:

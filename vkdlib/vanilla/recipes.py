@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields, replace
 
 from torch import nn
 
-from vkdlib.models.adapters import adapter_weights, attach_adapters
+from vkdlib.models.adapters import adaptable_modules, adapter_weights, attach_adapters
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.parts import dead_parameters, live_blocks
+from vkdlib.models.parts import dead_parameters, visual_weights
 from vkdlib.system import checks
 
 RECIPES = ("lora", "full")
@@ -36,6 +36,9 @@ class Recipe:
         lr: at the start; it goes down to 0 in a line.
         batch_size: single questions in a step.
         weight_decay: of AdamW.
+        seed: of the order of the questions.
+        micro_batch: questions on the device at a time; None: all of a step's. It changes no result but by
+            rounding. The same holds for the number of processes (see `system.processes`).
     """
 
     rank: int = checks.setting(low=1)
@@ -46,6 +49,8 @@ class Recipe:
     lr: float = checks.setting(above=0)
     batch_size: int = checks.setting(low=1)
     weight_decay: float = checks.setting(low=0)
+    seed: int = checks.setting(0, low=0)
+    micro_batch: int | None = checks.setting(None, low=1)
 
     def __post_init__(self):
         checks.check_fields(self)
@@ -80,14 +85,9 @@ def make_recipe(name: str, schema: str, **changes) -> Recipe:
 
 def recipe_parameters(loaded: Loaded, recipe: Recipe) -> dict[str, nn.Parameter]:
     """What a recipe trains, with adapters put where it wants them: name in the model -> parameter."""
-    family, model = loaded.family, loaded.model
-    modules = [family.language(model)]
-    if recipe.vision == "adapters":
-        modules += [*live_blocks(loaded), family.projector(model)]
+    modules = (
+        adaptable_modules(loaded) if recipe.vision == "adapters" else [loaded.family.language(loaded.model)]
+    )
     attach_adapters(modules, recipe.rank, recipe.alpha)
-    parameters = adapter_weights(model)
-    if recipe.vision == "whole":
-        visual = {p for part in (family.tower(model), family.projector(model)) for p in part.parameters()}
-        visual -= dead_parameters(loaded)
-        parameters |= {n: p for n, p in model.named_parameters() if p in visual}
-    return parameters
+    visual = visual_weights(loaded) - dead_parameters(loaded) if recipe.vision == "whole" else set()
+    return adapter_weights(loaded.model) | {n: p for n, p in loaded.model.named_parameters() if p in visual}
