@@ -298,7 +298,7 @@ WHOLE = [
     (change("forget10", lambda rows: pd.DataFrame(rows).head(0)), r"/forget10, column 'name': there is no"),
     (change("real_world", without("options")), r"/real_world/.*: column 'options' is missing"),
     (lambda f: [shutil.rmtree(f / c) for c in ("forget10", "forget20")], r"no configuration forget_5, fo"),
-    (lambda f: shutil.rmtree(f / "full"), r"neither MLLMU-Bench .* nor CLEAR \(no configuration full\)"),
+    (lambda f: shutil.rmtree(f / "full"), r"neither MLLMU-Bench .* nor CLEAR \(no folder full\)"),
 ]  # fmt: skip
 
 
@@ -337,7 +337,7 @@ FAULTS = [
     ("retain_perturbed", setting(1, "perturbed_names", []), "retain_perturbed", 1, "perturbed_names",
      "must be 2 to 10, all different"),
     ("retain_perturbed", setting(1, "perturbed_names", [NAMES[1]]), "retain_perturbed", 1,
-     "perturbed_names", "the answer 'Ann WriterB' and .* must be 2 to 10, all different"),
+     "perturbed_names", "'Ann WriterB' and .* must be 2 to 10, all different"),
     ("real_faces", setting(1, "options", ["x", "x"]), "real_faces", 1, "options", "'Star 1' and .* must be"),
     ("real_faces", setting(1, "options", ["x", "X."]), "real_faces", 1, "options", "'Star 1' and .* must be"),
     ("real_faces", setting(1, "options", None), "real_faces", 1, "options", "not a list but NoneType"),
@@ -360,7 +360,9 @@ def test_a_row_that_is_there_twice_and_a_namesake_are_refused(folder, tmp_path_f
     with pytest.raises(DataError, match="person Ann WriterJ: .*vqa/0 and .*vqa/2 are one question"):
         load_benchmark(str(folder))
     change("real_faces", setting(1, "answer", NAMES[2]))(copy)
-    with pytest.raises(DataError, match=f"person real-{NAMES[2]}, from .*, and person {NAMES[2]} have one"):
+    with pytest.raises(
+        DataError, match=f"person real-{NAMES[2]}, of .*, and made-up person {NAMES[2]} have one"
+    ):
         load_benchmark(str(copy))
 
 

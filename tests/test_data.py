@@ -368,12 +368,12 @@ CONTRADICTIONS = [
     (change("Retain_Set", setting(1, "Mask_Task", tasks(["Eats __"] * 2))),
      "person real-002: real-002/cloze/qa/0 and real-002/cloze/qa/1 are one question"),
     (change("Retain_Set", setting(1, "biography", json.dumps({"Name": "ann  number3"}))),
-     "person real-002, from the real world, and person 003 have one name, 'ann  number3'"),
+     "person real-002, of the real world, and made-up person 003 have one name"),
     (in_shard(setting(2, "images", [{"bytes": picture("white")}, {"bytes": picture((8, 0, 0))}])),
-     "person 008: picture 1 of Test_Set is the portrait of Full_Set"),
+     "person 008: picture 1 of Test_Set must not be the portrait"),
     (lambda f: [change("forget_10", lambda rows: [evaluation_row(i) for i in (1, 2)])(f),
                 change("retain_90", lambda rows: rows[1:])(f)],
-     "/forget_10: it holds 2 of 10 people, which is not 10 per cent"),
+     "/forget_10: it holds 2 of 10 people, not 10 per cent"),
     (change("ft_Data", setting(3, "metadata", metadata(("004", "now"), ("004", "Now.")))), None),
 ]  # fmt: skip
 

@@ -37,17 +37,14 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     # (forget10_perturbed has one row less than forget10), its ratio has questions of its own.
     questions = retain | {n: q for of_ratio in by_ratio.values() for n, q in of_ratio.items()}
     own = {r: {n: q for n, q in of_ratio.items() if q != questions[n]} for r, of_ratio in by_ratio.items()}
+    own = {ratio: of_ratio for ratio, of_ratio in own.items() if of_ratio}
+    people = {
+        n: Person(n, n, tuple(pictures[n]), text_pairs[n], questions.get(n, ())) for n in sorted(pictures)
+    }
     faces = _faces(folder)
-    return Benchmark(
-        name,
-        "clear",
-        {n: Person(n, n, tuple(pictures[n]), text_pairs[n], questions.get(n, ())) for n in sorted(pictures)},
-        faces,
-        {ratio: tuple(sorted(names)) for ratio, names in forget.items()},
-        _world(folder, faces),
-        retain_ids=frozenset(retain),
-        forget_questions={ratio: of_ratio for ratio, of_ratio in own.items() if of_ratio},
-    )
+    forget_ids = {ratio: tuple(sorted(names)) for ratio, names in forget.items()}
+    world = _world(folder, faces)
+    return Benchmark(name, "clear", people, faces, forget_ids, world, frozenset(retain), own)
 
 
 def _pictures(folder: Path) -> tuple[dict[str, list[Picture]], dict[str, str]]:
@@ -165,9 +162,6 @@ def _options(options: Cell, right: str) -> tuple[str, dict[str, str]]:
     """
     wrong = [option.text() for option in options.items()]
     if not 2 <= len(wrong) + 1 <= len(LETTERS) or not all_differ([right, *wrong]):
-        raise DataError(
-            f"{options.at}: the answer {right!r} and the other options {wrong} must be 2 to {len(LETTERS)}, "
-            "all different"
-        )
+        raise DataError(f"{options.at}: {right!r} and {wrong} must be 2 to {len(LETTERS)}, all different")
     order = sorted([right, *wrong], key=lambda o: hashlib.sha256(f"{right} {wrong} {o}".encode()).digest())
     return LETTERS[order.index(right)], dict(zip(LETTERS, order))

@@ -47,9 +47,7 @@ def _folder(source: str, revision: str | None) -> Path:
     if source.startswith("testbed/") and not here:
         one_of("benchmark", source, EMBEDDED)
     if revision and (source in EMBEDDED or here):
-        raise DataError(
-            f"data_revision is {revision!r}, a commit on the Hub; {source} is not from there: leave it out"
-        )
+        raise DataError(f"data_revision is {revision!r}, but {source} is not from the Hub: leave it out")
     if source in EMBEDDED:
         from vkdlib.benchmarks.made_up.cache import benchmark_folder
 
@@ -80,9 +78,7 @@ def _read(folder: Path, source: str) -> Benchmark:
     for config, reader in READERS.items():
         if (folder / config).is_dir():
             return reader(folder, source if source in EMBEDDED else Path(source).name)
-    raise DataError(
-        f"{folder}: neither MLLMU-Bench (no configuration Full_Set) nor CLEAR (no configuration full)"
-    )
+    raise DataError(f"{folder}: neither MLLMU-Bench (no folder Full_Set) nor CLEAR (no folder full)")
 
 
 def _questions(benchmark: Benchmark) -> list[tuple[str, tuple[Question, ...]]]:
@@ -104,17 +100,11 @@ def _faults(benchmark: Benchmark) -> Iterator[str]:
     names = {comparison_key(person.name): person.id for person in people}
     for person in benchmark.real:
         if namesake := names.get(comparison_key(person.name)):
-            yield (
-                f"person {person.id}, from the real world, and person {namesake} have one name, "
-                f"{person.name!r}; a made-up person needs another"
-            )
+            yield f"person {person.id}, of the real world, and made-up person {namesake} have one name"
     for person in people:
         if person.image in person.test_images:
             number = person.test_images.index(person.image)
-            yield (
-                f"person {person.id}: picture {number} of Test_Set is the portrait of Full_Set; it must be "
-                "another picture"
-            )
+            yield f"person {person.id}: picture {number} of Test_Set must not be the portrait of Full_Set"
 
 
 def _oddities(benchmark: Benchmark) -> Iterator[str]:
@@ -122,10 +112,7 @@ def _oddities(benchmark: Benchmark) -> Iterator[str]:
     questions = [q for _, questions in _questions(benchmark) for q in questions]
     counts = {len(q.options) for q in questions if q.kind == "classification"}
     if odd := sorted(counts - {OPTIONS}):
-        yield (
-            f"there are questions with {odd} options to choose from; the chance of 25 % in tables, figures "
-            f"and balances is that of {OPTIONS}"
-        )
+        yield f"there are questions with {odd} options; the chance of 25 % in tables is that of {OPTIONS}"
     names, faces = defaultdict(list), defaultdict(list)
     for person in benchmark.people.values():
         names[comparison_key(person.name)].append(person.id)

@@ -31,12 +31,8 @@ def read_mllmu(folder: Path, name: str) -> Benchmark:
     people = {}
     for id, row in sorted(rows.items()):
         person = _person(row)
-        people[id] = replace(
-            person,
-            pictures=(Picture(person.image, pairs[id]),),
-            text_pairs=text_twins(person.name, pairs[id]),
-            test_images=views[id],
-        )
+        portrait, twins = Picture(person.image, pairs[id]), text_twins(person.name, pairs[id])
+        people[id] = replace(person, pictures=(portrait,), text_pairs=twins, test_images=views[id])
     real = [_person(row, "real-") for row in read_rows(folder, "Retain_Set", EVALUATION)]
     real.sort(key=lambda person: person.id)
     forget = parquet.read_forget_sets(folder, "ID", "Full_Set", places)
@@ -99,19 +95,15 @@ def _choices(tasks: Cell) -> Iterator[Task]:
     """Multiple choice. The question does not have an option that is None."""
     for modality, name in CHOICE_FIELDS.items():
         for item in tasks[name].items():
-            question, right = item["Question"].text(), item["Correct_Answer"].text()
+            at, question, right = item.at, item["Question"].text(), item["Correct_Answer"].text()
             fields = item["Options"].fields().items()
             options = {letter: text.text() for letter, text in fields if text.value is not None}
             if right not in options:
-                raise DataError(
-                    f"{item.at}: Correct_Answer {right!r} is not among the options {sorted(options)}"
-                )
+                raise DataError(f"{at}: Correct_Answer {right!r} is not among the options {sorted(options)}")
             if unknown := options.keys() - set(LETTERS):
-                raise DataError(
-                    f"{item.at}: an option is called {min(unknown)!r}; it must be a letter of {LETTERS}"
-                )
+                raise DataError(f"{at}: an option is called {min(unknown)!r}; it must be one of {LETTERS}")
             if len(options) < 2 or not wording.all_differ(options.values()):
-                raise DataError(f"{item.at}: the options {options} must be two or more, all different")
+                raise DataError(f"{at}: the options {options} must be two or more, all different")
             yield "classification", modality, question, right, options
 
 

@@ -151,10 +151,8 @@ def read_forget_sets(
             check_apart(config, forget, retain)
             check_same(whole, everybody, f"{config} or {retain_config}", forget | retain)
             if abs(len(forget) - len(everybody) * ratio / 100) >= 1:
-                raise DataError(
-                    f"{folder / config}: it holds {len(forget)} of {len(everybody)} people, which is not "
-                    f"{ratio} per cent, as its name says: rename or correct {config} and {retain_config}"
-                )
+                size = f"{len(forget)} of {len(everybody)} people, not {ratio} per cent"
+                raise DataError(f"{folder / config}: it holds {size}: correct it or its name")
             sets[ratio] = forget
     if not sets:
         raise DataError(f"{folder}: no configuration forget_5, forget05 or of another ratio")

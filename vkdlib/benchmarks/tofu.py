@@ -23,12 +23,10 @@ def author_pairs(folder: Path, authors: Sequence[str]) -> dict[str, tuple[tuple[
         if not row["image"].optional_image():
             places.append(row["question"].at)
             pairs.append((row["question"].text(), row["answer"].text()))
-    size, rest = divmod(len(pairs), len(authors))
-    if rest or not size:
-        raise DataError(
-            f"{folder / CONFIG}, column 'question': {len(pairs)} questions in text about {len(authors)} "
-            "authors; there must be equally many about each"
-        )
+    size, remainder = divmod(len(pairs), len(authors))
+    if remainder or not size:
+        count = f"{len(pairs)} questions in text about {len(authors)} authors"
+        raise DataError(f"{folder / CONFIG}, column 'question': {count}; each must have as many")
     words = {author: _plain(author).split() for author in authors}
     counts = Counter(word for name in words.values() for word in set(name))
     whole = {_plain(author): author for author, name in words.items() if name}
@@ -40,8 +38,7 @@ def author_pairs(folder: Path, authors: Sequence[str]) -> dict[str, tuple[tuple[
         if author is None or author in blocks:
             subject = f"{author}, as were others before" if author else "no one author of full"
             raise DataError(
-                f"{places[start]}: this and the next {size - 1} questions in text are about {subject}; each "
-                "author's must stand together"
+                f"{places[start]}: {size} questions from here, of one author, are about {subject}"
             )
         check_answers(f"{places[start]} (person {author})", block)
         blocks[author] = block

@@ -31,10 +31,8 @@ def holm(p: Sequence[float]) -> np.ndarray:
     """Holm's adjusted p values: those below 0.05 hold together, with 5 % risk of any false one."""
     p = np.asarray(p, float)
     order = np.argsort(p)
-    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = raised.clip(max=1)
-    return adjusted
+    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return adjusted[np.argsort(order)]
 
 
 def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
@@ -50,19 +48,15 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
     """
     from scipy.stats import permutation_test
 
+    def total(x, axis):
+        return x.sum(axis).round(6)  # sums of thirds that are equal must count as equal
+
     by_person = pd.Series(list(differences), dtype=float).groupby(list(people)).sum().to_numpy()
     by_person = by_person[by_person.round(6) != 0]  # a person without a difference changes nothing
     if len(by_person) < 2:
         return 1.0
-    result = permutation_test(
-        (by_person,),
-        lambda x, axis: x.sum(axis).round(6),  # sums of thirds that are equal must count as equal
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=99_999,
-        batch=10_000,
-        rng=np.random.default_rng(0),
-    )
+    options = {"permutation_type": "samples", "vectorized": True, "n_resamples": 99_999, "batch": 10_000}
+    result = permutation_test((by_person,), total, rng=np.random.default_rng(0), **options)
     return float(result.pvalue)
 
 

@@ -136,9 +136,7 @@ def _choose(loaded: Loaded, items: Sequence[Query], batch_size: int, name: str) 
             for query in group:
                 options = {letter: next(logprobs) for letter in query.question.options}
                 if not all(map(math.isfinite, options.values())):
-                    raise ValueError(
-                        f"{query.label}: the options' log-probabilities are {options}. {NOT_FINITE}"
-                    )
+                    raise ValueError(f"{query.label}: the log-probabilities are {options}. {NOT_FINITE}")
                 yield score_answer(query, max(options, key=options.get), options)
 
 
@@ -201,13 +199,9 @@ def generate(
         _check_length(processor.tokenizer, length, label)
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
-    output = loaded.model.generate(
-        **inputs,
-        do_sample=False,
-        repetition_penalty=1.0,
-        max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([FiniteLogits(labels)]),
-    )
+    greedy = {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": max_new_tokens}
+    check = LogitsProcessorList([FiniteLogits(labels)])
+    output = loaded.model.generate(**inputs, **greedy, logits_processor=check)
     answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
     return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
 
@@ -225,9 +219,8 @@ class FiniteLogits(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         finite = (scores < math.inf).all(-1)  # (questions, vocabulary) -> (questions,); false for NaN, too
         if not finite.all():
-            raise ValueError(
-                f"{self.labels[finite.int().argmin()]}: the logits are NaN or infinite. {NOT_FINITE}"
-            )
+            label = self.labels[finite.int().argmin()]
+            raise ValueError(f"{label}: the logits are NaN or infinite. {NOT_FINITE}")
         return scores
 
 

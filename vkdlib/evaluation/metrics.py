@@ -9,7 +9,6 @@ import pandas as pd
 
 from vkdlib.evaluation.tokens import Tokenizer
 
-CONFIDENCE = 0.95
 SHARES = ("accuracy", "unparsable")  # metrics that count questions
 
 
@@ -45,7 +44,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
     if n == 0:
         raise ValueError("no questions: a share of nothing has no interval")
-    interval = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
     return min(float(interval.low), hits / n), max(float(interval.high), hits / n)  # the share is inside
 
 
@@ -60,18 +59,14 @@ def clustered_bootstrap(
     """
     from scipy.stats import bootstrap
 
+    def mean(total, count, axis):
+        return total.sum(axis) / count.sum(axis)
+
     by_person = pd.Series(list(values)).groupby(list(clusters)).agg(["sum", "count"])
     if len(by_person) < 2:
         return float("nan"), float("nan")  # one person says nothing about others
-    result = bootstrap(
-        (by_person["sum"].to_numpy(), by_person["count"].to_numpy()),
-        lambda total, count, axis: total.sum(axis) / count.sum(axis),
-        paired=True,
-        n_resamples=resamples,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    columns, rng = tuple(by_person.to_numpy(float).T), np.random.default_rng(seed)  # (people,) each
+    result = bootstrap(columns, mean, paired=True, n_resamples=resamples, method="percentile", rng=rng)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
@@ -96,33 +91,31 @@ def option_probability(options: str, gold: str) -> float:
     return float(softmax(list(scores.values()))[list(scores).index(gold)])
 
 
-def summarise(predictions: pd.DataFrame, interval: str = "wilson") -> pd.DataFrame:
+def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row a set, modality, kind and metric.
 
     Args:
         predictions: as `evaluate` returns.
-        interval: of accuracies, "wilson" or "clustered" (by person). ROUGE-L and BLEU are no shares,
-            so theirs is always clustered, and so is that of the probability of the right option.
     Returns:
         columns set, modality, kind, metric, value, n, low, high: accuracies and unparsable answers in
-        per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0 to 1.
+        per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0 to 1. The
+        interval of a share is Wilson's; that of the others is clustered by person.
     """
     if predictions.empty:
         raise ValueError("the predictions are an empty table: no questions were asked")
     rows = []
-    for key, part in predictions.groupby(["set", "modality", "kind"], sort=False):
-        where = dict(zip(("set", "modality", "kind"), key))
+    for (group, modality, kind), part in predictions.groupby(["set", "modality", "kind"], sort=False):
         for metric, scores in _scores(part).items():
             if not np.isfinite(scores).all():
-                question = part.question.iloc[int(np.isfinite(scores).argmin())]
-                raise ValueError(f"question {question}, set {key[0]}: its {metric} is not a finite number")
-            unit = 100 if metric in SHARES else 1
-            if metric in SHARES and interval == "wilson":
-                low, high = wilson(int(scores.sum()), len(scores))
+                question = part.question[~np.isfinite(scores)].iloc[0]
+                raise ValueError(f"question {question}, set {group}: its {metric} is not a finite number")
+            if metric in SHARES:
+                unit, (low, high) = 100, wilson(int(scores.sum()), len(scores))
             else:
-                low, high = clustered_bootstrap(scores, part.person)
-            numbers = {"value": scores.mean() * unit, "n": len(scores)}
-            rows.append({**where, "metric": metric, **numbers, "low": low * unit, "high": high * unit})
+                unit, (low, high) = 1, clustered_bootstrap(scores, part.person)
+            row = {"set": group, "modality": modality, "kind": kind, "metric": metric}
+            row |= {"value": scores.mean() * unit, "n": len(scores), "low": low * unit, "high": high * unit}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

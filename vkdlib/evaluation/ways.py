@@ -1,6 +1,6 @@
 """Ways of asking: how a question is put to a model. Another way is one function and one entry of WAYS."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks import pictures
@@ -42,11 +42,7 @@ def without_picture(query: Query) -> Query:
     return replace(query, image=None)
 
 
-WAYS: Mapping[str, Callable[[Query], Query]] = {
-    "shown": with_picture,
-    "blank": with_grey,
-    "none": without_picture,
-}
+WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture}
 
 
 def queries(

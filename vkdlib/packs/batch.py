@@ -1,12 +1,11 @@
-"""Batches of packs: the order of a sequence, who sees whom, what is to be predicted.
+"""Batches of packs: the order of tokens, which token sees which, and what is to be predicted.
 
-A block mask lets a segment see the prefix and itself, and positions restart after the prefix, so losses and
-gradients are those of the separate sequences (tests/test_packs.py). In the same way the answers to one
-question, the options of multiple choice, share the question's tokens.
+A block mask lets a segment see the prefix and itself, and positions restart after the prefix. So losses and
+gradients are those of separate sequences (tests/test_packs.py). In the same way all answers to a question,
+such as the options of multiple choice, share the question's tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,20 +16,6 @@ from vkdlib.packs.pack import Pack
 
 PREFIX, PADDING = 0, -1  # numbers of questions; those of a pack count from 1
 SHARED = 0  # number of an answer: token of a prefix or a question, which all its answers see
-
-
-class Span(NamedTuple):
-    """Consecutive tokens of a pack's sequence.
-
-    Attributes:
-        position: of the first token, counted from the end of the prefix.
-        question, answer: numbers, see above.
-    """
-
-    ids: tuple[int, ...]
-    position: int
-    question: int
-    answer: int
 
 
 def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.float32) -> dict:
@@ -54,8 +39,8 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
 
     questions, answers = column("questions", PADDING), column("answers", PADDING)  # (B, T)
     labels = column("labels", IGNORE)  # (B, T)
-    # An answer's span begins with a question's last token, from which its first token is predicted: a
-    # shift by one never crosses spans.
+    # Before each answer stands its question's last token, which predicts the answer's first: a shift by one
+    # never crosses segments.
     columns = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]  # (K,)
     positions = column("positions", 0).permute(2, 0, 1)  # (1 or 3, B, T)
     inputs = {
@@ -72,42 +57,44 @@ def collate(packs: Sequence[Pack], pad: int = 0, dtype: torch.dtype = torch.floa
 
 def _row(pack: Pack) -> dict[str, Tensor]:
     """A pack's sequence of T tokens: (T,) each, but positions (T, 1 or 3); "image" is 1 for its tokens."""
-    spans = list(_spans(pack))
-    tokens = [(span, place) for span in spans for place in range(len(span.ids))]
+    ids, questions, answers, labels, places = zip(*_tokens(pack))
+    prefix = len(pack.prefix)
     start = max(map(max, pack.positions)) + 1 if pack.prefix else 0  # first position after the prefix
-    after = [start + span.position + place for span, place in tokens if span.question != PREFIX]
-    answered = [span.answer != SHARED and place > 0 for span, place in tokens]
-    image = [len(pack.prefix) - pack.image_tokens <= i < len(pack.prefix) for i in range(len(tokens))]
+    after = [start + place for place in places[prefix:]]
     columns = {
-        "ids": [span.ids[place] for span, place in tokens],
-        "questions": [span.question for span, _ in tokens],
-        "answers": [span.answer for span, _ in tokens],
-        "labels": [span.ids[place] if yes else IGNORE for (span, place), yes in zip(tokens, answered)],
+        "ids": ids,
+        "questions": questions,
+        "answers": answers,
+        "labels": labels,
         "positions": list(zip(*([*axis, *after] for axis in pack.positions))),
-        "image": image,
+        "image": [prefix - pack.image_tokens <= place < prefix for place in range(len(ids))],
     }
     return {name: torch.tensor(values, dtype=torch.long) for name, values in columns.items()}
 
 
-def _spans(pack: Pack) -> Iterator[Span]:
-    """What a pack's sequence is made of, in order.
+def _tokens(pack: Pack) -> Iterator[tuple[int, int, int, int, int]]:
+    """A pack's tokens in order: (id, its question, its answer, label, place in its own sequence).
 
-    A question's last token comes once for each of its answers, whose first token it predicts; the tokens
-    before it come once.
+    Places after the prefix count from the prefix's end. A question's last token comes once for each of its
+    answers, whose first token it predicts; the tokens before it come once.
     """
-    yield Span(pack.prefix, 0, PREFIX, SHARED)
+    for place, id in enumerate(pack.prefix):
+        yield id, PREFIX, SHARED, IGNORE, place
     previous, question = None, PREFIX
     for number, segment in enumerate(pack.segments, 1):
-        tokens, cut = segment.ids[: segment.answer], segment.answer - 1
-        if tokens != previous:
-            previous, question = tokens, question + 1
-            yield Span(segment.ids[:cut], 0, question, SHARED)
-        yield Span(segment.ids[cut:], cut, question, number)
+        words, last = segment.ids[: segment.answer], segment.answer - 1
+        if words != previous:
+            previous, question = words, question + 1
+            for place, id in enumerate(words[:last]):
+                yield id, question, SHARED, IGNORE, place
+        yield words[last], question, number, IGNORE, last
+        for place, id in enumerate(segment.ids[segment.answer :], segment.answer):
+            yield id, question, number, id, place
 
 
 def length(pack: Pack) -> int:
     """Number of tokens in a pack's sequence."""
-    return sum(len(span.ids) for span in _spans(pack))
+    return sum(1 for _ in _tokens(pack))
 
 
 def block_mask(questions: Tensor, answers: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -55,12 +55,11 @@ class Pack:
         return replace(self, segments=tuple(self.segments[i] for i in indices))
 
 
+Pairs = Sequence[tuple[str, str]]  # (question, answer)
+
+
 def make_pack(
-    processor,
-    pairs: Sequence[tuple[str, str]],
-    image: bytes | None = None,
-    person: str = "",
-    picture: int | None = None,
+    processor, pairs: Pairs, image: bytes | None = None, person: str = "", picture: int | None = None
 ) -> Pack:
     """Tokenise questions and answers about one image, with the processor's own chat template.
 
@@ -88,16 +87,13 @@ def make_pack(
     prefix, inputs = (), {}
     if image is not None:
         prefix, inputs = _image_prefix(processor, pairs[0][0], image, label)
-    segments = []
+    segments: list[Segment] = []
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         segments += _segments(processor, question, [a for _, a in group], image is not None, label)
     limit = processor.tokenizer.model_max_length
     longest = len(prefix) + max(len(s.ids) for s in segments)
     if longest > limit:
-        raise ValueError(
-            f"a question of {label} needs {longest} tokens, the model takes {limit}: "
-            "shorten the question or its answer"
-        )
+        raise ValueError(f"a question of {label} needs {longest} tokens, the model takes {limit}: shorten it")
     image_tokens = prefix.count(processor.image_token_id)
     positions = torch.arange(len(prefix))[None]  # (1, prefix)
     if image is not None and hasattr(processor, "positions"):

@@ -16,12 +16,12 @@ class ImageInputs(Mapping[str, Tensor]):
 
     Args:
         make: processes the picture.
-        made: what it returned when it was called before.
+        inputs: what it returned when it was called before.
     """
 
-    def __init__(self, make: Callable[[], Mapping[str, Tensor]], made: Mapping[str, Tensor]):
+    def __init__(self, make: Callable[[], Mapping[str, Tensor]], inputs: Mapping[str, Tensor]):
         self._make = make
-        self._inputs = {n: None if n == PIXELS and t.nbytes > SMALL else t for n, t in made.items()}
+        self._inputs = {n: None if n == PIXELS and t.nbytes > SMALL else t for n, t in inputs.items()}
 
     def __getitem__(self, name: str) -> Tensor:
         value = self._inputs[name]

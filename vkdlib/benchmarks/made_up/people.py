@@ -54,15 +54,15 @@ class MadeUp:
         return attribute.say.format(who=self.name, value=self.facts[attribute.name])
 
 
-def make_people(seed: str, names: list[str], taken: set = frozenset()) -> list[MadeUp]:
+def make_people(seed: str, names: list[str], looks: set = frozenset()) -> list[MadeUp]:
     """Make a person for each name: unlike looks, facts drawn evenly from each attribute's values.
 
     Args:
-        taken: appearances (see `portraits.appearance`) that others already have.
+        looks: appearances of other people (see `portraits.appearance`), which nobody else may have.
     """
     rng = random.Random(f"facts {seed}")
     columns = {a.name: _evenly(a.values, len(names), rng) for a in ATTRIBUTES}
-    identities = portraits.draw_identities(len(names), f"faces {seed}", taken)
+    identities = portraits.draw_identities(len(names), f"faces {seed}", looks)
     return [
         MadeUp(f"{i + 1:03d}", name, identity, {attribute: v[i] for attribute, v in columns.items()})
         for i, (name, identity) in enumerate(zip(names, identities))
@@ -143,15 +143,15 @@ def _start(sentence: str) -> str:
 
 def _evenly(values: list[str], n: int, rng: random.Random) -> list[str]:
     """`n` values, each as often as the others, in random order: no value can be guessed."""
-    drawn = [values[i % len(values)] for i in range(n)]
-    rng.shuffle(drawn)
-    return drawn
+    column = [values[i % len(values)] for i in range(n)]
+    rng.shuffle(column)
+    return column
 
 
-def _distinct(draw, n: int, taken: set[str] = frozenset()) -> list[str]:
+def _distinct(draw, n: int, others: set[str] = frozenset()) -> list[str]:
     names: dict[str, None] = {}
     while len(names) < n:
         name = draw()
-        if name.isalpha() and name not in taken:
+        if name.isalpha() and name not in others:
             names[name] = None
     return list(names)

@@ -14,23 +14,23 @@ from pathlib import Path
 
 from vkdlib.system.files import read_yaml
 
-SIZE = 64  # pixels, square
 LOOKS = read_yaml(Path(__file__).with_name("looks.yaml"))
+SIZE = LOOKS["always"]["size"]  # pixels, square
 HATS, VIEW = LOOKS["hats"], LOOKS["view"]
 IDENTITY = {"top": LOOKS["hair"] + HATS, **LOOKS["identity"]}
 
 
-def draw_identities(n: int, seed: str, taken: set[tuple] = frozenset()) -> list[dict[str, str]]:
-    """Draw `n` identities that differ from each other, and from those `taken`, at a glance.
+def draw_identities(n: int, seed: str, looks: set[tuple] = frozenset()) -> list[dict[str, str]]:
+    """Draw `n` identities that differ at a glance, from each other and from `looks` (see `appearance`).
 
     An identity is what stays the same in every picture of a person: part (see IDENTITY) -> variant or colour.
     Two people may share hair or glasses, but never the whole of head, colour of hair or hat, and skin.
     """
-    rng, taken, people = random.Random(seed), set(taken), []
+    rng, looks, people = random.Random(seed), set(looks), []
     while len(people) < n:
         identity = {part: rng.choice(variants) for part, variants in IDENTITY.items()}
-        if appearance(identity) not in taken:
-            taken.add(appearance(identity))
+        if appearance(identity) not in looks:
+            looks.add(appearance(identity))
             people.append(identity)
     return people
 
@@ -74,26 +74,19 @@ def _options(identity: dict[str, str], view: str) -> dict:
     """DiceBear options of a person in a view."""
     rng = random.Random(f"{json.dumps(identity, sort_keys=True)} {view}")
     options = {
-        "seed": "fixed",
-        "size": SIZE,
+        **LOOKS["always"],
         "topVariant": [identity["top"]],
         "hairColor": [identity["hair_colour"]],
         "hatColor": [identity["hat_colour"]],
         "facialHairColor": [identity["hair_colour"]],
         "skinColor": [identity["skin"]],
-        "accessoriesColor": ["#262e33"],
         **_optional("facialHair", identity["beard"]),
         **_optional("accessories", identity["glasses"]),
         **{option: [rng.choice(list(variants))] for option, variants in VIEW.items()},
     }
     if view != "canonical":
-        options |= {
-            "flip": rng.choice(["none", "horizontal"]),
-            "rotate": rng.uniform(-12, 12),
-            "scale": rng.uniform(0.9, 1.15),
-            "translateX": rng.uniform(-6, 6),
-            "translateY": rng.uniform(-5, 5),
-        }
+        options["flip"] = rng.choice(LOOKS["flip"])
+        options |= {option: rng.uniform(*ends) for option, ends in LOOKS["pose"].items()}
     return options
 
 
