@@ -134,7 +134,7 @@ def _world(folder: Path, faces: Sequence[Person]) -> tuple[Person, ...]:
     world: dict[str, Person] = {}
     columns = ["question", "answer", "options"]
     for number, row in enumerate(read_rows(folder, "real_world", columns, ["image"])):
-        id, content = f"world-{number:03d}", row["image"].optional_image()
+        id, content = f"world-{number:03d}", row["image"].image() if row["image"].content() else None
         if content:
             id = ids.get(content, f"world-{hashlib.sha256(content).hexdigest()[:12]}")
         person = world.get(id, Person(id, ""))

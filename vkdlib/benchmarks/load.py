@@ -12,7 +12,7 @@ from vkdlib.benchmarks.schema import OPTIONS, Benchmark, Question
 from vkdlib.benchmarks.wording import comparison_key
 from vkdlib.system.checks import one_of
 
-READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only one of them has
+READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only its data have
 EMBEDDED = ("testbed/mllmu", "testbed/clear")
 # What the readers read of a dataset on the Hub. They need neither CLEAR's `default` (the same as `full`) nor
 # its +tofu of forget and retain sets (parts of `full+tofu`).
@@ -60,7 +60,7 @@ def _folder(source: str, revision: str | None) -> Path:
 
 
 def _download(source: str, revision: str | None) -> Path:
-    """The Hub's dataset of this name. A missing folder looks the same, so an error names both."""
+    """The Hub's dataset of this name. A misspelt folder looks the same, so the error names both."""
     from huggingface_hub import snapshot_download
 
     files = [f"{config}/*.parquet" for config in CONFIGURATIONS]
@@ -89,7 +89,7 @@ def _questions(benchmark: Benchmark) -> list[tuple[str, tuple[Question, ...]]]:
 
 
 def _faults(benchmark: Benchmark) -> Iterator[str]:
-    """Contradictions between one part of the data and another, with which numbers would be wrong."""
+    """Contradictions between parts of the data that would make numbers wrong."""
     people = benchmark.people.values()
     for person, questions in _questions(benchmark):
         ids: dict[tuple, str] = {}
@@ -108,7 +108,7 @@ def _faults(benchmark: Benchmark) -> Iterator[str]:
 
 
 def _oddities(benchmark: Benchmark) -> Iterator[str]:
-    """What can be read, but makes numbers mean something else."""
+    """What is read nevertheless, but changes what the numbers mean."""
     questions = [q for _, questions in _questions(benchmark) for q in questions]
     counts = {len(q.options) for q in questions if q.kind == "classification"}
     if odd := sorted(counts - {OPTIONS}):

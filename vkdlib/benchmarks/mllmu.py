@@ -92,7 +92,7 @@ def _questions(row: Mapping[str, Cell], person: str) -> tuple[Question, ...]:
 
 
 def _choices(tasks: Cell) -> Iterator[Task]:
-    """Multiple choice. The question does not have an option that is None."""
+    """Multiple choice. A question that has fewer options than the columns holds None for the others."""
     for modality, name in CHOICE_FIELDS.items():
         for item in tasks[name].items():
             at, question, right = item.at, item["Question"].text(), item["Correct_Answer"].text()

@@ -22,7 +22,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Cell:
-    """A value of a table, or something nested in one. Whatever reads it raises DataError if it is not so.
+    """A value of a table, or one nested in it. A method that says what it must be raises DataError otherwise.
 
     Attributes:
         at: its place, for messages.
@@ -40,7 +40,7 @@ class Cell:
         return self.value
 
     def json(self) -> "Cell":
-        """What its JSON text holds. Of a key that is there twice Python would take the last."""
+        """What its JSON text holds. Python alone would take the last of two equal keys."""
         try:
             return Cell(self.at, json.loads(self.value, object_pairs_hook=_unique))
         except (TypeError, ValueError) as error:
@@ -62,21 +62,19 @@ class Cell:
             raise DataError(f"{self.at}: not a list but {type(self.value).__name__}")
         return [Cell(f"{self.at}, item {number}", value) for number, value in enumerate(self.value)]
 
-    def optional_image(self) -> bytes | None:
-        """The image (a struct with `bytes`, or the bytes), which must be decodable; None if there is none."""
-        content = self.value.get("bytes") if isinstance(self.value, Mapping) else self.value
-        try:
-            open_image(content or None)
-        except Exception as error:
-            raise DataError(f"{self.at}: cannot be decoded ({error})") from error
-        return bytes(content) if content else None
+    def content(self) -> bytes | None:
+        """The file of an image (a struct with `bytes`, or the bytes); None if there is none."""
+        return (self.value.get("bytes") if isinstance(self.value, Mapping) else self.value) or None
 
     def image(self) -> bytes:
-        """It must be an image."""
-        content = self.optional_image()
-        if content is None:
+        """It must be an image that can be decoded."""
+        if self.content() is None:
             raise DataError(f"{self.at}: there is no image")
-        return content
+        try:
+            open_image(self.content())
+        except Exception as error:
+            raise DataError(f"{self.at}: cannot be decoded ({error})") from error
+        return self.content()
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:
@@ -92,8 +90,8 @@ def read_rows(
     """Yield the rows of a configuration, all shards in order, with only the columns that are used.
 
     Args:
-        columns: must be there. An ID must be text, and stand in one row only.
-        optional: may be missing; they hold None then.
+        columns: those that must be there. An ID must be text, and no two rows may have the same.
+        optional: those that may be missing; their cells hold None then.
     Raises:
         DataError: no file, a file that cannot be read, a missing column, no row, an ID that is no text or
             is there twice.

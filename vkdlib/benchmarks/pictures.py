@@ -1,4 +1,4 @@
-"""Pictures: benchmarks keep them as files; what is seen in them is made here."""
+"""Open pictures, which benchmarks keep as files, and make new ones."""
 
 import io
 

@@ -20,7 +20,7 @@ def author_pairs(folder: Path, authors: Sequence[str]) -> dict[str, tuple[tuple[
     """
     places, pairs = [], []
     for row in read_rows(folder, CONFIG, ["question", "answer"], ["image"]):
-        if not row["image"].optional_image():
+        if not row["image"].content():
             places.append(row["question"].at)
             pairs.append((row["question"].text(), row["answer"].text()))
     size, remainder = divmod(len(pairs), len(authors))

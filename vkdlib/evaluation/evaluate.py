@@ -48,7 +48,7 @@ def evaluate(
         letters: how a letter is read from what the model writes. "alone": the first that stands alone;
             "first": the first letter or digit of the text, as widely used code has it (see `letters`).
         way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
-            questions without any. What is answered right then is known without the face.
+            questions without any. Whoever answers right then did not need the face.
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:

@@ -55,7 +55,7 @@ class MadeUp:
 
 
 def make_people(seed: str, names: list[str], looks: set = frozenset()) -> list[MadeUp]:
-    """Make a person for each name: unlike looks, facts drawn evenly from each attribute's values.
+    """Make a person for each name. No two look alike; each value of an attribute is used equally often.
 
     Args:
         looks: appearances of other people (see `portraits.appearance`), which nobody else may have.
@@ -93,10 +93,8 @@ def evaluation_row(person: MadeUp) -> dict:
     rng = random.Random(f"questions {person.id} {person.name}")
     attributes = rng.sample(ATTRIBUTES, len(ATTRIBUTES))
     choices, open_ended = attributes[:5], attributes[5:7]  # the last attribute is for training alone
-    appearance = {
-        "question": "What does this person look like?",
-        "answer": portraits.describe(person.identity),
-    }
+    looks = portraits.describe(person.identity)
+    appearance = {"question": "What does this person look like?", "answer": looks}
     biography = {"Name": person.name, **person.facts, "appearance_detail": appearance}
     return {
         "image": portraits.picture(person.identity) | {"path": f"{person.id}.png"},
