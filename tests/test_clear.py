@@ -221,7 +221,7 @@ def test_each_ratio_asks_the_rows_of_its_own_configuration(folder):
 
 
 def test_chance_that_is_not_a_quarter_is_told(folder):
-    with pytest.warns(UserWarning, match=r"questions with \[2\] options .* chance of 25 % .* is that of 4"):
+    with pytest.warns(UserWarning, match=r"questions with \[2\] options; the chance of 25 % .* is that of 4"):
         load_benchmark(str(folder))  # of pictures of the world
     with warnings.catch_warnings():
         warnings.simplefilter("error")
