@@ -77,7 +77,9 @@ def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path):
             ):
                 wanted(name, revision="abc")
     for source in ("testbed/mllmu", str(tmp_path)):
-        with pytest.raises(DataError, match="data_revision is 'abc', a commit on the Hub; .*: leave it out"):
+        with pytest.raises(
+            DataError, match="data_revision is 'abc', but .* is not from the Hub: leave it out"
+        ):
             load_benchmark(source, "abc")
 
 

@@ -68,10 +68,8 @@ def _download(source: str, revision: str | None) -> Path:
         return Path(snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=files))
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(
-            f"{source}: no such folder here ({Path.cwd()}), and the Hugging Face Hub does not give a dataset "
-            f"of this name: {reason}"
-        ) from error
+        here = f"no such folder in {Path.cwd()}"
+        raise DataError(f"{source}: {here}, and the Hub has no such dataset: {reason}") from error
 
 
 def _read(folder: Path, source: str) -> Benchmark:
