@@ -41,6 +41,7 @@ from vkdlib.system import paths
 from vkdlib.system.files import make_folder, read_json, whole_file
 
 POINT = {
+    "forget_ratio": 15,
     "training": {"epochs": 6, "lr": 1e-3, "batch_size": 1, "checkpoint_every": 2},
     "settings": {"mask": False, "layers": 1},
     "kinds": ["classification"],
@@ -70,9 +71,9 @@ print("run", run.hash)
 def few_people(folder: Path) -> Path:
     """Part of the made-up benchmark: two people to forget, eight to retain, four real ones."""
     source, ids = benchmark_folder("mllmu"), {}
-    for config, number in {"forget_5": 2, "retain_95": 8, "Retain_Set": 4}.items():
+    for config, number in {"forget_15": 2, "retain_85": 8, "Retain_Set": 4}.items():
         ids[config] = pq.read_table(source / config).column("ID").to_pylist()[:number]
-    people = ids["forget_5"] + ids["retain_95"]
+    people = ids["forget_15"] + ids["retain_85"]
     for config in (*ids, "Full_Set", "Test_Set", "ft_Data"):
         table = pq.read_table(source / config)
         kept = [i in ids.get(config, people) for i in table.column("ID").to_pylist()]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vkdlib.system.checks import check_names, flag, folder_name, number, one_of
+from vkdlib.system.checks import check_names, check_type, flag, folder_name, number, one_of
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 3, 1e300])
@@ -14,7 +14,8 @@ def test_numbers_in_range_pass(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, "3", None, True, [1]])
 def test_all_else_is_refused_by_name(value):
-    with pytest.raises(ValueError, match=r"^beta is .*; it must be a number 0 or more"):
+    finite = "finite " if isinstance(value, float) else ""
+    with pytest.raises(ValueError, match=rf"^beta is .*; it must be a {finite}number 0 or more"):
         number("beta", value, 0)
 
 
@@ -32,6 +33,19 @@ def test_a_number_that_yaml_read_as_text():
         ValueError, match=r"lr is '1e-5'; .* \(YAML reads 1e-5 as text: write a dot, as in 1.0e-5\)"
     ):
         number("lr", "1e-5", above=0)
+
+
+@pytest.mark.parametrize(
+    "kind, right, wrong, message",
+    [
+        (int, 3, 3.5, "a whole number"), (float, 3, math.inf, "a finite number"), (bool, True, 1, "True or"),
+        (str, "x", 3, "text"), (list, [], "x", "a list"), (dict, {}, [], "names and values"),
+    ],
+)  # fmt: skip
+def test_types(kind, right, wrong, message):
+    check_type("x", right, kind)
+    with pytest.raises(ValueError, match=f"^x is .*; it must be {message}"):
+        check_type("x", wrong, kind)
 
 
 @pytest.mark.parametrize("value", ["False", "no", 0, 1, None])

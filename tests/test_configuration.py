@@ -1,6 +1,7 @@
 """A run's configuration: what it is made of, and what is refused before anything is loaded."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +63,12 @@ WRONG = [
     ({"qa_image": "grey"}, "qa_image is 'grey'; it must be one of blank"),
     ({"max_pixels": 0}, "max_pixels is 0"),
     ({"model": ""}, "model is ''"),
-    ({"settings": {"beta": float("nan")}}, "beta in settings is nan; it must be a number"),
-    ({"settings": ["beta"]}, "settings is .*; it must be a mapping from names to values"),
-    ({"training": {"lr": float("inf")}}, "lr in training is inf"),
+    ({"settings": {"beta": float("nan")}}, "beta in settings is nan; it must be a finite number"),
+    ({"settings": ["beta"]}, "settings is .*; it must be names and values"),
+    ({"training": {"lr": float("inf")}}, "lr in training is inf; it must be a finite number"),
+    ({"forget_ratio": float("nan")}, "forget_ratio is nan; it must be a finite whole number 1 or more"),
+    ({"seed": -float("inf")}, "seed is -inf; it must be a finite whole number"),
+    ({"seed": 2**70}, "seed is 1180591620717411303424; it must be a whole number 0 or more and 4294967295"),
 ]
 
 
@@ -92,7 +96,9 @@ def test_what_fits_no_machine(fields, message):
 @pytest.fixture
 def nothing_is_loaded(monkeypatch, tmp_path):
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(pipeline, "load_starting_model", lambda c: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        pipeline.model_names, "load_starting_model", lambda c: pytest.fail("the model was loaded")
+    )
 
 
 TRAINING = {"epochs": 1, "lr": 1e-4}
@@ -121,9 +127,18 @@ TRAINING = {"epochs": 1, "lr": 1e-4}
         ({"dtype": "fp16"}, "dtype is 'fp16'; it must be one of float32"),
         ({"quantise": "nf5"}, "quantise is 'nf5'; .*did you mean 'nf4'"),
         ({"benchmark": "testbed/mlmu"}, "testbed/mlmu.* testbed/mllmu, testbed/clear"),
-        ({"benchmark": "testbed/mlmu", "model": "testbed/lava"}, "testbed/mlmu"),
+        ({"benchmark": "testbed/mlmu", "model": "testbed/lava"}, "did you mean 'testbed/llava'"),
         ({"forget_ratio": 7}, "forget_ratio is 7; .* has 5, 10, 15"),
         ({"select": True, "draw": 99}, "draw is 99; there are "),
+        (
+            {"retain_only": "/nope"},
+            "retain_only is '/nope'; there is no such folder, and an id of the Hub is",
+        ),
+        (
+            {"retain_only": "testbed/llava-mllmu/retain-onyl-5"},
+            "did you mean 'testbed/llava-mllmu/retain-only-5'",
+        ),
+        ({"model": "/nope"}, "model is '/nope'; there is no such folder"),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -131,7 +146,7 @@ def test_a_wrong_run_is_refused_before_the_model_is_loaded(fields, message, noth
     if fields.get("method") != "vanilla":
         fields = {"training": TRAINING} | fields
     with pytest.raises(ValueError, match=message):
-        experiments.run("x", Configuration(**fields))
+        experiments.run("x", Configuration(**fields), gate=False)
 
 
 def test_kinds_that_a_benchmark_does_not_ask_are_refused(nothing_is_loaded):
@@ -200,17 +215,18 @@ def test_such_a_run_on_disk_is_not_used(harm, tmp_path):
         run.finish(ANSWERS, LOSSES, steps=3)
     harm(run.folder)
     write_json(run.folder / "DONE", {f.name: file_hash(f) for f in run.folder.iterdir() if f.name != "DONE"})
-    run.check()
-    with pytest.warns(UserWarning, match=f"{run.hash} holds .*: it is not used"):
+    flaw = f"{run.hash} holds .*, and is no result: delete {run.folder}, run again"
+    with pytest.warns(UserWarning, match=flaw):
         assert store.finished_runs("old", tmp_path) == []
-    with pytest.raises(RunError, match="holds .*run it again"):
-        store.read_run("old", run.hash, tmp_path)
+    for read in (store.read_run, lambda *_: store.open_run("old", Configuration(), tmp_path).__enter__()):
+        with pytest.raises(RunError, match=flaw):
+            read("old", run.hash, tmp_path)
     with store.open_run("new", Configuration(), tmp_path) as other:  # not copied either
         assert not other.done
-    with pytest.warns(UserWarning, match="it is not used"):
-        with store.open_run("old", Configuration(), tmp_path) as again:
-            assert not again.done
-            again.finish(ANSWERS, LOSSES, steps=3)
+    shutil.rmtree(run.folder)
+    with store.open_run("old", Configuration(), tmp_path) as again:
+        assert not again.done
+        again.finish(ANSWERS, LOSSES, steps=3)
     assert len(again.predictions) == 1 and [r.hash for r in store.finished_runs("old", tmp_path)] == [
         run.hash
     ]
@@ -232,17 +248,24 @@ def test_a_run_of_another_versions_fields_is_not_found(tmp_path):
         store.read_run("x", run.hash, tmp_path)
 
 
-# POINT.yaml
+# RUN.yaml
 
 
-def test_a_point_names_the_fields_of_a_run():
+def test_a_file_names_the_fields_of_a_run(tmp_path):
+    file = tmp_path / "run.yaml"
     values = {"experiment": "x", "seed": 1, "kinds": ["cloze"], "micro_batch": 2, "gate": False}
-    expected = ("x", Configuration(seed=1, kinds=["cloze"]), Machine(micro_batch=2), False)
-    assert pipeline.read_run_file(values) == expected
-    with pytest.raises(ValueError, match="a point has no 'sed'; .*did you mean 'seed'"):
-        pipeline.read_run_file(values | {"sed": 1})
-    with pytest.raises(ValueError, match="experiment is missing"):
-        pipeline.read_run_file({"seed": 1})
+    values |= {"training": TRAINING}
+    file.write_text(yaml.safe_dump(values))
+    c = Configuration(seed=1, kinds=["cloze"], training=TRAINING)
+    assert pipeline.read_run_file(file) == ("x", c, Machine(micro_batch=2), False)
+    for change, message in (
+        ({"sed": 1}, "a run has no 'sed'; .*did you mean 'seed'"),
+        ({"gate": "no"}, "gate is 'no'; it must be True or False"),
+        ({"experiment": "a/b"}, "experiment is 'a/b'; it names a folder"),
+    ):
+        file.write_text(yaml.safe_dump(values | change))
+        with pytest.raises(ValueError, match=f"^{file}: {message}"):
+            pipeline.read_run_file(file)
 
 
 @pytest.mark.parametrize(
@@ -251,23 +274,23 @@ def test_a_point_names_the_fields_of_a_run():
         (None, "cannot be read"),
         ("a: [", "is not YAML"),
         ("- experiment", "it must hold names and values"),
-        ("experiment: x\nsed: 1", "a point has no 'sed'"),
+        ("experiment: x\nsed: 1", "a run has no 'sed'"),
         ("experiment: x\nmethod: vkd", "method is 'vkd'"),
         ("experiment: x\ngate: maybe", "gate is 'maybe'; it must be True or False"),
         ("seed: 1", "experiment is missing"),
     ],
 )
 def test_a_wrong_file_is_one_line(text, message, tmp_path, capsys):
-    file = tmp_path / "point.yaml"
+    file = tmp_path / "run.yaml"
     if text is not None:
         file.write_text(text)
     assert command.main([str(file)]) == 2
     said = capsys.readouterr().err
-    assert message in said and str(file) in said and said.count("\n") == 1
+    assert said.startswith(str(file)) and message in said and said.count("\n") == 1
 
 
 def test_help_is_no_error():
     done = subprocess.run(
         [sys.executable, "-m", "vkdlib.experiments", "--help"], capture_output=True, text=True
     )
-    assert done.returncode == 0 and "POINT.yaml" in done.stdout or "point" in done.stdout
+    assert done.returncode == 0 and "YAML: experiment, gate, fields of" in done.stdout

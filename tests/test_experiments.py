@@ -19,6 +19,7 @@ from vkdlib.tasks import Tasks
 
 TRAINING = {"epochs": 1, "lr": 1e-4}
 POINT = {
+    "forget_ratio": 15,
     "training": {"epochs": 6, "lr": 1e-3, "batch_size": 2, "checkpoint_every": 2},
     "settings": {"mask": False, "layers": 1},
     "kinds": ["classification"],

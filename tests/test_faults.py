@@ -5,6 +5,7 @@ and all of them, at ten random moments each, to this one in `make faults`.
 """
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from unittest import mock
 
 import faults
+import nbformat
+import nbformat.v4 as v4
 import pytest
 import torch
 from conftest import full_disk
@@ -74,6 +77,34 @@ def test_make_in_a_folder_whose_path_has_blanks(tmp_path, monkeypatch):
     assert made.returncode == 0, made.stderr
     words = (home / "log").read_text().splitlines()
     assert f"runs={home}/runs/.tested" in words and not {"folder", "with"} & set(words)
+
+
+def test_make_test_in_a_folder_whose_path_has_blanks(tmp_path, monkeypatch):
+    """`make test` itself, on one test and one notebook: its shell, pytest, nbval and papermill are real."""
+    home = tmp_path / "a folder with blanks"
+    for folder in (home / ".venv" / "bin", home / "notebooks", home / "tests"):
+        folder.mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", "notebooks/nbval.cfg"):
+        shutil.copy(paths.root() / name, home / name)
+    for name in ("python", "ruff", "papermill"):
+        program = home / ".venv" / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{Path(sys.executable).with_name(name)}" "$@"\n')
+        program.chmod(0o755)
+    (home / ".venv" / "ready").touch()
+    test = "import os\n\n\ndef test_place():\n    assert os.getcwd().endswith('a folder with blanks')\n"
+    (home / "tests" / "test_place.py").write_text(test)
+    parameters = v4.new_code_cell("epochs: int = 50", metadata={"tags": ["parameters"]})
+    place = 'import os\n\nassert os.environ["VKDLIB_RUNS"].endswith("a folder with blanks/runs/.tested")'
+    notebook = v4.new_notebook(cells=[parameters, v4.new_code_cell(place), v4.new_code_cell("assert epochs")])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, home / "notebooks" / "tiny.ipynb")
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "1")
+    lists = [f"{name}=notebooks/tiny.ipynb" for name in ("REPORTS", "LEARN")]
+    made = subprocess.run(["make", "test", *lists], cwd=home, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert re.findall(r"\d+ passed", made.stdout) == ["1 passed", "3 passed", "4 passed"]  # one injected cell
+    short = nbformat.read(home / "runs" / "short" / "tiny.ipynb", 4)
+    assert any("epochs = 2" in cell.source for cell in short.cells)
 
 
 @pytest.mark.parametrize("home", ["a file", None])

@@ -44,8 +44,8 @@ def imports(file: Path) -> set[str]:
     modules = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            modules |= (names | {node.module}) & FILES.keys()
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules |= {name if name in FILES else node.module for name in names} & FILES.keys()
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names} & FILES.keys()
     return modules - {"vkdlib"}

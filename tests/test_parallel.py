@@ -88,33 +88,37 @@ def alone(whole, tmp_path_factory):
     """The run of the point in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VKDLIB_RUNS", str(tmp_path_factory.mktemp("one")))
-        return experiments.run(*read_run_file(whole))
+        return experiments.run(*read_run_file(run_file(whole, tmp_path_factory.mktemp("file"))))
 
 
-def from_a_shell(point, home):
-    file = home / "point.yaml"
-    file.write_text(yaml.safe_dump(point))
+def run_file(values, folder):
+    """A file of a run's fields."""
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def from_a_shell(file, home):
     done = subprocess.run([sys.executable, *ACCELERATE, str(file)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def from_a_notebook(point, home):
-    port = free_port()
-    notebook = begin(cell, point, port, VKDLIB_RUNS=str(home))
+def from_a_notebook(file, home):
+    notebook = begin(cell, file, free_port(), VKDLIB_RUNS=str(home))
     notebook.join()
     assert notebook.exitcode == 0
 
 
-def cell(point, port):
+def cell(file, port):
     """A cell of a notebook: accelerate makes copies of the process that runs it."""
-    notebook_launcher(experiments.run_together, read_run_file(point), num_processes=2, use_port=port)
+    notebook_launcher(experiments.run_together, read_run_file(file), num_processes=2, use_port=port)
 
 
 @pytest.mark.parametrize("launch", [from_a_shell, from_a_notebook])
 def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     """Two processes start, and together they do the same run: one folder, the same answers."""
     monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path))
-    launch(whole, tmp_path)
+    launch(run_file(whole, tmp_path), tmp_path)
     (two,) = store.finished_runs("together")
     assert [read_json(run.folder / "env.json")["processes"] for run in (alone, two)] == ["1", "2"]
     assert alone.hash == two.hash and len(alone.history) == len(two.history) == 1

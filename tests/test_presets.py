@@ -1,5 +1,8 @@
 """Presets: which one fits, what it gives a method, and what a point of a sweep is by it."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
@@ -73,12 +76,33 @@ def test_a_preset_that_does_not_fit_is_said():
     assert presets.misfit("paper-llava-1.5-7b", "../runs/llava-vanilla", "MLLMMU/MLLMU-Bench") is None
 
 
-def test_what_a_point_is_by_its_preset():
-    point = {"preset": None, "method": "GA", "model": None, "benchmark": "testbed/mllmu", "lr": None}
-    values = presets.point_values(point)
-    assert values["training"]["lr"] == 1e-5 and values["method"] == {"trained": "all"}
-    assert values == presets.point_values(point | {"preset": "testbed"})
-    assert values != presets.point_values(point | {"benchmark": "testbed/clear"})
-    own = presets.point_values(point | {"lr": 0.1})
-    assert own["training"] == values["training"] | {"lr": 0.1} and "machine" not in own
-    assert presets.point_values({"seed": 1}) == {}
+def test_the_run_of_a_preset():
+    c, machine = presets.configure("testbed", "GA", lr=None, benchmark="testbed/clear", micro_batch=2)
+    assert c.training == presets.preset("testbed", "training", "GA") and c.training["lr"] == 1e-5
+    assert c.settings == {"trained": "all"} and c.protocol == "likelihood" and machine.micro_batch == 2
+    assert (c.model, c.benchmark) == ("testbed/llava", "testbed/clear")
+    other, _ = presets.configure("testbed", "GA", lr=0.1, benchmark="testbed/clear", seed=3)
+    assert other == replace(c, training=c.training | {"lr": 0.1}, seed=3)
+    assert "micro_batch" not in c.identity and c.identity != other.identity
+    paper, machine = presets.configure("paper-llava-1.5-7b", "VKD", model="a/folder", quantise="none", beta=1)
+    assert (paper.model, paper.dtype, paper.quantise, paper.settings["beta"]) == (
+        "a/folder",
+        "bfloat16",
+        None,
+        1,
+    )
+    assert machine.checkpointing and presets.configure("testbed", "vanilla")[0].settings == {}
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"betta": 1}, "a run has no 'betta'; .*did you mean 'beta'"),
+        ({"evaluation_batch": 0}, "evaluation_batch is 0"),
+        ({"protocol": "guess"}, "protocol is 'guess'"),
+        ({"lr": math.inf}, "lr in training is inf; it must be a finite number"),
+    ],
+)
+def test_a_wrong_value_makes_no_run(values, message):
+    with pytest.raises(ValueError, match=message):
+        presets.configure("testbed", "VKD", **values)

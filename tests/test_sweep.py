@@ -18,7 +18,6 @@ from conftest import start_sweep, tiny_sweep
 from faults import few_people
 from nbclient import NotebookClient
 
-from vkdlib.experiments import presets
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records
@@ -26,7 +25,7 @@ from vkdlib.runs.run_folder import RECORD, Run
 from vkdlib.sweep import child, execute, grid, local, results
 from vkdlib.sweep.point import Point
 from vkdlib.sweep.results import Result, point_result, printed_hash
-from vkdlib.sweep.sweep import check_points, further_columns, literal, load_sweep
+from vkdlib.sweep.sweep import check_points, further_columns, literal, load_sweep, run_identity
 from vkdlib.system import paths
 
 NOTEBOOK = paths.root() / "notebooks" / "04_run_unlearn.ipynb"
@@ -79,10 +78,10 @@ def test_ranges_and_axes_that_go_together():
         ({"seed": True}, "seed is True"),
         ({"seed": False}, "seed is False"),
         ({"prune": 1}, "prune is 1"),
-        ({"kinds": "cloze"}, "kinds is 'cloze'; it must be of type list"),
+        ({"kinds": "cloze"}, "kinds is 'cloze'; it must be a list"),
         ({"forget_ratio": None}, "forget_ratio is None"),
-        (yaml.safe_load("beta: .nan"), "beta is nan; it must be a number"),
-        (yaml.safe_load("lr: .inf"), "lr is inf; it must be a number"),
+        (yaml.safe_load("beta: .nan"), "beta is nan; it must be a finite number"),
+        (yaml.safe_load("lr: .inf"), "lr is inf; it must be a finite number"),
     ],
 )
 def test_wrong_parameters_stop_before_anything_runs(point, message):
@@ -94,10 +93,10 @@ def test_wrong_parameters_stop_before_anything_runs(point, message):
 def test_a_sweep_names_what_is_missing_or_unknown(tmp_path):
     file = tmp_path / "s.yaml"
     file.write_text("notebook: a.ipynb\nexperiment: x\ngrid: []\n")
-    with pytest.raises(ValueError, match="s.yaml has no field 'record'"):
+    with pytest.raises(ValueError, match="s.yaml: the sweep has no field 'record'"):
         grid.read_sweep(file)
     file.write_text("notebook: a\nexperiment: x\ngrid: []\nrecord: r\ncolums: []\n")
-    with pytest.raises(ValueError, match="s.yaml has no 'colums'; .*did you mean 'columns'"):
+    with pytest.raises(ValueError, match="s.yaml: a sweep has no 'colums'; .*did you mean 'columns'"):
         grid.read_sweep(file)
     whole = {"notebook": "a", "experiment": "x", "grid": [{"seed": 1}], "record": "r"}
     for field, wrong in {"columns": "beta", "parameters": None, "grid": {"seed": 1}, "record": 3}.items():
@@ -127,14 +126,18 @@ WRONG = [  # of a point, which a run would refuse, too
     ("method: VKDD", "did you mean 'VKD'"),
     ("preset: testbedd", "did you mean 'testbed'"),
     ("model: testbed/lava", "did you mean 'testbed/llava'"),
-    ("model: nowhere", "model is 'nowhere'; there is no such folder"),
+    ("{model: nowhere, preset: testbed}", "model is 'nowhere'; there is no such folder"),
+    ("model: nowhere", "preset is not given, and the model nowhere does not say which one fits"),
     ("benchmark: testbed/mlmu", "did you mean 'testbed/mllmu'"),
     ("benchmark: ../nowhere", "../nowhere: no such folder"),
-    ("beta: .nan", "beta is nan; it must be a number"),
-    ("lr: .inf", "lr is inf; it must be a number"),
+    ("beta: .nan", "beta is nan; it must be a finite number"),
+    ("lr: .inf", "lr is inf; it must be a finite number"),
     ("beta: -1.0", "beta is -1"),
     ("lr: 1e-5", "write a dot, as in 1.0e-5"),
     ("betta: 1.0", "did you mean 'beta'"),
+    ("retain_only: /nope", "retain_only is '/nope'; there is no such folder"),
+    ("gate: maybe", "gate is 'maybe'; it must be True or False"),
+    ("seed: 1180591620717411303424", "seed is 1180591620717411303424; it must be a whole number"),
     ("epochs: 0", "epochs is 0; it must be a number above 0"),
     ("evaluation_batch: -1", "evaluation_batch is -1; it must be a whole number 1 or more"),
 ]
@@ -150,7 +153,7 @@ def test_a_wrong_point_is_one_line_before_anything_runs(line, message, tmp_path,
     file.write_text(f"{fields}grid:\n  - seed: [0, 1]\n  - {line}\n")
     assert execute.main([str(file)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("s.yaml: ") and message in said and said.count("\n") == 1
+    assert said.startswith(f"{file}: ") and message in said and said.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -159,8 +162,8 @@ def test_a_wrong_point_is_one_line_before_anything_runs(line, message, tmp_path,
     [
         ("- a\n- b\n", "s.yaml holds ['a', 'b']"),
         ("just text", "s.yaml holds 'just text'"),
-        ("a: [1\n", "s.yaml is not YAML"),
-        ("", "s.yaml has no field 'notebook'"),
+        ("a: [1\n", "s.yaml, line 2, is not YAML: expected"),
+        ("", "s.yaml: the sweep has no field 'notebook'"),
         (None, "s.yaml cannot be read"),
         ("notebook: n\nexperiment: a/b\nrecord: r\ngrid: [seed: 1]\n", "s.yaml: experiment is 'a/b'"),
         ("notebook: n\nexperiment: a\nrecord: ../r\ngrid: [seed: 1]\n", "s.yaml: record is '../r'"),
@@ -173,7 +176,7 @@ def test_a_wrong_file_is_one_line(content, message, tmp_path, capsys):
         file.write_text(content)
     assert execute.main([str(file)]) == 2
     said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    assert said.startswith(str(tmp_path)) and message in said and said.count("\n") == 1
 
 
 def test_a_sweep_upon_another(tmp_path):
@@ -191,13 +194,13 @@ def test_a_sweep_upon_another(tmp_path):
     assert grid.read_sweep(file)["columns"] == ["beta"] and grid.read_sweep(file)["record"] == "y"
     check_points(NOTEBOOK, grid.grid_points(grid.read_sweep(file)))
     file.write_text(yaml.safe_dump({k: v for k, v in own.items() if k != "record"}))
-    with pytest.raises(ValueError, match="y.yaml has no field 'record'"):
+    with pytest.raises(ValueError, match="y.yaml: the sweep has no field 'record'"):
         grid.read_sweep(file)  # else it would overwrite the base's
     file.write_text(yaml.safe_dump(own | {"base": "z.yaml"}))
     with pytest.raises(ValueError, match="y.yaml: base is 'z.yaml'; there is no such file"):
         grid.read_sweep(file)
     file.write_text(yaml.safe_dump(own | {"base": "y.yaml"}))
-    with pytest.raises(ValueError, match="y.yaml builds upon itself"):
+    with pytest.raises(ValueError, match="y.yaml: the sweep builds upon itself"):
         grid.read_sweep(file)
 
 
@@ -242,7 +245,14 @@ def executed(tmp_path_factory):
         file.parent.mkdir(parents=True)
         (root / "notebooks" / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
         wanted = {"notebook": NOTEBOOK.name, "experiment": "s", "record": "s"}
-        wanted |= {"parameters": {"method": "vanilla", "benchmark": str(people), "preset": "testbed"}}
+        wanted |= {
+            "parameters": {
+                "method": "vanilla",
+                "benchmark": str(people),
+                "forget_ratio": 15,
+                "preset": "testbed",
+            }
+        }
         (root / "notebooks" / "empty").mkdir()
         wanted |= {"grid": [{"kinds": [["cloze"]], "model": ["testbed/llava", "empty"]}]}
         file.write_text(yaml.safe_dump(wanted))
@@ -377,10 +387,14 @@ def test_another_preset_is_another_point():
     known = check_points(NOTEBOOK, points)
     assert known["preset"] is None and known["alpha"] is None and known["kinds"][0] == "classification"
     assert literal("Path.home()") is None
-    plain, clear = (presets.point_values(known | point) for point in (points[0], points[2]))
-    names = {Point(NOTEBOOK, {}, NOTEBOOK.parent, values).executed for values in (plain, clear, {})}
-    assert len(names) == 3 and plain["training"]["lr"] == 1e-3
-    assert presets.point_values(known) == plain  # the one that fits
+    plain, clear = (run_identity(known | point, NOTEBOOK.parent) for point in (points[0], points[2]))
+    names = {Point(NOTEBOOK, {}, NOTEBOOK.parent, run).executed for run in (plain, clear, {})}
+    assert len(names) == 3 and plain["training"]["lr"] == 1e-3 and plain["settings"] != clear["settings"]
+    assert run_identity(known, NOTEBOOK.parent) == plain  # the one that fits
+    assert run_identity(known | {"evaluation_batch": 3, "micro_batch": 1}, NOTEBOOK.parent) == plain
+    assert run_identity({"seed": 1}, NOTEBOOK.parent) == {}  # a notebook of another kind
+    with pytest.raises(ValueError, match="preset is 'mine'; it must be one of testbed"):
+        run_identity(known | {"preset": "mine"}, NOTEBOOK.parent)
 
 
 def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
@@ -558,13 +572,15 @@ def test_a_stop_is_told_though_no_report_can_be_written(swept, capsys, monkeypat
 
 def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
     root, file, _ = swept
-    points = load_sweep(file).points[1:] * 2
-    shown = []
-    monkeypatch.setattr(execute, "ending_points", lambda *_: (p for p in points))
+    finished, failed = load_sweep(file).points
+    points, shown, lines = [failed, finished, failed], [], []
     monkeypatch.setattr("tqdm.std.tqdm.set_postfix", lambda self, **numbers: shown.append(numbers))
+    monkeypatch.setattr("tqdm.std.tqdm.write", lambda line: lines.append((len(shown), line)))
+    monkeypatch.setattr(execute, "ending_points", lambda *_: (p for p in points))
     execute.run_points(points, 1, None, "s")
-    assert shown == [{"failed": 1}, {"failed": 2}]
-    assert capsys.readouterr().out.count("failed: {'benchmark': ") == 2
+    assert shown == [{"failed": 1}, {"failed": 1}, {"failed": 2}]
+    assert [number for number, _ in lines] == [0, 2]  # each before the next point ends
+    assert all(line.startswith("failed: {'benchmark': ") and "empty" in line for _, line in lines)
 
 
 def test_a_sweep_from_a_cell_of_a_notebook(tmp_path, monkeypatch):

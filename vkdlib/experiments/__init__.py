@@ -1,4 +1,4 @@
-"""One point of an experiment: from a model's name to a finished run."""
+"""One run of an experiment: from a model's name to a folder of answers."""
 
 from vkdlib.experiments.pipeline import load_unlearned, run, run_together
 from vkdlib.runs.configuration import Configuration, Machine

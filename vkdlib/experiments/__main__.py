@@ -1,11 +1,10 @@
-"""One point on several GPUs: accelerate launch -m vkdlib.experiments POINT.yaml"""
+"""One run on several GPUs: accelerate launch -m vkdlib.experiments RUN.yaml"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from vkdlib.experiments.pipeline import check_run, read_run_file, run_together
-from vkdlib.system.files import read_yaml
+from vkdlib.experiments.pipeline import read_run_file, run_together
 
 
 def main(arguments: list[str]) -> int:
@@ -13,15 +12,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m vkdlib.experiments", description="Do one run, on all GPUs together."
     )
-    parser.add_argument("point", type=Path, help="YAML file: fields of Configuration and Machine")
-    file = parser.parse_args(arguments).point
+    parser.add_argument("file", type=Path, help="YAML: experiment, gate, fields of Configuration and Machine")
     try:
-        experiment, configuration, machine, gate = read_run_file(read_yaml(file))
-        check_run(experiment, configuration, gate)
+        run = read_run_file(parser.parse_args(arguments).file)
     except ValueError as error:
-        print(error if str(error).startswith(str(file)) else f"{file}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
-    print("run", run_together(experiment, configuration, machine, gate).hash)
+    print("run", run_together(*run).hash)
     return 0
 
 

@@ -1,12 +1,17 @@
 """What a run starts from and is compared with: names of models, by task and method."""
 
+from pathlib import Path
+
 from vkdlib.methods import make_method
 from vkdlib.models.dimensions import dimensions
+from vkdlib.models.folders import HUB_ID, model_folder
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.runs.configuration import Configuration
+from vkdlib.system.checks import one_of
+from vkdlib.testbed.recipe import ARCHITECTURES
 
-CONTROLS = {  # models that are evaluated without unlearning -> how they are asked, see `evaluation.ways`
+CONTROLS = {  # models that are evaluated without unlearning -> the way they are asked, see `evaluate`
     "base": "shown",
     "vanilla": "shown",
     "retain-only": "shown",
@@ -53,21 +58,17 @@ def model_of_kind(c: Configuration, kind: str) -> str:
 
 def reference_kind(c: Configuration) -> str | None:
     """What a method compares the model with (NPO): "vanilla", "retain-only" or a name; None: nothing."""
-    if c.method in CONTROLS:
-        return None
-    return make_method(c.method, **c.settings).reference
+    return None if c.method in CONTROLS else make_method(c.method, **c.settings).reference
 
 
 def reference_model(c: Configuration) -> str | None:
     """Name of the model that the method needs beside the one it starts from; None: it needs no other."""
     kind = reference_kind(c)
-    if kind == "vanilla":
-        return None
+    if kind == "retain-only" and c.select:
+        raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
     if kind == "retain-only":
-        if c.select:
-            raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
-        return model_of_kind(c, "retain-only")
-    return kind
+        return model_of_kind(c, kind)
+    return None if kind == "vanilla" else kind
 
 
 def needs_retain_only(c: Configuration) -> bool:
@@ -75,14 +76,24 @@ def needs_retain_only(c: Configuration) -> bool:
     return "retain-only" in (c.method, reference_kind(c))
 
 
-def load_starting_model(c: Configuration, device: str | None = None) -> Loaded:
-    """The model that a run starts from; device as in `loading.load`."""
+def check_model_names(c: Configuration) -> None:
+    """Raise ValueError unless `model` and `retain_only` can be there, needed or not.
+
+    Each is an embedded model, a folder, or an id of the Hub, where nobody looks yet.
+    """
+    if c.model.startswith("testbed/"):
+        one_of("model", c.model, [f"testbed/{family}" for family in ARCHITECTURES])
+    if (c.retain_only or "").startswith("testbed/"):
+        model_folder(c.retain_only)
+    for field, name in {"model": c.model, "retain_only": c.retain_only}.items():
+        if name and not Path(name).is_dir() and not HUB_ID.fullmatch(name):
+            raise ValueError(
+                f"{field} is {name!r}; there is no such folder, and an id of the Hub is owner/name"
+            )
+
+
+def load_starting_model(c: Configuration) -> Loaded:
+    """The model that a run starts from."""
     name = starting_model(c)
-    return load(
-        name,
-        revision=None if name == c.retain_only else c.revision,  # it is that of `model`
-        dtype=c.dtype,
-        device=device,
-        quantise=c.quantise,
-        max_pixels=c.max_pixels,
-    )
+    revision = None if name == c.retain_only else c.revision  # it is that of `model`
+    return load(name, revision, c.dtype, quantise=c.quantise, max_pixels=c.max_pixels)

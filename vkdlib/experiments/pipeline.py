@@ -1,8 +1,8 @@
-"""One point of an experiment: check it, load, unlearn (or not), ask, keep.
+"""One run: check it, load the model, unlearn (or not), ask the questions, keep the answers.
 
-On several GPUs: `accelerate launch -m vkdlib.experiments POINT.yaml`. The file has the fields of
-`Configuration` and `Machine`, `experiment` and `gate`. Each process holds the model; batches and questions
-are shared out.
+On several GPUs: `accelerate launch -m vkdlib.experiments RUN.yaml`. The file has the fields of
+`Configuration` and `Machine`, `experiment` and `gate`. Each process holds the whole model. The processes
+share the batches and the questions.
 """
 
 import contextlib
@@ -17,14 +17,9 @@ import torch
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate
+from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import require_memorisation
-from vkdlib.experiments.model_names import (
-    CONTROLS,
-    load_starting_model,
-    needs_retain_only,
-    reference_model,
-    starting_model,
-)
+from vkdlib.experiments.model_names import CONTROLS, reference_model, starting_model
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.folders import files_hash, settings_hash
@@ -36,6 +31,7 @@ from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
 from vkdlib.system.checks import check_names, flag, folder_name, one_of
+from vkdlib.system.files import read_yaml
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import Training, make_training, unlearn
 
@@ -54,7 +50,8 @@ def run(
     """
     machine = machine or Machine()
     check_run(experiment, configuration, gate)
-    if gate and needs_gate(configuration):
+    unlearns = configuration.method not in CONTROLS
+    if gate and unlearns and not configuration.model.startswith("testbed/"):
         require_memorisation(functools.partial(run, experiment, machine=machine), configuration)
     loaded, split, configuration = load_model_and_task(normalise(configuration))
     with open_together(experiment, configuration) as this:
@@ -72,6 +69,7 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
     folder_name("experiment", experiment)
     flag("gate", gate)
     one_of("method", c.method, [*METHODS, *CONTROLS])
+    model_names.check_model_names(c)
     if c.method in CONTROLS and (c.settings or c.training):
         names = ", ".join(c.settings | c.training)
         raise ValueError(f"{c.method!r} is evaluated as it is: leave settings and training out ({names})")
@@ -98,22 +96,18 @@ def check_unlearning(c: Configuration) -> None:
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
 
 
-def needs_gate(c: Configuration) -> bool:
-    """Whether nobody knows yet that the model has memorised the faces it is to forget."""
-    return c.method not in CONTROLS and not c.model.startswith("testbed/")
-
-
 def normalise(c: Configuration) -> Configuration:
-    """The same run by what its result depends on, so that whoever spells out more finds the same one.
+    """The same run with no more than its result depends on, so that a longer spelling finds the same run.
 
-    Settings are left out that are the method's own and that no preset gives it; so is a model that the run
-    does not use.
+    It leaves out a setting that no preset gives and that is the method's default, and a model without use.
     """
     settings = {}
     if c.method not in CONTROLS:
-        named, own = preset("testbed", "method", c.method), vars(make_method(c.method))
-        settings = {k: v for k, v in c.settings.items() if k in named or v != own[k]}
-    return replace(c, settings=settings, retain_only=c.retain_only if needs_retain_only(c) else None)
+        named, default = preset("testbed", "method", c.method), vars(make_method(c.method))
+        settings = {k: v for k, v in c.settings.items() if k in named or v != default[k]}
+    return replace(
+        c, settings=settings, retain_only=c.retain_only if model_names.needs_retain_only(c) else None
+    )
 
 
 def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]:
@@ -128,7 +122,7 @@ def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]
             f"benchmark {c.benchmark} has the schema {benchmark.schema}: an embedded model is chosen by the "
             f"last name of its benchmark, so rename the folder to {benchmark.schema}, or name your own model"
         )
-    loaded = load_starting_model(c)
+    loaded = model_names.load_starting_model(c)
     reference = reference_model(c)
     c = replace(
         c,
@@ -185,10 +179,10 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
     tasks = make_tasks(loaded, split, c.qa_image)
     steps = make_training(**c.training).steps(len(tasks.forget_vqa)) if method.trains else 0
-    device = {"micro_batch": machine.micro_batch, "checkpointing": machine.checkpointing}
+    arguments = c.training | {"seed": c.seed, "folder": this.partial}
+    arguments |= {"micro_batch": machine.micro_batch, "checkpointing": machine.checkpointing}
     with enough_memory("training", "micro_batch"):
-        how = c.training | {"seed": c.seed} | device
-        history, report = unlearn(loaded, tasks, method, folder=this.partial, **how)
+        history, report = unlearn(loaded, tasks, method, **arguments)
     delta = changed_weights(loaded, before)
     return {"history": history, "report": report, "delta": delta, "steps": steps}
 
@@ -230,7 +224,7 @@ def enough_memory(work: str, field: str) -> Iterator[None]:
 
 def load_unlearned(run: Run) -> Loaded:
     """The model a run ended with: its vanilla model and the changed weights."""
-    loaded = load_starting_model(run.configuration)
+    loaded = model_names.load_starting_model(run.configuration)
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():
@@ -238,23 +232,28 @@ def load_unlearned(run: Run) -> Loaded:
     return loaded
 
 
-def run_together(*point) -> Run:
-    """`run(*point)` in one of the processes that a launcher of accelerate started."""
+def run_together(*arguments) -> Run:
+    """`run(*arguments)` in one of the processes that a launcher of accelerate started."""
     processes.join_group()
-    return run(*point)
+    return run(*arguments)
 
 
-def read_run_file(values: dict) -> tuple[str, Configuration, Machine, bool]:
-    """Arguments of `run` from a file's fields: `experiment`, `gate`, those of `Configuration` and `Machine`.
+def read_run_file(file: Path | str) -> tuple[str, Configuration, Machine, bool]:
+    """Arguments of `run` from a YAML file: `experiment`, `gate`, fields of `Configuration` and `Machine`.
 
     Raises:
-        ValueError: a field is missing, not known, or has a value that is not allowed.
+        ValueError: one line that names the file: a field is missing, not known, or has a value that is not
+            allowed.
     """
-    machine = [f.name for f in fields(Machine)]
-    check_names("a point", values, ["experiment", *(f.name for f in fields(Configuration)), *machine, "gate"])
-    if "experiment" not in values:
-        raise ValueError("experiment is missing: name the folder that keeps the run")
-    values = {"gate": True} | values
-    experiment, gate = values.pop("experiment"), values.pop("gate")
-    fitting = Machine(**{name: values.pop(name) for name in machine if name in values})
-    return experiment, Configuration(**values), fitting, gate
+    values = {"gate": True} | read_yaml(file)
+    try:
+        check_names("a run", values, ["experiment", *vars(Configuration()), *vars(Machine()), "gate"])
+        if "experiment" not in values:
+            raise ValueError("experiment is missing: name the folder that keeps the run")
+        experiment, gate = values.pop("experiment"), values.pop("gate")
+        machine = Machine(**{name: values.pop(name) for name in vars(Machine()) if name in values})
+        c = Configuration(**values)
+        check_run(experiment, c, gate)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return experiment, c, machine, gate

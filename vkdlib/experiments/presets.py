@@ -19,11 +19,14 @@ from dataclasses import fields
 import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.methods import METHODS
+from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system import paths
-from vkdlib.system.checks import one_of
+from vkdlib.system.checks import check_names, one_of
 from vkdlib.system.files import read_yaml
+from vkdlib.unlearn import Training
 
 PARTS = ("model", "data", "method", "training", "evaluation", "machine")
 TRIALS = "ours, chosen on selection people (selection_methods.yaml, chosen.yaml)"
@@ -41,6 +44,8 @@ def read_presets() -> dict[str, dict]:
 PRESETS = read_presets()
 # What a method gets instead, where it was chosen for it: preset -> method -> part -> field -> value.
 BY_METHOD = read_yaml(paths.PACKAGE / "experiments" / "chosen.yaml")
+SETTINGS = list(dict.fromkeys(f.name for method in METHODS.values() for f in fields(method)))
+PARAMETERS = [f.name for record in (Configuration, Machine, Training) for f in fields(record)] + SETTINGS
 
 
 def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
@@ -68,6 +73,28 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     return {k: value for k, (value, _) in entries.items()} | chosen | changes
 
 
+def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]:
+    """The run of a preset, with values of its own.
+
+    Args:
+        name: of the preset.
+        values: fields of `Configuration` and `Machine`, settings of methods, arguments of the training. None
+            leaves the preset's value, "none" means None.
+    Raises:
+        ValueError: a name is not known, or a value is not allowed.
+    """
+    one_of("preset", name, PRESETS)
+    check_names("a run", values, PARAMETERS)
+    parts = {}
+    for part in PARTS:
+        names = SETTINGS if part == "method" else PRESETS[name][part]
+        parts[part] = preset(name, part, method, **{n: values[n] for n in names if n in values})
+    own = {f.name: values[f.name] for f in fields(Configuration) if f.name in values}
+    own |= parts["model"] | parts["data"] | parts["evaluation"]
+    machine = Machine(**parts["machine"])
+    return Configuration(method=method, settings=parts["method"], training=parts["training"], **own), machine
+
+
 def fitting_preset(model: str | None, benchmark: str) -> str:
     """The preset that was made for a model on a benchmark.
 
@@ -84,14 +111,15 @@ def fitting_preset(model: str | None, benchmark: str) -> str:
             f"preset is not given, and the model {model} does not say which one fits: name that of the "
             f"checkpoint it was made from, one of {', '.join(PRESETS)}"
         )
-    if _schema(benchmark) == "clear":
+    if cached_benchmark(benchmark).schema == "clear":
         return "testbed-clear"
     return "testbed-qwen2-vl" if model == "testbed/qwen2-vl" else "testbed"
 
 
-@functools.cache
-def _schema(benchmark: str) -> str:
-    return load_benchmark(benchmark).schema
+@functools.lru_cache(maxsize=8)
+def cached_benchmark(source: str, revision: str | None = None) -> Benchmark:
+    """`load_benchmark`, once a process."""
+    return load_benchmark(source, revision)
 
 
 def misfit(name: str, model: str, benchmark: str) -> str | None:
@@ -100,24 +128,6 @@ def misfit(name: str, model: str, benchmark: str) -> str | None:
     if fitting != name:
         return f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
     return None
-
-
-def point_values(parameters: dict) -> dict:
-    """What a point is by its preset, but for the machine: part -> field -> value.
-
-    Args:
-        parameters: all parameters of the point's notebook. What they say themselves takes the place of the
-            preset's value. Where none is called `preset`, nothing follows from one.
-    """
-    if "preset" not in parameters:
-        return {}
-    method, model, benchmark = (parameters.get(name) for name in ("method", "model", "benchmark"))
-    name = parameters["preset"] or fitting_preset(model, benchmark)
-    parts = {part: preset(name, part, method) for part in PARTS if part != "machine"}
-    return {
-        part: {k: value if parameters.get(k) is None else parameters[k] for k, value in values.items()}
-        for part, values in parts.items()
-    }
 
 
 def sources(name: str) -> pd.DataFrame:

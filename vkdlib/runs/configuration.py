@@ -8,6 +8,8 @@ from vkdlib.evaluation.letters import LETTER_RULES
 from vkdlib.models import DTYPES, QUANTISATIONS
 from vkdlib.system.checks import check_fields, setting
 
+LARGEST_SEED = 2**32 - 1  # that numpy takes; torch takes larger ones
+
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
@@ -51,7 +53,7 @@ class Configuration:
     settings: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     qa_image: str | None = setting(None, known=["blank"])
-    seed: int = setting(0, low=0)
+    seed: int = setting(0, low=0, high=LARGEST_SEED)
     select: bool = False
     draw: int = setting(0, low=0)
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +67,13 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it is finished, with answers and with all its steps."""
-        return (self.folder / "DONE").exists() and not self.flaw(self.folder)
+        """Whether it is finished, whole, and a result (see `check_folder`)."""
+        return is_finished(self.folder)
 
     def finish(
         self,
         predictions: pd.DataFrame,
-        history: list[dict] = (),
+        history: Sequence[dict] = (),
         report: dict | None = None,
         delta: dict | None = None,
         *,
@@ -93,8 +94,8 @@ class Run:
         numbers = metrics.summarise(predictions).to_dict("records")
         facts = {"steps": len(history) if steps is None else steps, "report": report or {}}
         write_json(self.partial / "metrics.json", facts | {"metrics": numbers})
-        who = {name: getattr(self.configuration, name) for name in ("model", "method", "seed")}
-        table = pd.concat([pd.DataFrame(who, predictions.index), predictions], axis=1)
+        names = {name: getattr(self.configuration, name) for name in ("model", "method", "seed")}
+        table = pd.concat([pd.DataFrame(names, predictions.index), predictions], axis=1)
         with whole_file(self.partial / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)
         (self.partial / "history.csv").unlink(missing_ok=True)
@@ -104,64 +105,31 @@ class Run:
             from vkdlib.runs.deltas import save_delta
 
             save_delta(self.partial / "delta.safetensors", delta, self.configuration.weights or "")
-        if flaw := self.flaw(self.partial):
-            raise RunError(f"{self.partial} {flaw}: it is not kept as a finished run")
         files = [self.partial / name for name in FILES if (self.partial / name).exists()]
         write_json(self.partial / "DONE", {file.name: file_hash(file) for file in files})
+        check_folder(self.partial)
         self.publish()
 
     def publish(self) -> None:
-        """Give a whole partial folder its name; a run that was killed just before that needs it, too."""
-        if not (self.partial / "DONE").exists():
-            return
-        self.check(self.partial)
-        if self.flaw(self.partial):
-            return (self.partial / "DONE").unlink()  # it is computed again
-        (self.partial / "checkpoint.safetensors").unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)  # a folder without DONE is no run
-        os.rename(self.partial, self.folder)
+        """Give the partial folder its name if it is finished, also after a kill just before that."""
+        if is_finished(self.partial):
+            (self.partial / "checkpoint.safetensors").unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # what is there is no finished run
+            os.rename(self.partial, self.folder)
 
     def adopt(self) -> None:
         """Copy the same run from another experiment, if one has it whole."""
-        for done in sorted(self.home.glob(f"*/{self.hash}/DONE")):
-            try:
-                self.check(done.parent)
-            except RunError:
-                continue  # then it is computed, or found elsewhere
-            if self.flaw(done.parent):
-                continue
+        folders = [done.parent for done in sorted(self.home.glob(f"*/{self.hash}/DONE"))]
+        for source in filter(is_finished, folders):
             shutil.rmtree(self.partial, ignore_errors=True)
-            shutil.copytree(done.parent, self.partial, ignore=shutil.ignore_patterns("DONE"))
+            shutil.copytree(source, self.partial, ignore=shutil.ignore_patterns("DONE"))
             with whole_file(self.partial / "DONE") as temporary:  # last: only a whole run looks whole
-                shutil.copy(done, temporary)
+                shutil.copy(source / "DONE", temporary)
             return self.publish()
 
-    @staticmethod
-    def flaw(folder: Path) -> str | None:
-        """Why a folder's files are no result, whatever DONE says; None if they are one."""
-        try:
-            answers = read_metadata(folder / "predictions.parquet").num_rows
-            file = folder / "history.csv"
-            history = pd.read_csv(file) if file.exists() else pd.DataFrame()
-        except (OSError, ValueError) as error:
-            return f"is damaged ({error})"
-        steps = read_json(folder / "metrics.json").get("steps", 0)
-        if not answers:
-            return "holds no answers"
-        if len(history) < steps:
-            return f"holds {len(history)} of {steps} steps"
-        if len(history) and not set(history) - {"step", "lr"}:
-            return "holds steps without a loss"
-        return None
-
-    def check(self, folder: Path | None = None) -> None:
-        """Raise RunError if a file of a finished run is missing or was changed since."""
-        folder = folder or self.folder
-        for name, expected in read_json(folder / "DONE").items():
-            file = folder / name
-            if not file.exists() or _hash_of(file, *_state(file)) != expected:
-                state = "was changed" if file.exists() else "is missing"
-                raise RunError(f"{file} {state} since the run ended: delete {folder}, run again")
+    def check(self) -> None:
+        """Raise RunError unless the run's folder holds a result, as it was when the run ended."""
+        check_folder(self.folder)
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -177,8 +145,7 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """Losses by step; empty for a model that was not trained."""
-        file = self.folder / "history.csv"
-        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+        return read_history(self.folder)
 
     def records(self, **swept) -> pd.DataFrame:
         """The run's numbers in the layout of figures/data.
@@ -190,6 +157,41 @@ class Run:
         values = {name: getattr(self.configuration, name) for name in names}
         table = metrics.summarise(self.predictions)
         return table.assign(experiment=self.experiment, run=self.hash, **values)[RECORD].assign(**swept)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise RunError unless a folder holds a result: every file that DONE lists, unchanged; answers to
+    questions; and all steps of the training, with their losses."""
+    hashes = read_json(folder / "DONE")
+    for name in dict.fromkeys(["config.json", "metrics.json", "predictions.parquet", *hashes]):
+        file = folder / name
+        if not file.exists() or _hash_of(file, *_state(file)) != hashes.get(name):
+            state = "was changed" if file.exists() else "is missing"
+            raise RunError(f"{file} {state} since the run ended: delete {folder}, run again")
+    history, steps = read_history(folder), read_json(folder / "metrics.json").get("steps", 0)
+    flaws = {
+        "holds no answers": not read_metadata(folder / "predictions.parquet").num_rows,
+        f"holds {len(history)} of {steps} steps": len(history) < steps,
+        "holds steps without a loss": len(history) and not set(history) - {"step", "lr"},
+    }
+    for flaw, present in flaws.items():
+        if present:
+            raise RunError(f"{folder} {flaw}, and is no result: delete {folder}, run again")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether `check_folder` finds nothing wrong."""
+    try:
+        check_folder(folder)
+    except RunError:
+        return False
+    return True
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """Losses by step; empty for a model that was not trained."""
+    file = folder / "history.csv"
+    return pd.read_csv(file) if file.exists() else pd.DataFrame()
 
 
 def _state(file: Path) -> tuple[int, int]:

@@ -23,6 +23,9 @@ def open_run(experiment: str, configuration: Configuration, home: Path | str | N
     """Within: this process alone works on the run; another one that wants the same run waits.
 
     Look at `run.done` first: a finished run is never computed again, whatever experiment it was made for.
+
+    Raises:
+        RunError: the run's folder was damaged since it ended, or is no result.
     """
     run = Run(experiment, configuration, Path(home or paths.runs()))
     for folder in (run.folder.parent, run.home / LOCKS):
@@ -31,9 +34,7 @@ def open_run(experiment: str, configuration: Configuration, home: Path | str | N
         run.publish()
         if (run.folder / "DONE").exists():
             run.check()
-            if flaw := run.flaw(run.folder):
-                warnings.warn(f"{run.folder} {flaw}: it is not used", stacklevel=3)
-        if not run.done:
+        else:
             run.adopt()
         yield run
 
@@ -48,13 +49,13 @@ def lock(file: Path) -> Iterator[None]:
     from filelock import FileLock
 
     try:
-        held = FileLock(file).acquire()
+        acquired = FileLock(file).acquire()
     except OSError as error:
         raise OSError(
             f"{file} could not be written ({error}): give access there, or choose another place for runs "
             "(VKDLIB_RUNS)"
         ) from error
-    with held:
+    with acquired:
         yield
 
 
@@ -77,8 +78,7 @@ def read_run(experiment: str, hash: str, home: Path | str | None = None) -> Run:
         raise FileNotFoundError(
             f"{folder} was made by another version of vkdlib than {vkdlib.__version__}: run it again"
         )
-    if flaw := run.flaw(folder):
-        raise RunError(f"{folder} {flaw}: it is not used; run it again")
+    run.check()
     return run
 
 

@@ -79,7 +79,7 @@ def run_point(file: Path, name: str) -> Result:
                 result = point_result(point)
             return result
     raise ValueError(
-        f"{file.name} has no point {name!r}: --dry-run lists those there are; once its parameters, "
+        f"{file} has no point {name!r}: --dry-run lists those there are; once its parameters, "
         "their preset, the notebook or the version of vkdlib have changed, a point has another name"
     )
 

@@ -28,55 +28,52 @@ from pathlib import Path
 
 import numpy as np
 
-from vkdlib.system.checks import check_names, folder_name
+from vkdlib.system.checks import check_names, check_type, folder_name
 from vkdlib.system.files import read_yaml
 
-TYPES = {
-    "base": str,
-    "notebook": str,
-    "experiment": str,
-    "parameters": dict,
-    "grid": list,
-    "instead": dict,
-    "record": str,
-    "columns": list,
-    "core_minutes": int,
-}
+FIELDS = dict.fromkeys(["base", "notebook", "experiment", "record"], str)
+FIELDS |= dict.fromkeys(["parameters", "instead"], dict) | dict.fromkeys(["grid", "columns"], list)
+FIELDS |= {"core_minutes": int}
 SPACED = {"linspace": np.linspace, "logspace": np.geomspace}
 
 
 def read_sweep(file: Path, above: tuple[Path, ...] = ()) -> dict:
-    """The content of a sweep's file, its base included.
+    """The content of a sweep's file, with that of its base.
 
     Args:
         above: files that build upon this one.
     Raises:
-        ValueError: the file cannot be read, or a field is missing, unknown or of another type; the message
-            names file and field.
+        ValueError: one line that names file and field: the file cannot be read, or a field is missing, not
+            known, or of another type.
     """
     content = read_yaml(file)
-    check_names(file.name, content, TYPES)
-    for field, value in content.items():
-        if not isinstance(value, TYPES[field]):
-            kind = {dict: "names and values", list: "a list", str: "text", int: "a whole number"}[
-                TYPES[field]
-            ]
-            raise ValueError(f"{file.name}: {field} is {value!r}; it must be {kind}")
-    base = content.pop("base", None)
-    for field in ("experiment", "record") if base else ("notebook", "experiment", "grid", "record"):
-        if field not in content:
-            raise ValueError(f"{file.name} has no field {field!r}; a sweep has {', '.join(TYPES)}")
-    for field in ("experiment", "record"):  # they become names of files
-        folder_name(f"{file.name}: {field}", content[field])
+    try:
+        check_content(content)
+        base = content.pop("base", None)
+        if base and file in above:
+            raise ValueError("the sweep builds upon itself: give it another base")
+        if base and not file.with_name(base).exists():
+            raise ValueError(f"base is {base!r}; there is no such file beside it")
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     if base is None:
         return content
-    if file in above:
-        raise ValueError(f"{file.name} builds upon itself: give it another base")
-    if not file.with_name(base).exists():
-        raise ValueError(f"{file.name}: base is {base!r}; there is no such file beside it")
     inherited = read_sweep(file.with_name(base), (*above, file))
     inherited.pop("core_minutes", None)  # they are the base's
     return inherited | content
+
+
+def check_content(content: dict) -> None:
+    """Raise ValueError unless a sweep's file has all fields that it needs, and no others."""
+    check_names("a sweep", content, FIELDS)
+    needed = ["experiment", "record"] if "base" in content else ["notebook", "experiment", "grid", "record"]
+    for field in needed:
+        if field not in content:
+            raise ValueError(f"the sweep has no field {field!r}; a sweep has {', '.join(FIELDS)}")
+    for field, value in content.items():
+        check_type(field, value, FIELDS[field])
+    for field in ("experiment", "record"):  # they become names of files
+        folder_name(field, content[field])
 
 
 def grid_points(sweep: dict) -> list[dict]:

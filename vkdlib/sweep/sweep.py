@@ -4,25 +4,21 @@ The file is read once: whoever edits it while the points run changes nothing.
 """
 
 import ast
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vkdlib.experiments import presets
 from vkdlib.experiments.pipeline import check_run, pose_task
-from vkdlib.methods import METHODS
-from vkdlib.runs.configuration import Configuration, Machine
+from vkdlib.models.folders import HUB_ID
 from vkdlib.runs.run_folder import RECORD
 from vkdlib.sweep.grid import grid_points, read_sweep
 from vkdlib.sweep.point import Point, notebook_copy
-from vkdlib.sweep.results import cached_benchmark
 from vkdlib.system import paths
-from vkdlib.system.checks import check_names, flag, number, one_of
+from vkdlib.system.checks import check_names, check_type
 from vkdlib.system.files import make_folder
-from vkdlib.testbed.recipe import ARCHITECTURES
 
 REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
-SETTINGS = {f.name for method in METHODS.values() for f in fields(method)}
-TYPES = {"str": str, "list[str]": list, "dict": dict}  # numbers and flags have checks of their own
+TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list[str]": list, "dict": dict}
 
 
 @dataclass(frozen=True)
@@ -61,13 +57,13 @@ def load_sweep(file: Path) -> Sweep:
         points = grid_points(content)
         defaults = check_points(notebook, points)
         columns = further_columns(points, content.get("columns", []), defaults)
-        values = [run_values(defaults | point, notebook.parent) for point in points]
+        runs = [run_identity(defaults | point, notebook.parent) for point in points]
     except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"{file.name}: {error}") from error
+        raise ValueError(f"{file}: {error}") from error
     folder = paths.runs().absolute() / content["experiment"] / "notebooks"
     make_folder(folder)
     copy = notebook_copy(notebook, folder)
-    points = [Point(copy, point, folder, of, notebook.parent) for point, of in zip(points, values)]
+    points = [Point(copy, point, folder, run, notebook.parent) for point, run in zip(points, runs)]
     return Sweep(file.stem, points, content["record"], columns, content.get("core_minutes"))
 
 
@@ -88,74 +84,36 @@ def check_points(notebook: Path, points: list[dict]) -> dict:
         for name, value in point.items():
             optional = known[name]["default"] == "None"
             if not (optional and value is None):
-                check_type(name, value, known[name]["inferred_type_name"])
+                check_type(name, value, TYPES.get(known[name]["inferred_type_name"], object))
     return {name: literal(parameter["default"]) for name, parameter in known.items()}
 
 
-def check_type(name: str, value, kind: str) -> None:
-    """Raise ValueError unless a value is of the type that the notebook's parameter says."""
-    if kind in ("int", "float"):
-        number(name, value, whole=kind == "int")
-    elif kind == "bool":
-        flag(name, value)
-    elif not isinstance(value, TYPES.get(kind, object)):
-        raise ValueError(f"{name} is {value!r}; it must be of type {kind}")
-
-
-def run_values(parameters: dict, cwd: Path) -> dict:
-    """Check what a run asks before it starts, and that its model and benchmark are there; of a notebook with
-    other parameters than those of a run, nothing.
+def run_identity(parameters: dict, cwd: Path) -> dict:
+    """Check a run before it starts: its values, and that its model and benchmark are there.
 
     Args:
         parameters: all parameters of the notebook.
         cwd: its folder; models and benchmarks may be folders named from there.
     Returns:
-        what the point is by its preset, see `presets.point_values`.
+        the run's identity, which depends on its preset; nothing for a notebook with other parameters.
     """
     if not {"preset", "method", "model", "benchmark"} <= set(parameters):
         return {}
-    p = parameters | {"benchmark": located(parameters["benchmark"], cwd)}
-    for field in ("model", "retain_only"):
-        check_model(field, p[field], cwd)
-    p["preset"] = p["preset"] or presets.fitting_preset(p["model"], p["benchmark"])
-    c = run_configuration(p)
-    check_run(p["experiment"], c, p["gate"])
-    if not is_hub_name(c.benchmark):  # what is on the Hub is not downloaded for this
-        pose_task(cached_benchmark(c.benchmark, c.data_revision), c)
-    return presets.point_values(p)
+    benchmark = full_path(parameters["benchmark"], cwd)
+    preset = parameters["preset"] or presets.fitting_preset(parameters["model"], benchmark)
+    values = {name: parameters[name] for name in presets.PARAMETERS if name in parameters}
+    c, _ = presets.configure(preset, **values)
+    folders = {name: full_path(getattr(c, name), cwd) for name in ("model", "retain_only")}
+    located = replace(c, benchmark=benchmark, **folders)
+    check_run(parameters["experiment"], located, parameters.get("gate", True))
+    if not HUB_ID.fullmatch(benchmark) or benchmark.startswith("testbed/"):  # nothing is downloaded for this
+        pose_task(presets.cached_benchmark(benchmark, c.data_revision), c)
+    return c.identity
 
 
-def run_configuration(p: dict) -> Configuration:
-    """The run's configuration, as 04_run_unlearn makes it of its parameters."""
-    one_of("preset", p["preset"], presets.PRESETS)
-    parts = {}
-    for part in presets.PARTS:
-        names = SETTINGS if part == "method" else presets.PRESETS[p["preset"]][part]
-        parts[part] = presets.preset(p["preset"], part, p["method"], **{n: p[n] for n in names if n in p})
-    own = {f.name: p[f.name] for f in fields(Configuration) if f.name in p}
-    own |= parts["model"] | parts["data"] | parts["evaluation"]
-    Machine(**parts["machine"])
-    return Configuration(**own, settings=parts["method"], training=parts["training"])
-
-
-def located(name: str, cwd: Path) -> str:
+def full_path(name: str | None, cwd: Path) -> str | None:
     """A folder's full path, if there is one of that name; else the name."""
-    return str(cwd / name) if (cwd / name).is_dir() else name
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether a name can only be one on the Hugging Face Hub."""
-    return name.count("/") == 1 and not name.startswith(("testbed/", ".", "~")) and not Path(name).is_dir()
-
-
-def check_model(field: str, name: str | None, cwd: Path) -> None:
-    """Raise ValueError for a model that cannot be there."""
-    if name is None or (cwd / name).is_dir() or is_hub_name(name):
-        return
-    if not name.startswith("testbed/"):
-        raise ValueError(f"{field} is {name!r}; there is no such folder in {cwd}")
-    if field == "model":
-        one_of(field, name, [f"testbed/{family}" for family in ARCHITECTURES])
+    return str(cwd / name) if name and (cwd / name).is_dir() else name
 
 
 def further_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:

@@ -23,9 +23,9 @@ def some_of(name: str, values, known: Collection) -> None:
         one_of(name, value, known)
 
 
-def check_names(what: str, given: Collection[str], known: Collection[str]) -> None:
+def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:
     """Raise ValueError for a name that is not among the known ones: `what` has no such field."""
-    for name in given:
+    for name in names:
         if name not in known:
             raise ValueError(f"{what} has no {name!r}; it has: {', '.join(known)}{did_you_mean(name, known)}")
 
@@ -49,34 +49,40 @@ def number(
     """Raise ValueError unless a value is a finite number in a range.
 
     Args:
-        low, high: the smallest and largest that is allowed.
-        above: it must be larger than this.
+        low, high: the smallest and the largest that are allowed.
+        above: the value must be larger than this.
         whole: it must be an int.
     """
-    kind = "a whole number" if whole else "a number"
-    ends = [f"above {above:g}"] if above is not None else [f"{low:g} or more"] if low > -math.inf else []
-    ends += [f"{high:g} or less"] if high < math.inf else []
-    wanted = " ".join([kind, " and ".join(ends)]).strip()
     types = int if whole else (int, float)
-    right = isinstance(value, types) and not isinstance(value, bool) and math.isfinite(value)
-    if not right or not low <= value <= high or above is not None and value <= above:
-        wanted += ", and finite" if isinstance(value, float) and math.isinf(value) else ""
-        hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)" if _exponent(value) else ""
-        raise ValueError(f"{name} is {value!r}; it must be {wanted}{hint}")
-
-
-def _exponent(value) -> bool:
-    """Whether a value is the text of a number with an exponent."""
-    try:
-        return isinstance(value, str) and "e" in value.lower() and math.isfinite(float(value))
-    except ValueError:
-        return False
+    is_number = isinstance(value, types) and not isinstance(value, bool)
+    if is_number and low <= value <= high and math.isfinite(value) and (above is None or value > above):
+        return
+    ends = [f"above {above:g}"] if above is not None else [f"{low:g} or more"] if low > -math.inf else []
+    ends += [f"{high:.10g} or less"] if high < math.inf else []
+    kind = "a whole number" if whole else "a number"
+    if isinstance(value, float) and not math.isfinite(value):
+        kind = kind.replace("a ", "a finite ")
+    hint = ""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
+        hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)"
+    raise ValueError(f"{name} is {value!r}; it must be {' '.join([kind, ' and '.join(ends)]).strip()}{hint}")
 
 
 def flag(name: str, value) -> None:
     """Raise ValueError unless a value is True or False; words like "no" are neither."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}; it must be True or False")
+
+
+def check_type(name: str, value, kind: type) -> None:
+    """Raise ValueError unless a value is of a type: bool, int, float (finite numbers), str, list or dict."""
+    words = {str: "text", list: "a list", dict: "names and values"}
+    if kind is bool:
+        flag(name, value)
+    elif kind in (int, float):
+        number(name, value, whole=kind is int)
+    elif not isinstance(value, kind):
+        raise ValueError(f"{name} is {value!r}; it must be {words[kind]}")
 
 
 def make(record: type, what: str, values: dict):
@@ -112,17 +118,21 @@ def check_fields(record) -> None:
 
 
 def _check_field(name: str, value, kind, allowed: dict) -> None:
+    """Raise ValueError unless a value fits an annotation and what `setting` allows."""
     parts = typing.get_args(kind)
     if type(None) in parts:
         if value is not None:
             _check_field(name, value, parts[0], allowed)
     elif parts:  # a tuple
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{name} is {value!r}; it must be a list")
+        check_type(name, list(value) if isinstance(value, tuple) else value, list)
         for place, item in enumerate(value):
             _check_field(f"{name}[{place}]", item, parts[0], allowed)
     elif kind is dict:
-        _check_values(name, value)
+        check_type(name, value, dict)
+        for key, item in value.items():
+            text(f"a name in {name}", key)
+            if not isinstance(item, (bool, str, type(None))):
+                number(f"{key} in {name}", item)
     elif "known" in allowed:
         one_of(name, value, allowed["known"])
     elif kind is bool:
@@ -131,14 +141,6 @@ def _check_field(name: str, value, kind, allowed: dict) -> None:
         text(name, value)
     else:
         number(name, value, whole=kind is int, **allowed)
-
-
-def _check_values(name: str, values) -> None:
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ValueError(f"{name} is {values!r}; it must be a mapping from names to values")
-    for key, value in values.items():
-        if not isinstance(value, (bool, str, type(None))):
-            number(f"{key} in {name}", value)
 
 
 def text(name: str, value) -> None:

@@ -111,12 +111,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML in which no key of a mapping comes twice; PyYAML would take the last one in silence."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is there twice", node.start_mark
-                )
+        keys = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in keys:
+                problem = f"{key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -131,8 +131,11 @@ def read_yaml(file: Path | str) -> dict:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}," if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", error)
+        raise ValueError(f"{file}{line} is not YAML: {problem!s}".replace("\n", " ")) from error
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds {content!r}; it must hold names and values, one `name: value` a line")
