@@ -23,6 +23,7 @@ from vkdlib.unlearn import unlearn
 POINT = {
     "experiment": "together",
     "method": "GA",
+    "forget_ratio": 15,
     "settings": {"trained": "visual"},
     "training": {"epochs": 1, "lr": 1e-4, "batch_size": 2},
     "kinds": ["classification"],

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import nbformat
 import nbformat.v4 as v4
@@ -300,7 +301,7 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     )
     (point,) = load_sweep(file).points
     assert point_result(point).run == store.finished_runs("s")[0]
-    other = Point(point.notebook, point.parameters | {"seed": 1}, point.folder)
+    other = replace(point, parameters=point.parameters | {"seed": 1})
     assert other.executed != point.executed and point_result(other).run is None
 
     def gone(*of):
@@ -388,7 +389,9 @@ def test_another_preset_is_another_point():
     assert known["preset"] is None and known["alpha"] is None and known["kinds"][0] == "classification"
     assert literal("Path.home()") is None
     plain, clear = (run_identity(known | point, NOTEBOOK.parent) for point in (points[0], points[2]))
-    names = {Point(NOTEBOOK, {}, NOTEBOOK.parent, run).executed for run in (plain, clear, {})}
+    names = {
+        Point(NOTEBOOK, {}, NOTEBOOK.parent, NOTEBOOK.parent, run).executed for run in (plain, clear, {})
+    }
     assert len(names) == 3 and plain["training"]["lr"] == 1e-3 and plain["settings"] != clear["settings"]
     assert run_identity(known, NOTEBOOK.parent) == plain  # the one that fits
     assert run_identity(known | {"evaluation_batch": 3, "micro_batch": 1}, NOTEBOOK.parent) == plain
@@ -399,9 +402,8 @@ def test_another_preset_is_another_point():
 
 def test_a_notebook_that_was_killed_is_no_result(swept, monkeypatch):
     root, file, _ = swept
-    point = Point(
-        root / "notebooks" / NOTEBOOK.name, {"experiment": "s", "seed": 9}, root / "runs/s/notebooks"
-    )
+    notebook = root / "notebooks" / NOTEBOOK.name
+    point = Point(notebook, {"experiment": "s", "seed": 9}, root / "runs/s/notebooks", notebook.parent)
     point.executed.write_text('{"cells": [')
     assert point_result(point).run is None
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("1")]), point.executed)
@@ -466,7 +468,7 @@ def test_the_machine_is_shared_out(monkeypatch):
 
 def test_a_point_is_executed_with_typed_parameters(swept, monkeypatch, tmp_path):
     parameters = {"experiment": "s", "lr": 1e-05, "seed": 2, "kinds": ["cloze"], "prune": False, "beta": None}
-    point, called = Point(NOTEBOOK, parameters, tmp_path), {}
+    point, called = Point(NOTEBOOK, parameters, tmp_path, NOTEBOOK.parent), {}
     monkeypatch.setattr(subprocess, "run", lambda command, **options: called.update(options, c=command))
     point.execute({"VKDLIB_RUNS": "there"}, 5)
     assert called["stdin"] == 5 and called["env"]["VKDLIB_RUNS"] == "there" and "PATH" in called["env"]
@@ -515,7 +517,7 @@ def test_an_error_that_the_kernel_did_not_tell_is_known_by_its_answer(tmp_path):
     lose = "get_ipython()._showtraceback = lambda *_: None\n"
     notebook = v4.new_notebook(cells=[v4.new_code_cell(lose + "raise ValueError('too long')")])
     nbformat.write(notebook, tmp_path / "n.ipynb")
-    point = Point(tmp_path / "n.ipynb", {}, tmp_path)
+    point = Point(tmp_path / "n.ipynb", {}, tmp_path, tmp_path)
     point.log.write_text("")  # it was begun
     with pytest.raises(papermill.PapermillExecutionError):
         child.execute_notebook(str(point.notebook), str(point.executed), str(tmp_path), {})
@@ -575,7 +577,7 @@ def test_failures_are_shown_as_they_happen(swept, capsys, monkeypatch):
     finished, failed = load_sweep(file).points
     points, shown, lines = [failed, finished, failed], [], []
     monkeypatch.setattr("tqdm.std.tqdm.set_postfix", lambda self, **numbers: shown.append(numbers))
-    monkeypatch.setattr("tqdm.std.tqdm.write", lambda line: lines.append((len(shown), line)))
+    monkeypatch.setattr("tqdm.std.tqdm.write", lambda _, line: lines.append((len(shown), line)))
     monkeypatch.setattr(execute, "ending_points", lambda *_: (p for p in points))
     execute.run_points(points, 1, None, "s")
     assert shown == [{"failed": 1}, {"failed": 1}, {"failed": 2}]
@@ -618,7 +620,7 @@ def test_an_edited_notebook_changes_no_point_of_a_sweep_that_runs(home):
 
 def test_the_time_left_is_that_of_the_points_that_are_done():
     run = Run("x", Configuration(), NOTEBOOK)
-    point = Point(NOTEBOOK, {}, NOTEBOOK.parent)
+    point = Point(NOTEBOOK, {}, NOTEBOOK.parent, NOTEBOOK.parent)
     left, done = Result(point, None), [Result(point, run, seconds=s) for s in (120.0, 240.0)]
     assert results.expected_time(done, 2, 4) == "nothing to do"
     assert results.expected_time([left], 1, None) == "how long a point takes is not known yet"

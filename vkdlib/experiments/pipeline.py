@@ -189,17 +189,10 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
 
 def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
     """The answers to all questions, see `evaluate`."""
+    options = {name: getattr(c, name) for name in ("kinds", "protocol", "letters", "max_new_tokens")}
+    options |= {"way": CONTROLS.get(c.method, "shown"), "batch_size": machine.evaluation_batch}
     with enough_memory("evaluation", "evaluation_batch"):
-        return evaluate(
-            loaded,
-            split,
-            kinds=c.kinds,
-            protocol=c.protocol,
-            letters=c.letters,
-            way=CONTROLS.get(c.method, "shown"),
-            batch_size=machine.evaluation_batch,
-            max_new_tokens=c.max_new_tokens,
-        )
+        return evaluate(loaded, split, **options)
 
 
 @contextlib.contextmanager

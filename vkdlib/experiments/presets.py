@@ -125,22 +125,14 @@ def cached_benchmark(source: str, revision: str | None = None) -> Benchmark:
 def misfit(name: str, model: str, benchmark: str) -> str | None:
     """What speaks against a preset for a model on a benchmark; None: nothing that is known."""
     fitting = fitting_preset(model, benchmark) if model.startswith("testbed/") else name
-    if fitting != name:
-        return f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
-    return None
+    differs = f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
+    return None if fitting == name else differs
 
 
 def sources(name: str) -> pd.DataFrame:
     """Every value of a preset and where it comes from: columns part, field, value, source."""
-    rows = [
-        (part, field, value, source)
-        for part, entries in PRESETS[name].items()
-        for field, (value, source) in entries.items()
-    ]
-    rows += [
-        (f"{part} of {method}", field, value, TRIALS)
-        for method, parts in BY_METHOD.get(name, {}).items()
-        for part, values in parts.items()
-        for field, value in values.items()
-    ]
+    rows = [(part, field, *entry) for part, own in PRESETS[name].items() for field, entry in own.items()]
+    for method, parts in BY_METHOD.get(name, {}).items():
+        for part, values in parts.items():
+            rows += [(f"{part} of {method}", field, value, TRIALS) for field, value in values.items()]
     return pd.DataFrame(rows, columns=["part", "field", "value", "source"])

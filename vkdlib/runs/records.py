@@ -8,7 +8,7 @@ import pandas as pd
 
 from vkdlib.runs.run_folder import Run
 from vkdlib.system import paths
-from vkdlib.system.files import whole_file
+from vkdlib.system.files import make_folder, whole_file
 
 
 def write_records(name: str, records: list[pd.DataFrame]) -> Path:
@@ -21,8 +21,7 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
     table = table.sort_values(keys)
     for measured in ("value", "low", "high"):
         table[measured] = table[measured].map("{:.4f}".format)
-    file = paths.figures() / "data" / f"{name}.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = _record_file(f"{name}.csv")
     with whole_file(file) as temporary:
         table.to_csv(temporary, index=False)
     return file
@@ -45,8 +44,7 @@ def write_predictions(name: str, runs: Iterable[Run]) -> Path:
     tables = [run.predictions.astype({"bleu": float}).assign(run=run.hash) for run in runs]
     table = pd.concat(tables, ignore_index=True).drop(columns=["model", "method", "seed"])
     table["options"] = table.options.map(_four_decimals, na_action="ignore")
-    file = paths.figures() / "data" / f"{name}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = _record_file(f"{name}.parquet")
     with whole_file(file) as temporary:
         table.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
     return file
@@ -56,6 +54,12 @@ def read_predictions(name: str) -> dict[str, pd.DataFrame]:
     """Hash of each run of a record -> its predictions, as `evaluate` returned them."""
     table = pd.read_parquet(_existing(f"{name}.parquet"))
     return {run: rows.drop(columns="run").reset_index(drop=True) for run, rows in table.groupby("run")}
+
+
+def _record_file(name: str) -> Path:
+    """A file of figures/data, to be written; its folder is there."""
+    make_folder(paths.figures() / "data")
+    return paths.figures() / "data" / name
 
 
 def _existing(name: str) -> Path:

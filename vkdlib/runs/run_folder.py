@@ -9,7 +9,6 @@ Results are read without torch, which takes longer to load than most records.
 
 import functools
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -23,7 +22,7 @@ from pyarrow.parquet import read_metadata
 import vkdlib
 from vkdlib.evaluation import metrics
 from vkdlib.runs.configuration import Configuration
-from vkdlib.system.files import file_hash, make_folder, read_json, whole_file, write_csv, write_json
+from vkdlib.system import files
 from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
@@ -53,8 +52,7 @@ class Run:
     @property
     def hash(self) -> str:
         """First 12 digits of the sha256 of configuration and library version."""
-        identity = json.dumps(self.configuration.identity | {"vkdlib": vkdlib.__version__}, sort_keys=True)
-        return hashlib.sha256(identity.encode()).hexdigest()[:12]
+        return files.short_hash(self.configuration.identity | {"vkdlib": vkdlib.__version__})
 
     @property
     def folder(self) -> Path:
@@ -88,25 +86,25 @@ class Run:
         Raises:
             RunError: there are no answers, or fewer steps than there should be.
         """
-        make_folder(self.partial)
-        write_json(self.partial / "config.json", vars(self.configuration))
-        write_json(self.partial / "env.json", environment())
+        files.make_folder(self.partial)
+        files.write_json(self.partial / "config.json", vars(self.configuration))
+        files.write_json(self.partial / "env.json", environment())
         numbers = metrics.summarise(predictions).to_dict("records")
         facts = {"steps": len(history) if steps is None else steps, "report": report or {}}
-        write_json(self.partial / "metrics.json", facts | {"metrics": numbers})
+        files.write_json(self.partial / "metrics.json", facts | {"metrics": numbers})
         names = {name: getattr(self.configuration, name) for name in ("model", "method", "seed")}
         table = pd.concat([pd.DataFrame(names, predictions.index), predictions], axis=1)
-        with whole_file(self.partial / "predictions.parquet") as temporary:
+        with files.whole_file(self.partial / "predictions.parquet") as temporary:
             table.to_parquet(temporary, index=False)
         (self.partial / "history.csv").unlink(missing_ok=True)
         if history:
-            write_csv(self.partial / "history.csv", history)
+            files.write_csv(self.partial / "history.csv", history)
         if delta:
             from vkdlib.runs.deltas import save_delta
 
             save_delta(self.partial / "delta.safetensors", delta, self.configuration.weights or "")
-        files = [self.partial / name for name in FILES if (self.partial / name).exists()]
-        write_json(self.partial / "DONE", {file.name: file_hash(file) for file in files})
+        present = [self.partial / name for name in FILES if (self.partial / name).exists()]
+        files.write_json(self.partial / "DONE", {file.name: files.file_hash(file) for file in present})
         check_folder(self.partial)
         self.publish()
 
@@ -123,7 +121,7 @@ class Run:
         for source in filter(is_finished, folders):
             shutil.rmtree(self.partial, ignore_errors=True)
             shutil.copytree(source, self.partial, ignore=shutil.ignore_patterns("DONE"))
-            with whole_file(self.partial / "DONE") as temporary:  # last: only a whole run looks whole
+            with files.whole_file(self.partial / "DONE") as temporary:  # last: only a whole run looks whole
                 shutil.copy(source / "DONE", temporary)
             return self.publish()
 
@@ -140,7 +138,7 @@ class Run:
     @property
     def report(self) -> dict:
         """What the method said of its preparation (neurons pruned, density of the mask)."""
-        return json.loads((self.folder / "metrics.json").read_text())["report"]
+        return files.read_json(self.folder / "metrics.json")["report"]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -162,13 +160,13 @@ class Run:
 def check_folder(folder: Path) -> None:
     """Raise RunError unless a folder holds a result: every file that DONE lists, unchanged; answers to
     questions; and all steps of the training, with their losses."""
-    hashes = read_json(folder / "DONE")
+    hashes = files.read_json(folder / "DONE")
     for name in dict.fromkeys(["config.json", "metrics.json", "predictions.parquet", *hashes]):
         file = folder / name
         if not file.exists() or _hash_of(file, *_state(file)) != hashes.get(name):
             state = "was changed" if file.exists() else "is missing"
             raise RunError(f"{file} {state} since the run ended: delete {folder}, run again")
-    history, steps = read_history(folder), read_json(folder / "metrics.json").get("steps", 0)
+    history, steps = read_history(folder), files.read_json(folder / "metrics.json").get("steps", 0)
     flaws = {
         "holds no answers": not read_metadata(folder / "predictions.parquet").num_rows,
         f"holds {len(history)} of {steps} steps": len(history) < steps,
@@ -203,7 +201,7 @@ def _state(file: Path) -> tuple[int, int]:
 @functools.lru_cache(maxsize=100_000)
 def _hash_of(file: Path, size: int, modified: int) -> str:
     """`file_hash`, computed once while the file does not change: a sweep looks at each run several times."""
-    return file_hash(file)
+    return files.file_hash(file)
 
 
 @functools.cache
@@ -224,8 +222,8 @@ def environment() -> dict[str, str]:
 
     from vkdlib.system import processes
 
-    optional = filter(find_spec, ("accelerate", "peft", "bitsandbytes"))
-    packages = ("torch", "transformers", "datasets", "numpy", "pandas", "safetensors", *optional)
+    packages = ["torch", "transformers", "datasets", "numpy", "pandas", "safetensors"]
+    packages += [name for name in ("accelerate", "peft", "bitsandbytes") if find_spec(name)]
     return {
         "vkdlib": vkdlib.__version__,
         "code": code_hash(),

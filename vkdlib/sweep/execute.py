@@ -5,14 +5,14 @@
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dask ADDRESS     # on a Dask cluster, see `dask`
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --slurm > array.sh # as a SLURM array, see `slurm`
 
-A point that is done is not run again: its executed notebook is there and says which run it is, that run is
-whole, and it is of today's data and weights. So a sweep that was stopped goes on where it was, and points
-that failed are tried again. A failed point is reported with its cell and error, and the others go on. The
-notebook prints "run <hash>": that is how its run is found. Executed notebooks are in
-runs/<experiment>/notebooks/, with a report, <sweep's name>.md.
+A notebook prints "run <hash>", and the sweep finds the run by this line. A point is done if its notebook
+ended well, its run is whole, and data and weights have not changed since. It is not run again. So the same
+command continues a sweep that was stopped, and tries failed points again. A point that fails does not stop
+the others; its cell and its error are reported. Executed notebooks are in runs/<experiment>/notebooks/, with
+a report, <sweep's name>.md.
 
-Once every point is done, the record is written: figures/data/<record>.csv with the numbers and
-<record>.parquet with every answer behind them, one run after the other (`runs.records`).
+Once every point is done, the record is written: figures/data/<record>.csv has the numbers, and
+<record>.parquet has every answer behind them, run by run (`runs.records`).
 """
 
 import argparse
@@ -49,52 +49,53 @@ def run_sweep(file: Path | str, workers: int = 1, dask: str | None = None) -> li
     """
     sweep = load_sweep(Path(file))
     results = sweep_state(sweep, workers)
-    left = [result.point for result in results if not result.run]
-    alone = FileLock(sweep.folder / ".lock")  # another sweep of the same points may end now, too
+    lock = FileLock(sweep.folder / ".lock")  # another sweep of the same points may end now, too
     try:
-        if left:
-            run_points(left, workers, dask, sweep.name)
+        if points := [result.point for result in results if not result.run]:
+            run_points(points, workers, dask, sweep.name)
             results = point_results(sweep.points)  # all: data or weights may have changed meanwhile
     except BaseException:
         # A module that was being imported may be in pieces: what stopped it matters, not the report.
-        with contextlib.suppress(Exception), alone:
+        with contextlib.suppress(Exception), lock:
             write_report(sweep, point_results(sweep.points))
         raise
-    with alone:
+    failed = [result for result in results if not result.run]
+    with lock:
         write_report(sweep, results)
-        failed = [result for result in results if not result.run]
         if not failed:
             write_record(sweep, results)
     return failed
 
 
-def run_point(file: Path, name: str) -> Result:
-    """Run one point of a sweep, unless it is done: all that a task of an array does."""
+def run_point(file: Path, name: str) -> list[Result]:
+    """Run one point of a sweep, unless it is done: all that a task of an array does.
+
+    Returns:
+        the point if it failed, with its error.
+    """
     sweep = load_sweep(file)
-    for point in sweep.points:
-        if point.name == name:
-            result = point_result(point)
-            if not result.run:
-                run_points([point], 1, None, sweep.name)
-                result = point_result(point)
-            return result
-    raise ValueError(
-        f"{file} has no point {name!r}: --dry-run lists those there are; once its parameters, "
-        "their preset, the notebook or the version of vkdlib have changed, a point has another name"
-    )
+    points = [point for point in sweep.points if point.name == name]
+    if not points:
+        raise ValueError(
+            f"{file} has no point {name!r}: --dry-run lists those there are; once its parameters, "
+            "their preset, the notebook or the version of vkdlib have changed, a point has another name"
+        )
+    if not point_result(points[0]).run:
+        run_points(points, 1, None, sweep.name)
+    return [result for result in point_results(points) if not result.run]
 
 
 def array_script(file: Path) -> str:
     """A SLURM script that runs what is left to do, see `slurm`."""
     sweep = load_sweep(file)
-    left = [result.point.name for result in point_results(sweep.points) if not result.run]
-    if not left:
+    names = [result.point.name for result in point_results(sweep.points) if not result.run]
+    if not names:
         raise SystemExit(f"{sweep.name}: all points are done; the plain command writes the record")
-    return slurm_script(file, left, sweep.folder)
+    return slurm_script(file, names, sweep.folder)
 
 
 def sweep_state(sweep: Sweep, workers: int) -> list[Result]:
-    """Look at all points; print how many are left to do, and how long they will take."""
+    """What became of each point; prints how many are left to do, and how long they will take."""
     results = point_results(sweep.points)
     done = sum(result.run is not None for result in results)
     print(f"{sweep.name}: {len(results)} points, {done} done, {len(results) - done} to do")
@@ -187,10 +188,10 @@ def run_command(options: argparse.Namespace) -> int:
             state, outcome = ("done: ", f"run {result.run.hash}") if result.run else ("to do:", result.error)
             print(f"  {state} {result.point.name} {result.point.parameters}: {outcome}")
         return 0
-    if options.point is None:
-        failed = run_sweep(options.file, options.workers, options.dask)
+    if options.point:
+        failed = run_point(options.file, options.point)
     else:
-        failed = [result for result in [run_point(options.file, options.point)] if not result.run]
+        failed = run_sweep(options.file, options.workers, options.dask)
     if failed:
         print(f"{len(failed)} points failed; the same command tries them again:")
     for result in failed:

@@ -1,9 +1,9 @@
 """Points of a sweep on this machine: some processes at a time, each with its share of CPU cores and GPUs."""
 
-import concurrent.futures
 import os
 import queue
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
@@ -28,10 +28,10 @@ def run_locally(points: list[Point], workers: int) -> Iterator[Point]:
     shares = queue.SimpleQueue()
     for slot in range(workers):
         shares.put(paths.places() | machine_share(slot, workers))
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool, lifeline() as stdin:
+    with ThreadPoolExecutor(workers) as pool, lifeline() as stdin:
         futures = {pool.submit(execute_with_share, shares, point, stdin): point for point in points}
         try:
-            for future in concurrent.futures.as_completed(futures):
+            for future in as_completed(futures):
                 future.result()
                 yield futures[future]
         finally:

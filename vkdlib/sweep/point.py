@@ -5,7 +5,6 @@ Light to import: this is all that a worker on another machine needs.
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import subprocess
@@ -18,7 +17,7 @@ import nbformat
 from filelock import FileLock
 
 import vkdlib
-from vkdlib.system.files import make_folder, whole_file
+from vkdlib.system.files import make_folder, short_hash, whole_file
 
 
 @dataclass(frozen=True)
@@ -27,22 +26,21 @@ class Point:
 
     Attributes:
         folder: of the executed notebook.
-        preset: what the parameter of that name stands for: with other settings it is another point.
-        cwd: the folder that the notebook works in; None: its own.
+        identity: of the run that the parameters and their preset make: with another it is another point.
+        cwd: the folder that the notebook works in.
     """
 
     notebook: Path
     parameters: dict
     folder: Path
-    preset: dict = field(default_factory=dict)
-    cwd: Path | None = None
+    cwd: Path
+    identity: dict = field(default_factory=dict)
 
     @functools.cached_property
     def executed(self) -> Path:
-        """Named by what the point is: parameters, preset, code of the notebook, version of the library."""
-        what = [self.parameters, self.preset, notebook_code(self.notebook), vkdlib.__version__]
-        identity = json.dumps(what, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.ipynb"
+        """Named by what the point is: parameters, run, code of the notebook, version of the library."""
+        facts = [self.parameters, self.identity, notebook_code(self.notebook), vkdlib.__version__]
+        return self.folder / f"{short_hash(facts)}.ipynb"
 
     @property
     def name(self) -> str:
@@ -62,7 +60,7 @@ class Point:
             stdin: from `lifeline`.
         """
         task = {"notebook": str(self.notebook), "executed": str(self.executed)}
-        task |= {"cwd": str(self.cwd or self.notebook.parent), "parameters": self.parameters}
+        task |= {"cwd": str(self.cwd), "parameters": self.parameters}
         command = [sys.executable, "-m", "vkdlib.sweep.child", json.dumps(task)]
         environment = os.environ | environment | {"VKDLIB_PROGRESS": "0"}
         with open(self.log, "w") as log:
@@ -77,8 +75,7 @@ def notebook_code(notebook: Path) -> list[str]:
 def notebook_copy(notebook: Path, folder: Path) -> Path:
     """A copy of a notebook in folder/sources, named by its code: whoever edits the notebook while a sweep
     runs changes no point of it."""
-    digest = hashlib.sha256(json.dumps(notebook_code(notebook)).encode()).hexdigest()[:12]
-    copy = folder / "sources" / f"{notebook.stem}-{digest}.ipynb"
+    copy = folder / "sources" / f"{notebook.stem}-{short_hash(notebook_code(notebook))}.ipynb"
     make_folder(copy.parent)
     with FileLock(folder / ".lock"):  # another sweep may begin at the same time
         if not copy.exists():

@@ -1,5 +1,6 @@
 """What became of a sweep's points: a finished run, or why there is none; and how long the rest takes."""
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable
@@ -9,9 +10,8 @@ from pathlib import Path
 
 import nbformat
 
-from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.experiments.model_names import reference_model, starting_model
+from vkdlib.experiments.presets import cached_benchmark
 from vkdlib.models.folders import files_hash
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
@@ -46,32 +46,27 @@ def point_results(points: Iterable[Point]) -> list[Result]:
 
 
 def point_result(point: Point) -> Result:
-    """A point's finished run, if its notebook came to a good end, the run is whole, and data and weights are
-    those that are there now. Data or weights that cannot be read are not: the notebook will say why."""
+    """What became of a point. It has a run if its notebook came to a good end, the run is whole, and data and
+    weights are those that are there now. If data or weights cannot be read, the notebook will say why."""
     notebook = read_executed(point.executed)
     if not is_complete(notebook):
         return Result(point, None, failure(point, notebook))
     hash = printed_hash(notebook)
     if hash is None:
-        said = 'the notebook ended, but printed no line "run <hash>": a sweep finds its run by it'
-        return Result(point, None, said)
-    made = notebook.metadata.papermill
-    start = datetime.fromisoformat(made.start_time).timestamp()
-    try:
+        return Result(point, None, 'the notebook printed no line "run <hash>": a sweep finds its run by it')
+    facts = notebook.metadata.papermill
+    with contextlib.suppress(OSError, ValueError, RunError):
         run = read_run(point.parameters["experiment"], hash)
-        run.check()
-        if is_current(run, start, point.cwd):
-            return Result(point, run, seconds=made.get("duration") or 0.0)
-    except (OSError, ValueError, RunError):
-        pass
+        if is_current(run, datetime.fromisoformat(facts.start_time).timestamp(), point.cwd):
+            return Result(point, run, seconds=facts.get("duration") or 0.0)
     return Result(point, None, f"run {hash} is {STALE}")
 
 
 def printed_hash(notebook: nbformat.NotebookNode) -> str | None:
     """The hash that an executed notebook printed as "run <hash>"; None if it did not."""
     text = "".join(o.text for c in notebook.cells for o in c.get("outputs", []) if "text" in o)
-    found = re.search(r"^run ([0-9a-f]{12})\b", text, re.MULTILINE)
-    return found and found[1]
+    line = re.search(r"^run ([0-9a-f]{12})\b", text, re.MULTILINE)
+    return line and line[1]
 
 
 def failure(point: Point, notebook: nbformat.NotebookNode) -> str:
@@ -87,7 +82,7 @@ def failure(point: Point, notebook: nbformat.NotebookNode) -> str:
     return f"the notebook's process ended early; the last it said: {lines[-1] if lines else 'nothing'}"
 
 
-def is_current(run: Run, start: float, cwd: Path | None = None) -> bool:
+def is_current(run: Run, start: float, cwd: Path) -> bool:
     """Whether the run's data, weights and reference are those that are there now.
 
     Weights of embedded models are compared. Others are too large for that: no file of their folders may have
@@ -98,28 +93,20 @@ def is_current(run: Run, start: float, cwd: Path | None = None) -> bool:
         cwd: the folder that the notebook worked in; it may name folders from there.
     """
     c = run.configuration
-    benchmark = c.benchmark
-    if cwd and (cwd / benchmark).is_dir():
-        benchmark = str(cwd / benchmark)
-    if _data(benchmark, c.data_revision) != c.data:
+    folder = cwd / c.benchmark
+    if _data(str(folder) if folder.is_dir() else c.benchmark, c.data_revision) != c.data:
         return False
     if not c.model.startswith("testbed/"):
         names = (c.model, c.retain_only, c.settings.get("reference"))
-        return not any(_changed(Path(cwd or "", name), start) for name in names if name)
+        return not any(_changed(cwd / name, start) for name in names if name)
     reference = reference_model(c)
-    same = not reference or _files(reference) == c.reference_weights
+    same = not reference or files_hash(reference) == c.reference_weights
     return same and _weights(starting_model(c), c.dtype, c.quantise) == c.weights
 
 
 def _changed(folder: Path, since: float) -> bool:
     """Whether a file of a folder is newer than a time; what is no folder is on the Hub, or a word."""
     return folder.is_dir() and any(file.stat().st_ctime > since for file in folder.iterdir())
-
-
-@functools.lru_cache(maxsize=8)
-def cached_benchmark(source: str, revision: str | None) -> Benchmark:
-    """`load_benchmark`, once a process."""
-    return load_benchmark(source, revision)
 
 
 def _data(source: str, revision: str | None) -> str:
@@ -130,9 +117,6 @@ def _data(source: str, revision: str | None) -> str:
 def _weights(name: str, dtype: str, quantise: str | None) -> str:
     loaded = load(name, dtype=dtype, device="cpu", quantise=quantise)
     return weights_hash(loaded.model.state_dict())
-
-
-_files = functools.cache(files_hash)
 
 
 def expected_time(results: list[Result], workers: int, core_minutes: float | None) -> str:

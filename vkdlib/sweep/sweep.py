@@ -63,7 +63,7 @@ def load_sweep(file: Path) -> Sweep:
     folder = paths.runs().absolute() / content["experiment"] / "notebooks"
     make_folder(folder)
     copy = notebook_copy(notebook, folder)
-    points = [Point(copy, point, folder, run, notebook.parent) for point, run in zip(points, runs)]
+    points = [Point(copy, point, folder, notebook.parent, run) for point, run in zip(points, runs)]
     return Sweep(file.stem, points, content["record"], columns, content.get("core_minutes"))
 
 

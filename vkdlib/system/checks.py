@@ -1,11 +1,11 @@
 """What a value must be: an error names the field, what was found, and what is allowed."""
 
 import difflib
-import math
 import re
 import typing
 from collections.abc import Collection
 from dataclasses import MISSING, Field, field, fields
+from math import inf, isfinite
 
 
 def one_of(name: str, value, known: Collection) -> None:
@@ -38,13 +38,7 @@ def did_you_mean(value, known: Collection) -> str:
 
 
 def number(
-    name: str,
-    value,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    above: float | None = None,
-    whole: bool = False,
+    name: str, value, low: float = -inf, high: float = inf, *, above: float = -inf, whole: bool = False
 ) -> None:
     """Raise ValueError unless a value is a finite number in a range.
 
@@ -53,19 +47,17 @@ def number(
         above: the value must be larger than this.
         whole: it must be an int.
     """
-    types = int if whole else (int, float)
-    is_number = isinstance(value, types) and not isinstance(value, bool)
-    if is_number and low <= value <= high and math.isfinite(value) and (above is None or value > above):
+    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if is_number and isfinite(value) and above < value and low <= value <= high:
         return
-    ends = [f"above {above:g}"] if above is not None else [f"{low:g} or more"] if low > -math.inf else []
-    ends += [f"{high:.10g} or less"] if high < math.inf else []
-    kind = "a whole number" if whole else "a number"
-    if isinstance(value, float) and not math.isfinite(value):
-        kind = kind.replace("a ", "a finite ")
+    finite = "finite " if isinstance(value, float) and not isfinite(value) else ""
+    limits = {f"above {above:g}": above, f"{low:g} or more": low, f"{high:.10g} or less": high}
+    words = f"a {finite}{'whole ' if whole else ''}number "
+    words += " and ".join(end for end, limit in limits.items() if isfinite(limit))
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
         hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)"
-    raise ValueError(f"{name} is {value!r}; it must be {' '.join([kind, ' and '.join(ends)]).strip()}{hint}")
+    raise ValueError(f"{name} is {value!r}; it must be {words.strip()}{hint}")
 
 
 def flag(name: str, value) -> None:

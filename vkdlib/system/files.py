@@ -1,4 +1,4 @@
-"""Write files whole, and recognise them again by their hash."""
+"""Files are written whole, read with clear errors, and told apart by their hashes."""
 
 import contextlib
 import csv
@@ -33,7 +33,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Within: fill the folder this yields; then it gets its name. Half a folder never stays.
+    """Within: fill the folder that this yields. It then gets its name. Half a folder never stays.
 
     Raises:
         FileExistsError: there is a folder of that name.
@@ -52,7 +52,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """Within: write to the path this yields; then `file` is replaced at once. Half a file never stays.
+    """Within: write to the path that this yields. It then replaces `file` at once. Half a file never stays.
 
     Raises:
         OSError: it could not be written, whichever library tried.
@@ -73,7 +73,7 @@ def whole_file(file: Path) -> Iterator[Path]:
 
 
 def write_csv(file: Path, rows: list[dict]) -> None:
-    """Write rows as CSV under another name, then put the whole file in place at once."""
+    """Write rows as CSV; the file is replaced at once."""
     with whole_file(file) as temporary, open(temporary, "w", newline="") as f:
         writer = csv.DictWriter(f, list(rows[0]) if rows else [])
         writer.writeheader()
@@ -89,6 +89,11 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def short_hash(value) -> str:
+    """Twelve hex digits that tell values of JSON apart, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def read_json(file: Path) -> dict:
     """Read JSON of a finished run.
 
@@ -102,13 +107,13 @@ def read_json(file: Path) -> dict:
 
 
 def write_json(file: Path, value) -> None:
-    """Write JSON under another name, then put the whole file in place at once."""
+    """Write JSON; the file is replaced at once."""
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which no key of a mapping comes twice; PyYAML would take the last one in silence."""
+    """YAML that refuses a key that a mapping has twice; PyYAML takes the last one in silence."""
 
     def construct_mapping(self, node, deep=False):
         keys = set()
@@ -124,8 +129,8 @@ def read_yaml(file: Path | str) -> dict:
     """Read a YAML file that holds names and values; an empty file holds none.
 
     Raises:
-        ValueError: one line that names the file: it cannot be read, is not YAML, names a key twice, or holds
-            something else than names and values.
+        ValueError: one line that begins with the file's path: it cannot be read, is not YAML, names a key
+            twice, or holds something else than names and values.
     """
     try:
         content = yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)

@@ -1,4 +1,4 @@
-"""What a notebook asks about its own cells."""
+"""A notebook checks the parameters that papermill gave it."""
 
 import ast
 
@@ -10,8 +10,10 @@ INJECTED = "# Parameters\n"  # how the cell begins that papermill puts after the
 
 
 def check_parameters() -> None:
-    """Stop if papermill gave this notebook a parameter that it does not have; papermill itself goes on with
-    the defaults. Parameters are the names in cells of nothing but typed assignments.
+    """Stop if papermill gave this notebook a parameter that it does not have.
+
+    Papermill itself would go on with the defaults. The parameters are the names in those cells that hold
+    typed assignments and nothing else.
 
     Raises:
         ValueError: names the parameter, the nearest one and all there are.
@@ -26,7 +28,7 @@ def check_parameters() -> None:
 
 
 def typed_names(cell: str) -> list[str]:
-    """The names in a cell of nothing but typed assignments (`beta: float = 1.0`); none of other cells."""
+    """The names in a cell of typed assignments (`beta: float = 1.0`); none if it holds anything else."""
     try:
         body = ast.parse(cell).body
     except SyntaxError:

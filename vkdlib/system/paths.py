@@ -1,4 +1,4 @@
-"""Where things are: repository, cache, what is shipped."""
+"""Where the repository, the runs, the cache and the shipped models are."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ class RunError(RuntimeError):
 
 
 def root() -> Path:
-    """The folder that holds notebooks/ and figures/: VKDLIB_ROOT, the checkout, or where you are."""
+    """The folder with notebooks/ and figures/: VKDLIB_ROOT, else the checkout, else the current folder."""
     if "VKDLIB_ROOT" in os.environ:
         return Path(os.environ["VKDLIB_ROOT"])
     checkout = PACKAGE.parent
@@ -30,7 +30,7 @@ def figures() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: VKDLIB_CACHE, or ~/.cache/vkdlib.
+    """The folder for what can be made again: VKDLIB_CACHE, or ~/.cache/vkdlib.
 
     Raises:
         OSError: nobody knows where the home folder is.
@@ -44,6 +44,6 @@ def cache_folder() -> Path:
 
 
 def places() -> dict[str, str]:
-    """The environment in which a process that starts elsewhere finds the same folders."""
-    found = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache_folder()}
-    return {name: str(folder.absolute()) for name, folder in found.items()}
+    """Variables of the environment with which a process elsewhere finds the same folders."""
+    folders = {"VKDLIB_ROOT": root(), "VKDLIB_RUNS": runs(), "VKDLIB_CACHE": cache_folder()}
+    return {name: str(folder.absolute()) for name, folder in folders.items()}

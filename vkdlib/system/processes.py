@@ -1,8 +1,7 @@
-"""Several processes on one task, under `accelerate launch` or `notebook_launcher`; alone, nothing happens.
+"""Several processes share one task, under `accelerate launch` or `notebook_launcher`.
 
-Each process holds the whole model and takes its share of every batch; gradients are added up. There is no
-wrapper around the model: questions in text reach none of the trained weights, and a wrapper that waits for
-every gradient would fail.
+Each process holds the whole model and takes its share of every batch; gradients are added up. No wrapper is
+around the model. It would wait for the gradient of every trained weight, and questions in text reach none.
 """
 
 import atexit

@@ -1,18 +1,18 @@
-"""One progress bar for all long work: rate and remaining time, silent when told so."""
+"""The progress bar of all long work: rate and remaining time. VKDLIB_PROGRESS=0 hides it."""
 
 import os
 from collections.abc import Iterable
 
 
 def silent() -> bool:
-    """VKDLIB_PROGRESS=0 in the environment silences every bar."""
+    """Whether VKDLIB_PROGRESS=0 in the environment hides all bars."""
     return os.environ.get("VKDLIB_PROGRESS", "1") == "0"
 
 
 def bar(items: Iterable, description: str, **options) -> Iterable:
     """Wrap `items` in a progress bar for a terminal or a notebook.
 
-    That it is silent is passed on explicitly, because notebook bars ignore tqdm's own switch.
+    `disable` is passed to tqdm because bars in notebooks ignore tqdm's own switch.
     """
     from tqdm.auto import tqdm
 
@@ -20,7 +20,7 @@ def bar(items: Iterable, description: str, **options) -> Iterable:
 
 
 def silence_transformers() -> None:
-    """Do without the bars that transformers shows while weights are downloaded and read, when told so."""
+    """Hide the bars that transformers shows while it reads weights, if all bars are hidden."""
     if silent():
         from transformers.utils import logging
 
