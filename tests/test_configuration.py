@@ -63,11 +63,17 @@ WRONG = [
     ({"qa_image": "grey"}, "qa_image is 'grey'; it must be one of blank"),
     ({"max_pixels": 0}, "max_pixels is 0"),
     ({"model": ""}, "model is ''"),
-    ({"settings": {"beta": float("nan")}}, "beta in settings is nan; it must be a finite number"),
+    ({"settings": {"beta": float("nan")}}, "beta in settings is nan; it must be a number, and finite"),
     ({"settings": ["beta"]}, "settings is .*; it must be names and values"),
-    ({"training": {"lr": float("inf")}}, "lr in training is inf; it must be a finite number"),
-    ({"forget_ratio": float("nan")}, "forget_ratio is nan; it must be a finite whole number 1 or more"),
-    ({"seed": -float("inf")}, "seed is -inf; it must be a finite whole number"),
+    ({"training": {"lr": float("inf")}}, "lr in training is inf; it must be a number, and finite"),
+    (
+        {"forget_ratio": float("nan")},
+        "forget_ratio is nan; it must be a whole number 1 or more and 99 or less, and finite",
+    ),
+    (
+        {"seed": -float("inf")},
+        "seed is -inf; it must be a whole number 0 or more and 4294967295 or less, and finite",
+    ),
     ({"seed": 2**70}, "seed is 1180591620717411303424; it must be a whole number 0 or more and 4294967295"),
 ]
 

@@ -100,7 +100,7 @@ def test_the_run_of_a_preset():
         ({"betta": 1}, "a run has no 'betta'; .*did you mean 'beta'"),
         ({"evaluation_batch": 0}, "evaluation_batch is 0"),
         ({"protocol": "guess"}, "protocol is 'guess'"),
-        ({"lr": math.inf}, "lr in training is inf; it must be a finite number"),
+        ({"lr": math.inf}, "lr in training is inf; it must be a number, and finite"),
     ],
 )
 def test_a_wrong_value_makes_no_run(values, message):

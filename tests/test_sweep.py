@@ -81,8 +81,8 @@ def test_ranges_and_axes_that_go_together():
         ({"prune": 1}, "prune is 1"),
         ({"kinds": "cloze"}, "kinds is 'cloze'; it must be a list"),
         ({"forget_ratio": None}, "forget_ratio is None"),
-        (yaml.safe_load("beta: .nan"), "beta is nan; it must be a finite number"),
-        (yaml.safe_load("lr: .inf"), "lr is inf; it must be a finite number"),
+        (yaml.safe_load("beta: .nan"), "beta is nan; it must be a number, and finite"),
+        (yaml.safe_load("lr: .inf"), "lr is inf; it must be a number, and finite"),
     ],
 )
 def test_wrong_parameters_stop_before_anything_runs(point, message):
@@ -131,8 +131,8 @@ WRONG = [  # of a point, which a run would refuse, too
     ("model: nowhere", "preset is not given, and the model nowhere does not say which one fits"),
     ("benchmark: testbed/mlmu", "did you mean 'testbed/mllmu'"),
     ("benchmark: ../nowhere", "../nowhere: no such folder"),
-    ("beta: .nan", "beta is nan; it must be a finite number"),
-    ("lr: .inf", "lr is inf; it must be a finite number"),
+    ("beta: .nan", "beta is nan; it must be a number, and finite"),
+    ("lr: .inf", "lr is inf; it must be a number, and finite"),
     ("beta: -1.0", "beta is -1"),
     ("lr: 1e-5", "write a dot, as in 1.0e-5"),
     ("betta: 1.0", "did you mean 'beta'"),

@@ -48,16 +48,15 @@ def number(
         whole: it must be an int.
     """
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if is_number and isfinite(value) and above < value and low <= value <= high:
+    if is_number and -inf < value < inf and above < value and low <= value <= high:
         return
-    finite = "finite " if isinstance(value, float) and not isfinite(value) else ""
+    kind = "a whole number" if whole else "a number"
     limits = {f"above {above:g}": above, f"{low:g} or more": low, f"{high:.10g} or less": high}
-    words = f"a {finite}{'whole ' if whole else ''}number "
-    words += " and ".join(end for end, limit in limits.items() if isfinite(limit))
-    hint = ""
+    ends = " and ".join(end for end, limit in limits.items() if isfinite(limit))
+    hint = ", and finite" if isinstance(value, float) and not isfinite(value) else ""
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
         hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)"
-    raise ValueError(f"{name} is {value!r}; it must be {words.strip()}{hint}")
+    raise ValueError(f"{name} is {value!r}; it must be {kind} {ends}".strip() + hint)
 
 
 def flag(name: str, value) -> None:
