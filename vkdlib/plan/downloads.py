@@ -1,4 +1,4 @@
-"""What a run has to download, as far as that is known beforehand."""
+"""What a run has to download, as far as sizes were published."""
 
 import math
 from collections.abc import Collection
@@ -20,7 +20,7 @@ def to_download(published: Collection[str], name: str) -> bool:
 
 
 def downloads(model: str, benchmark: str, revision: str | None, data_revision: str | None) -> list[Row]:
-    """What has to be downloaded, of which commit, as far as sizes are known."""
+    """Rows of a plan: what has to be downloaded, and of which commit."""
     rows = []
     if to_download(dimensions(), model):
         size = 2 * sum(count_parameters(meta_model(model)).values())  # in half precision

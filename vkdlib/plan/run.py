@@ -20,7 +20,7 @@ def plan_run(c: Configuration, machine: Machine | None = None, processes: int = 
     """Trained parameters, preparation, steps, tokens, memory by part, questions and downloads of a run.
 
     Args:
-        c: the run. Its model may be one of the papers' checkpoints, of which no vanilla model was made yet.
+        c: the run. Its model may also be one of the papers' checkpoints before a vanilla model is made of it.
         processes: GPUs that share each step.
     Returns:
         columns part, item, value, unit. Memory is that of one device. A model that is evaluated as it is has

@@ -1,4 +1,4 @@
-"""The embedded models: real architectures made small, with a tokenizer and processor of their own."""
+"""The embedded models: small versions of real architectures, each with its own tokenizer and processor."""
 
 import copy
 from collections.abc import Iterable

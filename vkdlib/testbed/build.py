@@ -113,7 +113,7 @@ def hidden_faces(name: str) -> set[str]:
 
 
 def make_processor(family: str = "llava"):
-    """The processor of an embedded model, its vocabulary learnt from all there is to say."""
+    """The processor of an embedded model; its vocabulary is learnt from all questions and answers."""
     recipe = ARCHITECTURES[family]
     made_up, celebrities = profiles.make_profiles()
     texts = []

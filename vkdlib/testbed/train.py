@@ -1,4 +1,4 @@
-"""Train the embedded models, in the stages in which real ones come to be.
+"""Train the embedded models, in the stages by which real models are made.
 
 1. *Portraits*: the vision tower learns, on portraits of nobody in the benchmark, to name hair, colours, skin,
    beard and glasses from every image token.

@@ -29,11 +29,11 @@ class Recipe:
 
     Attributes:
         rank, alpha: of the adapters.
-        vision: what of the visual module is trained: nothing ("frozen"), "adapters" on its linear layers, or
-            the "whole" vision tower, as far as it is read, and the projector.
-        text: whether the questions in text are taught too, those about everybody.
+        vision: what is trained in the visual module: nothing ("frozen"), "adapters" on its linear layers, or
+            the "whole" projector and vision tower, but for blocks whose output nobody reads.
+        text: whether the questions in text are taught too, about hidden people as well.
         epochs: rounds over all questions.
-        lr: at the start; it goes down to 0 in a line.
+        lr: at the start; it falls to 0 in a straight line.
         batch_size: single questions in a step.
         weight_decay: of AdamW.
         seed: of the order of the questions.
@@ -84,7 +84,7 @@ def make_recipe(name: str, schema: str, **changes) -> Recipe:
 
 
 def recipe_parameters(loaded: Loaded, recipe: Recipe) -> dict[str, nn.Parameter]:
-    """What a recipe trains, with adapters put where it wants them: name in the model -> parameter."""
+    """Attach a recipe's adapters; returns what it trains: name in the model -> parameter."""
     modules = (
         adaptable_modules(loaded) if recipe.vision == "adapters" else [loaded.family.language(loaded.model)]
     )

@@ -148,8 +148,8 @@ def fill_gradients(
 
 
 def single_questions(loaded: Loaded, data: Benchmark, hidden: Sequence[str], text: bool) -> tuple[Pack, ...]:
-    """Questions, each a pack of its own: about pictures of all but the hidden people; in text about
-    everybody, if wanted."""
+    """Questions, each in its own pack: about pictures of all people who are not hidden, and with `text` in
+    text about everybody."""
     unknown = sorted(set(hidden) - set(data.people))
     if unknown:
         raise ValueError(f"person {unknown[0]!r} is not in {data.name}")
