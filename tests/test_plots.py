@@ -126,4 +126,4 @@ def test_curves_are_means_over_seeds_with_their_range(records):
     assert {(0.0, 0.0), (0.0, 2.0), (4.0, 40.0), (4.0, 42.0)} <= set(map(tuple, corners.round(6)))
     assert ax.get_xscale() == "symlog" and ax.get_legend() is None
     labels = ax.get_legend_handles_labels()[1]
-    assert labels == [*rows_by_title(records), "Chance"]
+    assert labels == [*rows_by_title(records), "Chance"] and len(labels) == 7

@@ -103,9 +103,8 @@ def run_identity(parameters: dict, cwd: Path) -> dict:
     preset = parameters["preset"] or presets.fitting_preset(parameters["model"], benchmark)
     values = {name: parameters[name] for name in presets.PARAMETERS if name in parameters}
     c, _ = presets.configure(preset, **values)
-    folders = {name: full_path(getattr(c, name), cwd) for name in ("model", "retain_only")}
-    located = replace(c, benchmark=benchmark, **folders)
-    check_run(parameters["experiment"], located, parameters.get("gate", True))
+    folders = {name: full_path(getattr(c, name), cwd) for name in ("model", "retain_only", "benchmark")}
+    check_run(parameters["experiment"], replace(c, **folders), parameters.get("gate", True))
     if not HUB_ID.fullmatch(benchmark) or benchmark.startswith("testbed/"):  # nothing is downloaded for this
         pose_task(presets.cached_benchmark(benchmark, c.data_revision), c)
     return c.identity
