@@ -121,8 +121,8 @@ def test_a_taught_model_is_saved_and_loaded(loaded, few, tmp_path):
 
 def test_questions_one_by_one_are_the_pack(untrained, few):
     """A step over single questions has the loss of whole packs, however it is cut."""
-    whole = teaching.make_tasks(untrained, teaching.Split((), tuple(few.people.values()), (), frozenset()))
-    expected = teaching.batch_nll(untrained, whole.retain_vqa).item()
+    whole = teaching.picture_packs(untrained, few.people.values())
+    expected = teaching.batch_nll(untrained, whole).item()
     questions = teaching.single_questions(untrained, few, (), text=False)
     assert len(questions) == 8
     for micro_batch in (None, 3):

@@ -76,16 +76,13 @@ def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tas
         ValueError: a person without training pairs, or an unknown `qa_image`.
     """
     one_of("qa_image", qa_image, (None, "blank"))
-    return Tasks(
-        _vqa(loaded, split.forget),
-        _vqa(loaded, split.retain),
-        _qa(loaded, split.forget, qa_image),
-        _qa(loaded, split.retain, qa_image),
-    )
+    pictures = [picture_packs(loaded, people) for people in (split.forget, split.retain)]
+    texts = [text_packs(loaded, people, qa_image) for people in (split.forget, split.retain)]
+    return Tasks(*pictures, *texts)
 
 
-def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
-    """Leaves out pictures without training pairs. A person without any such picture is an error."""
+def picture_packs(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
+    """A pack for each picture with training pairs. A person without any such picture is an error."""
     packs = []
     for p in people:
         pictures = [(place, picture) for place, picture in enumerate(p.pictures) if picture.pairs]
@@ -95,8 +92,8 @@ def _vqa(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
     return tuple(packs)
 
 
-def _qa(loaded: Loaded, people: Iterable[Person], qa_image: str | None) -> tuple[Pack, ...]:
-    """Leaves out people none of whose questions has a twin in text."""
+def text_packs(loaded: Loaded, people: Iterable[Person], qa_image: str | None = None) -> tuple[Pack, ...]:
+    """A pack for each person with training pairs in text."""
     return tuple(
         make_pack(loaded.processor, p.text_pairs, qa_image and grey(p.image), p.id)
         for p in people

@@ -15,14 +15,14 @@ import torch
 
 from vkdlib import training
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.schema import Benchmark, Split
+from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.models.adapters import merge_adapters
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import load
 from vkdlib.models.passes import activation_checkpoints, batch_nll, trainable
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.system import checks, files, processes
-from vkdlib.tasks import make_tasks, window
+from vkdlib.tasks import picture_packs, text_packs, window
 from vkdlib.vanilla.recipes import Recipe, make_recipe, recipe_parameters
 
 
@@ -153,9 +153,8 @@ def single_questions(loaded: Loaded, data: Benchmark, hidden: Sequence[str], tex
     unknown = sorted(set(hidden) - set(data.people))
     if unknown:
         raise ValueError(f"person {unknown[0]!r} is not in {data.name}")
-    everybody = make_tasks(loaded, Split((), tuple(data.people.values()), (), frozenset()))
-    packs = [p for p in everybody.retain_vqa if p.key.rsplit("/", 1)[0] not in set(hidden)]
-    packs += everybody.retain_qa if text else ()
+    visible = [person for id, person in data.people.items() if id not in set(hidden)]
+    packs = picture_packs(loaded, visible) + (text_packs(loaded, data.people.values()) if text else ())
     if not packs:
         raise ValueError(f"nothing of {data.name} is to be taught: hide fewer people, or teach text too")
     return tuple(p.select([number]) for p in packs for number in range(len(p.segments)))
