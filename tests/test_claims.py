@@ -1,7 +1,7 @@
 """The papers' sentences: what is compared with what, and what is said of it."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -62,10 +62,12 @@ def table(monkeypatch):
 
 
 def test_claims_are_judged_on_the_runs_of_the_record(table):
-    judged = claims.judge_table("table1_main").set_index(["claim", "column"])
-    assert list(judged.reset_index()[claims.COLUMNS].columns) == claims.COLUMNS
+    cases = claims.judge(claims.answered_tables("table1_main"))
+    assert list(cases) == columns.LABELS["claims"] and cases.groupby("claim", sort=False).ngroups > 5
+    judged = cases.set_index(["claim", "column"])
     forget = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
     assert (forget.difference, forget.n, forget.seeds, forget.verdict) == (-100, 48, 2, "holds")
+    assert set(judged.people) == {PEOPLE}
     text = judged.loc["VKD keeps what is known in text of forget and retain people"]
     assert set(text.verdict) == {"holds"} and (text.low == 0).all()
     rivals = judged.loc["VKD keeps other faces better than MMUnlearner"]
@@ -88,7 +90,7 @@ def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
     lucky = (never.set == "forget") & (never.modality == "vqa") & never.question.str.contains("[01]$")
     changed = predictions | {"retain-only0": never.assign(score=never.score.where(~lucky, 1.0))}
     monkeypatch.setattr(records, "read_predictions", lambda name: changed)
-    judged = claims.judge_table("table1_main").set_index(["claim", "column"])
+    judged = claims.judge(claims.answered_tables("table1_main")).set_index(["claim", "column"])
     row = judged.loc["VKD forgets faces better than MMUnlearner", "Forget VQA"]
     assert row.verdict == "holds" and row.over_forgotten == "VKD"
     assert (judged.loc["VKD keeps other faces better than MMUnlearner"].over_forgotten == "").all()
@@ -112,13 +114,15 @@ def test_to_forget_more_than_retain_only_is_marked(table, monkeypatch):
     ],
 )
 def test_verdicts(difference, p, expected, said):
-    row = SimpleNamespace(difference=difference, low=difference - 2, high=difference + 3, p_holm=p, differ=9)
-    assert claims.verdict(row, expected) == said
+    gap = {"difference": difference, "low": difference - 2, "high": difference + 3, "p": p}
+    facts = claims.compare_with_expected(gap, expected)
+    case = SimpleNamespace(holds=facts["holds"], p_holm=facts["p"], differ=9, column="Forget VQA")
+    assert claims.verdict(case) == said
     with pytest.raises(ValueError, match="expected is 'less'"):
-        claims.verdict(row, "less")
-    row.differ = 0
+        claims.compare_with_expected(gap, "less")
     if expected in ("lower", "higher"):
-        assert claims.verdict(row, expected) == "no answer differs"
+        case.differ, case.p_holm = 0, 1.0  # as `compare.add_holm` has it
+        assert claims.verdict(case) == "no answer differs"
 
 
 def test_rows_of_the_ablation_are_the_papers():
@@ -139,7 +143,9 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
     settings |= {"prune=False", "mask=False", "VKD"}
     known["selective_forgetting"] = settings
     for record, rows in known.items():
-        for one in claims.read_topic(record)["claims"]:
+        topic = claims.read_topic(record)
+        assert topic.ours in rows and set(topic.order or rows) >= {topic.ours}
+        for one in topic.claims:
             assert set(one["rows"]) <= rows and set(one["columns"]) <= titles
             assert one["expected"] in ("lower", "higher", "as good", "as low")
             assert one["source"].startswith(("3.", "4.", "ours, "))
@@ -169,17 +175,19 @@ def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
 
 
 def test_a_row_against_all_others(table):
-    found = claims.rival_tests("table1_main", "VKD")
+    tables = claims.answered_tables("table1_main")
+    found = claims.rival_tests(tables)
     assert set(found.other) == set(ROWS) - {"VKD", "vanilla", "retain-only"} and set(found.model) == {"m"}
     assert len(found) == 6 * (len(ROWS) - 3)  # six columns; references are no rivals
     rival = found[(found.other == "MMUnlearner") & (found.modality == "vqa")].set_index("set").difference
     assert rival.to_dict() == {"forget": -100, "retain": 0, "real": 100}
+    tables = [replace(one, topic=replace(one.topic, ours="SGD")) for one in tables]
     with pytest.raises(ValueError, match="the record has no 'SGD'; it has: vanilla, retain-only"):
-        claims.rival_tests("table1_main", "SGD")
+        claims.rival_tests(tables)
 
 
 def test_quality_of_every_run(table):
-    found = claims.run_quality("table1_main").set_index("row")
+    found = claims.run_quality(claims.answered_tables("table1_main")).set_index("row")
     assert len(found) == 2 * len(ROWS) - 2
     assert (found.loc["VKD", ["accuracy", "ks"]] == 0).all(axis=None)
     assert (found.loc["MANU", ["accuracy", "ks"]] == [100, 1]).all(axis=None)
@@ -195,19 +203,23 @@ def test_over_forgotten_is_one_thing_in_tables_and_claims(table):
     never = never.assign(set="forget", modality="vqa", kind="classification")
     few, many = (never.assign(score=(~never.person.isin([f"p{i}" for i in range(n)])) * 1.0) for n in (3, 8))
     assert not claims.over_forgets([few], [never]) and claims.over_forgets([many], [never])
-    assert not claims.run_quality("table1_main").over_forgotten.any()  # retain-only knows nothing here
+    assert not claims.run_quality(
+        claims.answered_tables("table1_main")
+    ).over_forgotten.any()  # retain-only knows nothing here
 
 
 def test_what_is_written_again_replaces_its_own_rows_only(table, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "figures", lambda: tmp_path)
     (tmp_path / "data").mkdir()
-    claims.write_tests("table1_main", "VKD")
+    claims.write_tests("table1_main")
     first = pd.read_csv(tmp_path / "data" / "claims.csv")
-    assert list(first.columns) == ["record", *claims.COLUMNS] and set(first.record) == {"table1_main"}
+    assert list(first.columns) == ["record", *columns.LABELS["claims"]] and set(first.record) == {
+        "table1_main"
+    }
     pd.concat([first.assign(verdict="?"), first.iloc[:1].assign(record="other")]).to_csv(
         tmp_path / "data" / "claims.csv", index=False
     )
-    claims.write_tests("table1_main", "VKD")
+    claims.write_tests("table1_main")
     again = pd.read_csv(tmp_path / "data" / "claims.csv")
     assert len(again) == len(first) + 1 and "?" not in set(again.verdict) and "other" in set(again.record)
     for name in ("table1_main_tests", "table1_main_quality"):
@@ -218,12 +230,12 @@ def test_claims_about_a_record_of_ones_own(table, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "figures", lambda: tmp_path)
     (tmp_path / "data").mkdir()
     with pytest.raises(ValueError, match="no claims are known of 'mine': name the topic that is meant"):
-        claims.write_tests("mine", "VKD")
+        claims.write_tests("mine")
     assert not list((tmp_path / "data").iterdir())
-    claims.write_tests("mine", "VKD", topic="table1_main")
+    claims.write_tests("mine", topic="table1_main")
     written = pd.read_csv(tmp_path / "data" / "claims.csv")
     assert set(written.record) == {"mine"}
-    assert written.claim.tolist() == claims.judge_table("table1_main").claim.tolist()
+    assert written.claim.tolist() == claims.judge(claims.answered_tables("table1_main")).claim.tolist()
     assert {p.name for p in (tmp_path / "data").iterdir()} == {
         "claims.csv",
         "mine_tests.csv",
@@ -263,10 +275,10 @@ def test_a_claim_has_what_is_known_and_nothing_else(name, one):
 )
 def test_a_misspelt_claim_is_refused(table, monkeypatch, changes, message):
     claim = {"claim": "it forgets", "source": "4.3", "rows": ["VKD", "vanilla"], "columns": ["Forget VQA"]}
-    topic = {"table": "vkd 1", "rows": "method", "claims": [claim | {"expected": "lower"} | changes]}
+    topic = claims.Topic("vkd 1", [claim | {"expected": "lower"} | changes])
     monkeypatch.setattr(claims, "read_topic", lambda name: topic)
     with pytest.raises(ValueError, match=message):
-        claims.judge_table("table1_main")
+        claims.judge(claims.answered_tables("table1_main"))
 
 
 def test_a_row_of_several_settings_is_not_judged(table, monkeypatch):
@@ -277,7 +289,7 @@ def test_a_row_of_several_settings_is_not_judged(table, monkeypatch):
         records, "read_predictions", lambda name: predictions | {"other": predictions["VKD0"]}
     )
     with pytest.raises(ValueError, match="row 'VKD' has several runs of one seed"):
-        claims.judge_table("table1_main")
+        claims.judge(claims.answered_tables("table1_main"))
 
 
 def test_parts_of_another_method_have_no_name():
@@ -286,3 +298,10 @@ def test_parts_of_another_method_have_no_name():
         claims.row_names(record, "parts")
     with pytest.raises(ValueError, match="the record has no 'mask'; it has: method, trained, beta"):
         claims.row_names(record.drop(columns="mask"), "parts")
+
+
+def test_a_misspelt_field_of_a_topic_is_named(monkeypatch):
+    topic = {"table": "vkd 1", "claims": [], "seting": "beta"}
+    monkeypatch.setattr(files, "read_yaml", lambda file: {"mine": topic})
+    with pytest.raises(ValueError, match="topic mine of claims.yaml has no 'seting'.*mean 'setting'"):
+        claims.read_topic("mine")

@@ -46,6 +46,11 @@ def record_of(monkeypatch, shapes, seeds=(0, 1, 2), noise=0, never=None):
     return pd.DataFrame(rows)
 
 
+def judge(record, topic="fig2_beta"):
+    """Its claims, judged."""
+    return claims.judge(claims.answered_tables(record, topic))
+
+
 def answers(rows):
     """Scores and people of one column of that record."""
     return curves.column_answers(rows, "beta", records.read_predictions("x"))
@@ -57,7 +62,7 @@ FLAT = {f"{who} QA": [90] * 5 for who in PLACES}
 def test_claims_about_beta(monkeypatch):
     shapes = {"Forget VQA": [20, 40, 60, 80, 90], "Retain VQA": [50, 60, 70, 80, 90]}
     record_of(monkeypatch, shapes | {"Real-world VQA": [50, 70, 90, 70, 50]} | FLAT)
-    judged = curves.judge_curves("fig2_beta", "beta").set_index(["claim", "column"])
+    judged = judge("fig2_beta").set_index(["claim", "column"])
     at_first = judged.index.get_level_values("claim").str.startswith("distillation at first")
     (first,) = judged[at_first].itertuples()
     assert (first.verdict, first.statistic, first.change) == ("inside the noise", 0, 0)  # up, and down again
@@ -88,7 +93,7 @@ def test_what_is_noise_and_what_is_too_small(monkeypatch):
     assert curves.answer_facts(*answers(of("Retain")), "rises")["p"] > 0.05
     found = curves.answer_facts(*answers(of("Real-world")), "peaks")
     assert found["p"] > 0.05 or not found["holds"]
-    judged = curves.judge_curves("fig2_beta", "beta").set_index(["claim", "column"])
+    judged = judge("fig2_beta").set_index(["claim", "column"])
     noisy = judged.loc["the more distillation, the more other faces are kept", "Retain VQA"]
     assert noisy.verdict == "inside the noise" and noisy.differ > 0
 
@@ -96,12 +101,12 @@ def test_what_is_noise_and_what_is_too_small(monkeypatch):
 def test_a_best_value_at_an_end_is_no_peak(monkeypatch):
     kept = FLAT | {"Retain VQA": [90] * 5}
     record_of(monkeypatch, {"Real-world VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5} | kept)
-    judged = curves.judge_curves("fig2_beta", "beta").query("expected != 'rises'").set_index("column")
+    judged = judge("fig2_beta").query("expected != 'rises'").set_index("column")
     assert judged.loc["Real-world VQA"].verdict == "does not hold"
     assert set(judged.loc["Forget VQA"].verdict) == {"no answer differs"}
     assert judged.loc["Balance"].verdict == "does not hold"
     record_of(monkeypatch, {"Real-world VQA": [50, 60, 90, 60, 50], "Forget VQA": [30] * 5} | kept)
-    judged = curves.judge_curves("fig2_beta", "beta").query("expected != 'rises'").set_index("column")
+    judged = judge("fig2_beta").query("expected != 'rises'").set_index("column")
     assert judged.loc[["Real-world VQA", "Balance"]].verdict.tolist() == ["holds", "holds"]
     assert judged.loc["Balance"].statistic == 0.3
 
@@ -110,35 +115,35 @@ def test_where_more_is_forgotten_than_by_retain_only(monkeypatch):
     """It is said beside the claims in which to forget is a success, as far as they go."""
     shapes = {"Forget VQA": [0, 0, 10, 20, 40], "Retain VQA": [50, 60, 70, 80, 90]}
     record_of(monkeypatch, shapes | {"Real-world VQA": [90] * 5} | FLAT, never=20)
-    judged = curves.judge_curves("fig2_beta", "beta")
+    judged = judge("fig2_beta")
     forgetting = judged.column.isin(["Forget VQA", "Balance"])
     assert set(judged.over_forgotten[forgetting]) == {"beta = 0, 0.1, 0.3"}
     assert set(judged.over_forgotten[~forgetting]) == {""}
-    shown = tables.claim_table(judged)
-    assert shown.verdict.str.endswith("; over-forgotten: beta = 0, 0.1, 0.3").sum() == forgetting.sum()
-    best = shown.measured.str.startswith("best at, every seed")
-    assert set(shown.N[best]) == {""} and "100" in set(shown.N[~best])
-    assert "+40.0 from first to last; slope, sign flips: 40" in set(shown.measured)
+    table = tables.evidence(judged)
+    assert (table["over-forgotten"] == "beta = 0, 0.1, 0.3").sum() == forgetting.sum()
+    best = table[table.column == "Balance"].iloc[0]
+    assert (best.p, best.N, best.people) == ("–", "300", "10")  # three columns of faces, no p
+    slopes = table[table.what == "last − first"]
+    assert "40" in set(slopes.measured) and "100" in set(slopes.N)
 
 
 def test_another_record_is_judged_by_the_claims_of_a_figure(monkeypatch):
     shapes = {"Retain VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5, "Real-world VQA": [90] * 5}
     record_of(monkeypatch, shapes | FLAT)
-    judged = curves.judge_curves("fig2_beta_7b", "beta", topic="fig2_beta")
-    assert judged.equals(curves.judge_curves("fig2_beta", "beta"))
+    assert judge("fig2_beta_7b").equals(judge("fig2_beta"))
     with pytest.raises(
         ValueError, match="no claims are known of 'fig2_beta_7b': name the topic that is meant"
     ):
-        curves.judge_curves("fig2_beta_7b", "beta")
+        judge("fig2_beta_7b", topic=None)
 
 
 def test_a_slope_counts_as_far_as_the_claim_goes(monkeypatch):
     one = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "rises", "up_to": 1.0}
     record_of(monkeypatch, {"Retain VQA": [50, 60, 70, 80, 0]})
     for up_to, verdict in ((1.0, "holds"), (3.0, "does not hold")):
-        topic = {"table": "vkd 1", "rows": "method", "claims": [one | {"up_to": up_to}]}
+        topic = claims.Topic("vkd 1", [one | {"up_to": up_to}], setting="beta")
         monkeypatch.setattr(claims, "read_topic", lambda name, topic=topic: topic)
-        assert curves.judge_curves("x", "beta").verdict.tolist() == [verdict]
+        assert judge("x").verdict.tolist() == [verdict]
 
 
 def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
@@ -191,7 +196,7 @@ def test_flat_is_a_matter_of_points(monkeypatch):
 
 def test_every_claim_about_a_curve_can_be_tested():
     for record in ("fig2_beta", "fig3_alpha"):
-        for one in claims.read_topic(record)["claims"]:
+        for one in claims.read_topic(record).claims:
             assert (
                 one["expected"] in (*curves.ANSWER_TESTS, *curves.BALANCE_TESTS)
                 and one["columns"]
@@ -203,8 +208,9 @@ def test_a_setting_or_a_value_that_was_not_swept_is_named(monkeypatch):
     record = record_of(
         monkeypatch, {"Retain VQA": [90] * 5, "Forget VQA": [30] * 5, "Real-world VQA": [90] * 5} | FLAT
     )
-    with pytest.raises(ValueError, match="the setting that x is swept over is 'betta'.*mean 'beta'"):
-        curves.judge_curves("x", "betta", topic="fig2_beta")
+    monkeypatch.setattr(records, "read_records", lambda name: record.rename(columns={"beta": "betta"}))
+    with pytest.raises(ValueError, match="the setting of the topic is 'beta'.*mean 'betta'"):
+        judge("x")
     with pytest.raises(
         ValueError, match="the value of beta that a claim calls good is 1.25; it must be one of 0.0, 0.1"
     ):
@@ -214,7 +220,7 @@ def test_a_setting_or_a_value_that_was_not_swept_is_named(monkeypatch):
 def test_what_a_curve_cannot_show_is_not_expected_of_it(monkeypatch):
     record_of(monkeypatch, {"Retain VQA": [90] * 5})
     claim = {"claim": "c", "source": "s", "columns": ["Retain VQA"], "expected": "has an optimum"}
-    topic = {"table": "vkd 1", "rows": "method", "claims": [claim]}
+    topic = claims.Topic("vkd 1", [claim], setting="beta")
     monkeypatch.setattr(claims, "read_topic", lambda name: topic)
     with pytest.raises(ValueError, match="what 'c' expects of this column is 'has an optimum'.*rises, falls"):
-        curves.judge_curves("x", "beta")
+        judge("x")

@@ -74,14 +74,8 @@ def test_table_1_has_value_interval_and_n(records):
     assert table.loc["VKD", "Forget VQA (N=50)"] == "30.0 [21.0, 35.0]"
     assert list(table.index) == ["vanilla", "VKD"] and len(table.columns) == 6
     assert rendering.markdown(table).splitlines()[1] == "|---|---|---|---|---|---|---|"
-    with pytest.raises(ValueError, match="pass the records of one seed"):
+    with pytest.raises(ValueError, match="several rows for one method; pass those of one setting or seed"):
         tables.seed_table(pd.concat([records, records]))
-
-
-def test_over_seeds():
-    records = pd.DataFrame({"method": "VKD", "value": [1.0, 2.0, 6.0]})
-    row = tables.seed_ranges(records, ["method"]).iloc[0]
-    assert (row["mean"], row["min"], row["max"], row["seeds"]) == (3.0, 1.0, 6.0, 3)
 
 
 def test_the_forget_retain_plane_has_a_dot_a_method_and_a_star(records):
@@ -127,3 +121,7 @@ def test_curves_are_means_over_seeds_with_their_range(records):
     assert ax.get_xscale() == "symlog" and ax.get_legend() is None
     labels = ax.get_legend_handles_labels()[1]
     assert labels == [*rows_by_title(records), "Chance"] and len(labels) == 7
+    never = records[records.method == "VKD"].assign(method="retain-only", value=7.0)
+    ax = plots.column_curves(plt.subplots()[1], pd.concat([*swept, never]), "beta")
+    (line,) = [line for line in ax.lines if line.get_label() == "Forget VQA of retain-only"]
+    assert set(line.get_ydata()) == {7.0} and ax.get_xlim()[0] < 0.5

@@ -111,7 +111,7 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
     name, sweeps, variables = notebook
     record = name[3:]
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
-    assert set(judged.claim) == {one["claim"] for one in claims.read_topic(record)["claims"]}
+    assert set(judged.claim) == {one["claim"] for one in claims.read_topic(record).claims}
     assert set(judged.record) == set(sweeps) and judged.verdict.notna().all()
     for file in FIGURES[name]:
         assert (paths.figures() / file).stat().st_size > 1000
@@ -122,6 +122,6 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
         shown |= {"order=mask, prune", "target=layers", "target=both", "fisher=batch", "fisher=sample"}
         shown |= {"beta=30.0, target=layers", "mask_scope=update", "qa_image=blank", "VKD"}
         shown |= {"d_I=1.1, d_F=0.3"}
-        drawn = variables["grid"].groupby(["d_I", "d_F"]).run.nunique()
+        drawn = variables["pairs"].groupby(["d_I", "d_F"]).run.nunique()
         assert drawn.to_list() == [1] * 16
         assert shown <= set(report.rows)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from vkdlib.reports import rendering, tables
+from vkdlib.reports import columns, rendering, tables
 from vkdlib.reports.paper import published
 
 
@@ -74,10 +74,10 @@ def test_rows_of_several_settings_are_not_averaged():
     one = records({"VKD": [(10, 90)]})
     with pytest.raises(ValueError, match="several rows for one method and seed"):
         tables.main_table(pd.concat([one, one.assign(value=50)]))
-    with pytest.raises(ValueError, match="records of several forget_ratios: 5, 10"):
+    with pytest.raises(ValueError, match="records and tests of several forget_ratios: 5, 10"):
         tables.main_table(pd.concat([one, one.assign(forget_ratio=10)]))
     p = pd.DataFrame({"other": ["GA"], "model": ["testbed/qwen2-vl"], "p_holm": [0.9]})
-    with pytest.raises(ValueError, match="another model than the records: testbed/qwen2-vl"):
+    with pytest.raises(ValueError, match="several models: testbed/llava, testbed/qwen2-vl"):
         tables.main_table(one, p)
 
 
@@ -109,22 +109,44 @@ def test_latex_and_html_keep_bold_and_signs(table):
         assert row.count("|") == 4
 
 
-def test_claims_to_be_read():
-    row = {"claim": "it forgets", "source": "4.3", "model": "testbed/llava", "benchmark": "testbed/clear",
-           "column": "Forget VQA", "ours": "VKD", "other": "vanilla", "difference": -70.0, "low": -80.0,
-           "high": -60.0, "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds",
-           "over_forgotten": "VKD"}  # fmt: skip
-    same = row | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": ""}
+def test_the_evidence_of_claims():
+    case = {"claim": "it forgets", "source": "4.3", "model": "testbed/llava", "benchmark": "testbed/clear",
+            "column": "Forget VQA", "ours": "VKD", "other": "vanilla", "difference": -70.0, "low": -80.0,
+            "high": -60.0, "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds", "people": 10,
+            "over_forgotten": "VKD", "runs_ours": "a b", "runs_other": "c", "test": "sign flips"}  # fmt: skip
+    same = case | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": ""}
     close = same | {"differ": 3, "p_holm": float("nan"), "verdict": "inside the noise"}
-    curve = {k: row[k] for k in ("model", "benchmark", "column", "n", "differ", "p_holm", "verdict")}
-    curve |= {"claim": "it rises", "source": "4.4", "test": "slope, sign flips", "statistic": 12.34}
-    shown = tables.claim_table(pd.DataFrame([row, curve, same, close]))
-    assert shown.index.tolist() == ["it forgets", "", "", "it rises"]
-    assert shown.measured.tolist()[0] == "VKD - vanilla: -70.0 [-80.0, -60.0]"
-    assert shown.measured.tolist()[3] == "slope, sign flips: 12.3"
-    assert shown.p.tolist() == ["0.0021", "", "", "0.0021"]
-    verdicts = ["holds; over-forgotten: VKD", "holds", "inside the noise", "holds"]
-    assert shown.verdict.tolist() == verdicts
-    assert (shown.model == "llava").all() and shown.source.tolist() == ["4.3", "", "", "4.4"]
-    alone = tables.claim_table(pd.DataFrame([curve]))
-    assert alone.measured.tolist() == ["slope, sign flips: 12.3"]
+    names = ("model", "benchmark", "column", "n", "people", "differ", "p_holm", "verdict", "runs_ours")
+    curve = {name: case[name] for name in names} | {
+        "claim": "it rises",
+        "source": "4.4",
+        "over_forgotten": "",
+    }
+    curve |= {"test": "slope, sign flips", "statistic": 12.34, "change": 20.0}
+    cases = pd.DataFrame([case, curve, same, close])
+    table = tables.evidence(cases)
+    assert table.index.tolist() == ["it forgets", "", "", "it rises"]
+    assert table.what.tolist() == ["VKD − vanilla"] * 3 + ["last − first"]
+    assert table.measured.tolist() == ["-70", "0", "0", "20"]
+    assert table["95 % interval"].tolist() == ["[-80.0, -60.0]"] * 3 + ["–"]
+    assert table.p.tolist() == ["0.0021", "–", "–", "0.0021"]
+    assert table.N.tolist() == ["50"] * 4 and table.people.tolist() == ["10"] * 4
+    assert table.runs.tolist() == [3, 3, 3, 2]
+    assert table["over-forgotten"].tolist() == ["VKD", "", "", ""]
+    assert (table.model == "LLaVA").all() and table.source.tolist() == ["4.3", "", "", "4.4"]
+    beside = tables.evidence(cases.assign(published=["-16.0", "", "", ""]))
+    assert beside.published.tolist() == ["-16.0", "–", "–", "–"]
+
+
+def test_the_papers_own_differences():
+    """Of its Table 1: forget VQA 29.8 and 31.2; other faces 45.0, 47.2 and 44.6, 43.4."""
+    theirs = published.published_table("vkd 1", "LLaVA-1.5-7B", "MLLMU-Bench")
+    names = {"ours": "VKD", "other": ["MMUnlearner", "MMUnlearner", "retain-only"]}
+    cases = pd.DataFrame(names | {"column": ["Forget VQA", columns.BALANCE, "Forget VQA"]})
+    forget, balance, unknown = published.published_differences(
+        theirs, columns.table_columns("vkd 1", "mllmu"), cases
+    )
+    gap = theirs.loc["VKD"].astype(float) - theirs.loc["MMUnlearner"].astype(float)
+    faces = (gap["Retain VQA"] + gap["Real-world VQA"]) / 2
+    assert (forget, unknown) == (f"{gap['Forget VQA']:+.1f}", "") and forget == "-1.4"
+    assert balance == f"{faces - gap['Forget VQA']:+.1f}"

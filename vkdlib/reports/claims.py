@@ -1,4 +1,8 @@
-"""What a paper says of its tables, tested on ours: holds, does not hold, or inside the noise."""
+"""What a paper says of its tables and figures, tested on ours: holds, does not hold, or inside the noise.
+
+A claim compares two rows of a table, or speaks of a curve (`curves`). Each is tested for every model,
+benchmark and column: these are its cases. People are the units, as in `compare`; seeds are averaged over.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,33 +11,46 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from vkdlib.evaluation.compare import add_holm, balance_difference, differences, forget_quality
+from vkdlib.evaluation import compare
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.experiments.presets import preset
-from vkdlib.reports.columns import BALANCE, LABELS, QUESTIONS, Column, record_columns
+from vkdlib.reports import curves
+from vkdlib.reports.columns import BALANCE, LABELS, Column, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
 from vkdlib.system import checks, files, paths
 
 MARGIN = 5.0  # points: what "as good" and "as low" allow
-INTERVAL = ("as good", "as low")  # expectations on which an interval decides
-COMPARISONS = ("lower", "higher", *INTERVAL)  # of two rows of a table
+BY_INTERVAL = ("as good", "as low")  # expectations on which an interval decides
+COMPARISONS = ("lower", "higher", *BY_INTERVAL)  # of two rows of a table
 CURVE_BALANCE = "Balance"  # of a curve, see `curves.seed_balances`
 TASK = ["model", "benchmark", "forget_ratio"]
-COLUMNS = LABELS["claims"]
+TEST_AGAIN = "run the record's notebook with -p write True"
 
 
-def read_topic(name: str) -> dict:
-    """A topic of paper/claims.yaml: table, rows and claims, as the head of that file explains them.
+@dataclass(frozen=True)
+class Topic:
+    """What a paper says of a table or figure: an entry of paper/claims.yaml. Its head explains the fields."""
+
+    table: str
+    claims: list[dict]
+    rows: str = "method"
+    ours: str | None = None
+    order: list[str] | None = None
+    setting: str | None = None
+
+
+def read_topic(name: str) -> Topic:
+    """A topic of paper/claims.yaml.
 
     Raises:
         ValueError: there is no such topic.
     """
     topics = files.read_yaml(FOLDER / "claims.yaml")
     if name not in topics:
-        topics = ", ".join(topics)
-        raise ValueError(f"no claims are known of {name!r}: name the topic that is meant, one of {topics}")
-    return {"rows": "method"} | topics[name]
+        names = ", ".join(topics)
+        raise ValueError(f"no claims are known of {name!r}: name the topic that is meant, one of {names}")
+    return checks.make(Topic, f"topic {name} of claims.yaml", topics[name])
 
 
 def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
@@ -84,12 +101,14 @@ class AnsweredTable:
 
     Attributes:
         task: model, benchmark, forget_ratio.
+        topic: what the paper says of it.
         records: its part of the record, with the name of the table's row in `row`.
         columns: title -> column of the paper's table.
         answers: hash of a run -> its predictions.
     """
 
     task: dict
+    topic: Topic
     records: pd.DataFrame
     columns: dict[str, Column]
     answers: dict[str, pd.DataFrame]
@@ -106,144 +125,181 @@ class AnsweredTable:
             raise ValueError(f"row {row!r} has several runs of one seed; keep those of one setting")
         return list(runs.run)
 
-    def hashes(self, row: str) -> str:
-        """The hashes of a row's runs as text."""
-        return " ".join(self.runs(row))
+    def predictions(self, runs: Sequence[str], columns: Sequence[Column]) -> list[pd.DataFrame]:
+        """The predictions of runs, in some columns."""
+        tables = [self.answers[run] for run in runs]
+        return [pd.concat(column.about(table) for column in columns).sort_index() for table in tables]
 
-    def predictions(self, row: str) -> list[pd.DataFrame]:
-        """The predictions of a row's runs."""
-        return [self.answers[run] for run in self.runs(row)]
+    def over_forgets(self, runs: Sequence[str]) -> bool:
+        """Whether runs, together, forget more than retain-only (`over_forgets`), if there is one."""
+        if "retain-only" not in set(self.records.row):
+            return False
+        forget = [column for column in self.columns.values() if column.less]
+        never = self.predictions(self.runs("retain-only"), forget)
+        return over_forgets(self.predictions(runs, forget), never)
 
 
-def answered_tables(record: str, topic: dict) -> list[AnsweredTable]:
+def answered_tables(record: str, topic: str | None = None) -> list[AnsweredTable]:
     """The tables of a record: one for each model, benchmark and forget ratio.
 
+    Args:
+        topic: what it is about, if not its own name: "table1_main" for one at paper scale.
     Raises:
         FileNotFoundError: the record, or its predictions, are not there: run its sweep.
+        ValueError: there is no such topic.
     """
+    meaning = read_topic(topic or record)
     table, answers = records.read_records(record), records.read_predictions(record)
     tables = []
-    for values, part in table.assign(row=row_names(table, topic["rows"])).groupby(TASK, sort=False):
-        columns = {column.title: column for column in record_columns(part, topic["table"])}
-        tables.append(AnsweredTable(dict(zip(TASK, values)), part, columns, answers))
+    for values, part in table.assign(row=row_names(table, meaning.rows)).groupby(TASK, sort=False):
+        columns = {column.title: column for column in record_columns(part, meaning.table)}
+        tables.append(AnsweredTable(dict(zip(TASK, values)), meaning, part, columns, answers))
     return tables
 
 
-def judge_table(record: str, topic: str | None = None) -> pd.DataFrame:
-    """Test every claim about a table on the predictions of the runs that its record names.
+def judge(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
+    """Test every claim about a record's tables on the predictions of their runs.
 
-    Args:
-        topic: whose claims are meant, if not the record's own: "table1_main" for one at paper scale.
     Returns:
-        one row a claim, model, benchmark and column: COLUMNS; difference is ours minus the other, in points,
-        with its 95 % interval; differ: how many questions are not answered the same; p_holm is over the rows
-        of a claim, NaN where the interval alone decides ("as good", "as low"); over_forgotten: which of the
-        two rows has forget VQA below retain-only's by more than noise, so that to be lower is no success.
-    Raises:
-        FileNotFoundError: the record, or its predictions, are not there: run its sweep.
+        one row a claim, model, benchmark and column, with the columns `claims` of labels.yaml. Of two rows:
+        difference is ours minus the other, in points, with its 95 % interval; differ: how many questions are
+        not answered the same; over_forgotten: which row has forget VQA below retain-only's by more than
+        noise, so that to be lower is no success. Of a curve: statistic and change, see `curves`; differ: how
+        many questions' answers depend on the setting; over_forgotten: at which values. people: of a balance,
+        in the column that has fewest, for they limit its interval. p_holm is over the rows of a claim, NaN
+        where there is no p.
     """
-    meaning = read_topic(topic or record)
-    tables = answered_tables(record, meaning)
-    judged = pd.concat(
-        [_judge_claim(table, claim) for table in tables for claim in meaning["claims"]], ignore_index=True
+    cases = pd.DataFrame(
+        [case for table in tables for claim in table.topic.claims for case in _cases(table, claim)]
     )
-    interval = judged.expected.isin(INTERVAL)
-    judged["p_holm"] = add_holm(judged[~interval], ["claim"]).p_holm
-    judged["test"] = np.where(interval, f"interval within {MARGIN:g} points", "sign flips by person")
-    judged["verdict"] = [verdict(row, row.expected) for row in judged.itertuples()]
-    return judged[COLUMNS]
+    cases["p_holm"] = compare.add_holm(cases.dropna(subset="p"), ["claim"]).p_holm
+    cases["verdict"] = [verdict(case) for case in cases.itertuples()]
+    return cases.reindex(columns=LABELS["claims"])
 
 
-def _judge_claim(table: AnsweredTable, claim: dict) -> pd.DataFrame:
-    """One row for each of a claim's columns that the table has, without p over the claim and verdict."""
+def _cases(table: AnsweredTable, claim: dict) -> list[dict]:
+    """A row of `judge` for each of a claim's columns that the table has; p_holm and verdict are missing."""
+    titles = [title for title in claim["columns"] if title in [*table.columns, BALANCE, CURVE_BALANCE]]
+    words = {field: claim[field] for field in ("claim", "source", "expected")}
+    test = _compare_rows if "rows" in claim else _follow_curve
+    return [table.task | words | {"column": title} | test(table, claim, title) for title in titles]
+
+
+def _columns(table: AnsweredTable, title: str) -> list[Column]:
+    """The column of a title; of a balance, those of faces."""
+    if title in table.columns:
+        return [table.columns[title]]
+    return [column for column in table.columns.values() if column.less or column.other_faces]
+
+
+def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
+    """What the comparison of two rows says of a claim in one column, or in the balance."""
     ours, other = claim["rows"]
-    tested = _tests(table, ours, other, claim["columns"])
-    less = [title for title, column in table.columns.items() if column.less] + [BALANCE]
-    success = tested.column.isin(less)  # where to forget counts
-    over = _over_forgotten(table, claim["rows"]) if success.any() else ""
-    return tested.assign(
-        **table.task,
-        **{field: claim[field] for field in ("claim", "source", "expected")},
-        ours=ours,
-        other=other,
-        seeds=len(table.predictions(ours)),
-        runs_ours=table.hashes(ours),
-        runs_other=table.hashes(other),
-        over_forgotten=np.where(success, over, ""),
-    )
-
-
-def _tests(table: AnsweredTable, ours: str, other: str, titles: Sequence[str]) -> pd.DataFrame:
-    """`compare.differences` in columns of a table, or `balance_difference`; their titles are in "column"."""
-    a, b = table.predictions(ours), table.predictions(other)
-    if BALANCE in titles:
-        columns = table.columns.values()
-        faces = [column.questions for column in columns if column.other_faces]
+    columns = _columns(table, title)
+    a, b = (table.predictions(table.runs(row), columns) for row in (ours, other))
+    if title == BALANCE:
         (forget,) = [column.questions for column in columns if column.less]
-        return pd.DataFrame([balance_difference(a, b, faces, forget)]).assign(column=BALANCE)
-    questions = {title: table.columns[title].questions for title in titles if title in table.columns}
-    tested = differences(a, {"": b}, list(questions.values())).set_index(QUESTIONS)
-    return tested.loc[list(questions.values())].assign(column=list(questions))
+        faces = [column.questions for column in columns if column.other_faces]
+        gap = compare.balance_difference(a, b, faces, forget)
+    else:
+        gap = compare.differences(a, {other: b}).iloc[0].to_dict()
+    forgetting = any(column.less for column in columns) and "retain-only" not in claim["rows"]
+    over = [row for row in claim["rows"] if forgetting and table.over_forgets(table.runs(row))]
+    return {
+        **gap,
+        **compare_with_expected(gap, claim["expected"]),
+        "people": min(column.about(a[0]).person.nunique() for column in columns),
+        "ours": ours,
+        "other": other,
+        "seeds": len(a),
+        "runs_ours": " ".join(table.runs(ours)),
+        "runs_other": " ".join(table.runs(other)),
+        "over_forgotten": ", ".join(over),
+    }
 
 
-def _over_forgotten(table: AnsweredTable, rows: Sequence[str]) -> str:
-    """Which of two rows have forgotten more than retain-only; "" where it is one of them: the row says it."""
-    if "retain-only" in rows:
-        return ""
-    never = table.predictions("retain-only")
-    return ", ".join(row for row in rows if over_forgets(table.predictions(row), never))
-
-
-def over_forgets(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
-    """Whether forget VQA is below retain-only's by more than noise: the 95 % interval says so, and p too."""
-    gap = differences(ours, {"retain-only": retain_only}, [("forget", "vqa", "classification")])
-    return bool(((gap.high < 0) & (gap.p < 0.05)).any())
-
-
-def verdict(row, expected: str) -> str:
-    """What a difference says of a claim.
+def compare_with_expected(gap: dict, expected: str) -> dict:
+    """Whether a difference of two rows is as a claim expects: `test`, `p`, and `holds`, None for neither.
 
     Args:
-        row: with difference, low, high, differ and p_holm.
+        gap: with difference, low, high and p.
         expected: "lower", "higher"; "as good": not more than MARGIN lower; "as low": not more than MARGIN
             higher.
     """
     checks.one_of("expected", expected, COMPARISONS)
-    if expected in INTERVAL:
-        low, high = (row.low, row.high) if expected == "as good" else (-row.high, -row.low)
-        if low >= -MARGIN:
-            return "holds"
-        return "does not hold" if high < -MARGIN else "inside the noise"
-    return tested_verdict(row, (row.difference < 0) == (expected == "lower"))
+    if expected not in BY_INTERVAL:
+        holds = (gap["difference"] < 0) == (expected == "lower")
+        return {"test": "sign flips by person", "p": gap["p"], "holds": holds}
+    low, high = (gap["low"], gap["high"]) if expected == "as good" else (-gap["high"], -gap["low"])
+    holds = True if low >= -MARGIN else False if high < -MARGIN else None
+    return {"test": f"interval within {MARGIN:g} points", "p": np.nan, "holds": holds}
 
 
-def tested_verdict(row, holds: bool) -> str:
-    """What p says of a claim that holds in the mean, or does not; `row`: with differ and p_holm."""
-    if not row.differ:
+def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
+    """What the curve of one column, or of the balance, says of a claim."""
+    x, expected, columns = table.topic.setting, claim["expected"], _columns(table, title)
+    checks.one_of("the setting of the topic", x, table.records.columns)
+    part = table.records[~(table.records[x] > claim.get("up_to", np.inf))]
+    rows = pd.concat(column.rows(part) for column in columns).sort_index()
+    scores, people = curves.column_answers(rows, x, table.answers)
+    known = curves.BALANCE_TESTS if title == CURVE_BALANCE else curves.ANSWER_TESTS
+    checks.one_of(f"what {claim['claim']!r} expects of this column", expected, known)
+    if title == CURVE_BALANCE:
+        facts = curves.counts(scores, people)
+        balances = curves.seed_balances(part, x)
+        facts |= curves.good_at(balances, claim["at"]) if "at" in claim else curves.optimum(balances)
+    else:
+        facts = curves.answer_facts(scores, people, expected)
+    swept = rows.dropna(subset=[x])
+    settings = swept.groupby(x).run.unique() if any(column.less for column in columns) else {}
+    over = [f"{value:g}" for value, runs in settings.items() if table.over_forgets(runs)]
+    return {
+        **facts,
+        "seeds": int(swept.seed.nunique()),
+        "runs_ours": " ".join(swept.run.unique()),
+        "over_forgotten": f"{x} = {', '.join(over)}" if over else "",
+    }
+
+
+def over_forgets(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
+    """Whether answers about what is to be forgotten are below retain-only's by more than noise: the 95 %
+    interval says so, and p too."""
+    gap = compare.differences(ours, {"retain-only": retain_only})
+    return bool(((gap.high < 0) & (gap.p < 0.05)).any())
+
+
+def verdict(case) -> str:
+    """What a test says of a claim. Where there is no p, `holds` decides alone, and None is neither.
+
+    Args:
+        case: with column, differ, p_holm and holds.
+    """
+    if case.p_holm == 1 and not case.differ:
         return "no answer differs"
-    if row.p_holm >= 0.05:
-        return "inside the noise"
-    return "holds" if holds else "does not hold"
+    if case.holds is None or case.p_holm >= 0.05:
+        return "in some seeds" if case.column == CURVE_BALANCE else "inside the noise"
+    return "holds" if case.holds else "does not hold"
 
 
-def rival_tests(record: str, ours: str, topic: str | None = None) -> pd.DataFrame:
-    """A row of a table minus each other method's, in the table's columns, on the runs of its record.
+def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
+    """Our row of each table minus each other method's, in the table's columns.
 
     Returns:
         `compare.differences` with model, benchmark, forget ratio, runs_ours and runs_other.
     """
     tests = []
-    for table in answered_tables(record, read_topic(topic or record)):
-        rows = [row for row in table.records.row.unique() if row not in {ours, *CONTROLS}]
-        rivals = {row: table.predictions(row) for row in rows}
-        questions = [column.questions for column in table.columns.values()]
-        tested = differences(table.predictions(ours), rivals, questions)
-        hashes = tested.other.map(table.hashes)
-        tests.append(tested.assign(runs_ours=table.hashes(ours), runs_other=hashes, **table.task))
+    for table in tables:
+        ours = table.topic.ours
+        rivals = [row for row in table.records.row.unique() if row not in CONTROLS]
+        runs = {row: table.runs(row) for row in [ours, *rivals]}
+        answers = {row: table.predictions(runs[row], table.columns.values()) for row in runs}
+        gaps = compare.differences(answers.pop(ours), answers)
+        hashes = {row: " ".join(runs[row]) for row in runs}
+        tests.append(gaps.assign(runs_ours=hashes[ours], runs_other=gaps.other.map(hashes), **table.task))
     return pd.concat(tests, ignore_index=True)
 
 
-def run_quality(record: str, topic: str | None = None) -> pd.DataFrame:
+def run_quality(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
     """Each run's forget VQA beside retain-only's (`compare.forget_quality`), and its mean truth ratio.
 
     Returns:
@@ -252,41 +308,58 @@ def run_quality(record: str, topic: str | None = None) -> pd.DataFrame:
         last three measures are NaN where answers were generated.
     """
     qualities = []
-    for table in answered_tables(record, read_topic(topic or record)):
-        never = table.predictions("retain-only")
+    for table in tables:
+        never = table.answers[table.runs("retain-only")[0]]
         for row in table.records.row.unique():
-            over = over_forgets(table.predictions(row), never)
+            facts = table.task | {"row": row, "over_forgotten": table.over_forgets(table.runs(row))}
             for run in table.runs(row):
-                quality = forget_quality(table.answers[run], never[0])
-                qualities.append(table.task | {"row": row, "over_forgotten": over, "run": run} | quality)
+                qualities.append(facts | {"run": run} | compare.forget_quality(table.answers[run], never))
     return pd.DataFrame(qualities)
 
 
-def write_tests(record: str, ours: str, topic: str | None = None) -> None:
-    """Test a record: write figures/data/<record>_tests.csv (`rival_tests`), <record>_quality.csv
-    (`run_quality`) and claims.csv (`write_claims`); `topic` as in `judge_table`."""
-    judged, tests = judge_table(record, topic), rival_tests(record, ours, topic)
-    _write(f"{record}_quality", run_quality(record, topic))
-    _write(f"{record}_tests", tests)
-    write_claims(record, judged)
+def write_tests(record: str, topic: str | None = None) -> None:
+    """Test a record: put its cases into figures/data/claims.csv, in place of those about the same record; of
+    a table, write also <record>_tests.csv (`rival_tests`) and <record>_quality.csv (`run_quality`).
 
-
-def write_claims(record: str, judged: pd.DataFrame) -> None:
-    """Put judged claims into figures/data/claims.csv, in place of those about the same record."""
-    file = paths.figures() / "data" / "claims.csv"
-    table = judged.assign(record=record)[["record", *judged.columns]]
+    Args:
+        topic: as in `answered_tables`.
+    """
+    tables = answered_tables(record, topic)
+    cases = judge(tables)
+    if tables[0].topic.ours:
+        quality, tests = run_quality(tables), rival_tests(tables)
+        _write(f"{record}_quality", quality)
+        _write(f"{record}_tests", tests)
+    cases.insert(0, "record", record)
     # Those of another record may be written now, too. A lock has no place among figures, which are in git.
     with FileLock(paths.runs() / "claims.lock"):
-        if file.exists():
-            others = pd.read_csv(file).query("record != @record")
-            table = pd.concat([others, table]).sort_values("record", kind="stable")
-        _write("claims", table)
+        if (paths.figures() / "data" / "claims.csv").exists():
+            others = read_tests("claims").query("record != @record")
+            cases = pd.concat([others, cases]).sort_values("record", kind="stable")
+        _write("claims", cases)
 
 
 def _write(name: str, table: pd.DataFrame) -> None:
     """Write figures/data/<name>.csv."""
     with files.whole_file(paths.figures() / "data" / f"{name}.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.5g")
+
+
+def read_tests(name: str) -> pd.DataFrame:
+    """What `write_tests` wrote to figures/data/<name>.csv.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    file = paths.figures() / "data" / f"{name}.csv"
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file; {TEST_AGAIN}")
+    return pd.read_csv(file)
+
+
+def read_claims() -> pd.DataFrame:
+    """Every case of every claim that was judged: figures/data/claims.csv."""
+    return read_tests("claims").fillna({"over_forgotten": ""})
 
 
 def print_verdict(claim: str, holds: bool) -> None:

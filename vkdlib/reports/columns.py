@@ -1,6 +1,5 @@
 """The columns of the papers' tables, from paper/columns.yaml: what each counts, and what is better in it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from vkdlib.benchmarks.schema import OPTIONS
 from vkdlib.system import checks, files
 
 FILE = Path(__file__).parent / "paper" / "columns.yaml"
-LABELS = files.read_yaml(Path(__file__).with_name("labels.yaml"))  # names, orders and colours of all reports
+LABELS = files.read_yaml(Path(__file__).with_name("labels.yaml"))  # names and colours of all reports
+NAMES = LABELS["names"]  # of the kit's own models and benchmarks, in the order in which they are shown
 BALANCE = "Faces kept - forgotten"  # not a column: the mean of other faces minus what is to be forgotten
 QUESTIONS = ["set", "modality", "kind"]  # what tells questions of different columns apart
 MEASURED = ["value", "low", "high"]
@@ -65,6 +65,18 @@ class Column:
         rows = self.about(records)
         return rows[rows.metric == self.metric]
 
+    def row_of_each(self, records: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+        """The rows of records that it counts, one for each method and seed, for example.
+
+        Raises:
+            ValueError: there are several.
+        """
+        rows = self.rows(records)
+        if rows.duplicated(keys).any():
+            names = " and ".join(keys)
+            raise ValueError(f"{self.title}: several rows for one {names}; pass those of one setting or seed")
+        return rows
+
     def points(self, records: pd.DataFrame) -> pd.DataFrame:
         """The rows of records that it counts, with what was measured in points."""
         rows = self.rows(records)
@@ -100,12 +112,11 @@ def record_schema(records: pd.DataFrame) -> str:
     if records.empty:
         raise ValueError("the record is empty: there is nothing to show")
     if "schema" not in records:
-        names = ", ".join(map(str, records.benchmark.unique()))
-        raise ValueError(f"the record of {names} has no column schema; add it: mllmu or clear")
-    schemas = list(records.schema.unique())
-    if len(schemas) > 1:
-        raise ValueError(f"records of several benchmarks ({', '.join(map(str, schemas))}): a table has one")
-    return schemas[0]
+        raise ValueError("the record has no column schema; add it: mllmu or clear")
+    (schema, *others) = records.schema.unique()
+    if others:
+        raise ValueError(f"records of several benchmarks, {schema} and {others[0]}: a table has one")
+    return schema
 
 
 def record_columns(records: pd.DataFrame, table: str = "vkd 1") -> list[Column]:
@@ -123,9 +134,8 @@ def record_columns(records: pd.DataFrame, table: str = "vkd 1") -> list[Column]:
         missing = column.rows(records).query("value.isna()")
         if len(missing):
             run = missing.iloc[0].filter(["model", "method", "seed"]).to_dict()
-            raise ValueError(
-                f"{column.title} is NaN in {len(missing)} rows, first of {run}: run the sweep again"
-            )
+            number = len(missing)
+            raise ValueError(f"{column.title} is NaN in {number} rows, first of {run}: run the sweep again")
     return columns
 
 
@@ -134,7 +144,7 @@ def rows_by_title(records: pd.DataFrame, table: str = "vkd 1") -> dict[str, pd.D
     return {column.title: column.rows(records) for column in record_columns(records, table)}
 
 
-def balance(records: pd.DataFrame, by: Sequence[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
+def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
     """What is kept minus what is not forgotten, in points: the mean of the columns in which more is better,
     minus the mean of those in which less is. ROUGE-L counts times 100. What is to be forgotten counts as
     chance where it is below chance: to answer wrongly on purpose is not to have forgotten.
@@ -154,10 +164,7 @@ def balance(records: pd.DataFrame, by: Sequence[str], faces: bool = False, table
         raise ValueError(f"a balance needs all columns of {table}; there are {titles}")
     keep, forget = [], []
     for column in columns:
-        rows = column.points(records)
-        if rows.duplicated(by).any():
-            raise ValueError(f"{column.title}: several records of one row; tell them apart by more than {by}")
-        points = rows.set_index(by).value
+        points = column.row_of_each(records, by).set_index(by).value * column.scale
         if column.less:
             forget.append(points.clip(lower=column.chance))
         elif column.other_faces or not faces:

@@ -1,7 +1,8 @@
 """What a paper says of a curve: does it rise, fall, stay flat, start low, or have a best value in between?
 
-Claims are judged on the answers kept with a record. People are the units, as in `compare`; seeds are averaged
-over.
+`claims` tests such sentences on the answers kept with a record. A test takes the scores of `column_answers`
+or the balances of `seed_balances`. It returns `test` (what it is called), `statistic`, `p` (NaN: there is
+none) and `holds` (None: neither).
 """
 
 from collections.abc import Mapping
@@ -10,84 +11,21 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from vkdlib.evaluation.compare import add_holm, sign_flip, spread, t_interval
-from vkdlib.reports import claims
+from vkdlib.evaluation.compare import sign_flip, spread, t_interval
 from vkdlib.reports.columns import QUESTIONS, balance
 from vkdlib.system import checks
 
 FLAT = 2.0  # points: a smaller change is none
 
 
-def judge_curves(record: str, x: str, topic: str | None = None) -> pd.DataFrame:
-    """Test every claim about a swept setting on the runs of a record.
-
-    Args:
-        x: column of the record with the setting's value; rows without one are vanilla and retain-only.
-        topic: whose claims; None: the record's own.
-    Returns:
-        one row a claim, model and benchmark: claim, source, model, benchmark, forget_ratio, column, expected,
-        runs_ours (hashes of the runs looked at), seeds, people, n, differ (questions whose answer depends on
-        the setting), test, statistic, change (of a slope: the last value minus the first, in points), p_holm
-        (over the rows of a claim; NaN where there is no p), verdict and over_forgotten: the values at which
-        forget VQA is below retain-only's by more than noise, where forgetting is asked for.
-    """
-    meaning, judged = claims.read_topic(topic or record), []
-    for table in claims.answered_tables(record, meaning):
-        checks.one_of(f"the setting that {record} is swept over", x, table.records.columns)
-        over = over_forgotten_values(table, x)
-        for claim in meaning["claims"]:
-            titles = [title for title in claim["columns"] if title in [*table.columns, claims.CURVE_BALANCE]]
-            judged += [_judge_claim(table, x, over, claim, title) for title in titles]
-    curves = pd.DataFrame(judged)
-    curves["p_holm"] = add_holm(curves.dropna(subset="p"), ["claim"]).p_holm
-    curves["verdict"] = [_verdict(row) for row in curves.itertuples()]
-    return curves.drop(columns=["p", "holds"])
-
-
-def over_forgotten_values(table: claims.AnsweredTable, x: str) -> list[float]:
-    """Values of a setting at which its runs forget more than retain-only (`claims.over_forgets`)."""
-    if "retain-only" not in set(table.records.row):
-        return []
-    never = table.predictions("retain-only")
-    runs = table.records.groupby(x).run.unique()
-    return [
-        value for value, run in runs.items() if claims.over_forgets([table.answers[r] for r in run], never)
-    ]
-
-
-def _judge_claim(table: claims.AnsweredTable, x: str, over: list[float], claim: dict, title: str) -> dict:
-    """A row of `judge_curves`, without p over the claim and verdict; `over`: `over_forgotten_values`."""
-    column, expected = table.columns.get(title), claim["expected"]  # no column: the balance
-    rows = table.records if column is None else column.rows(table.records)
-    rows = rows[~(rows[x] > claim.get("up_to", np.inf))]
-    swept = rows.dropna(subset=[x])
-    tests = BALANCE_TESTS if column is None else ANSWER_TESTS
-    checks.one_of(f"what {claim['claim']!r} expects of this column", expected, tests)
-    if column is not None:
-        facts = answer_facts(*column_answers(rows, x, table.answers), expected)
-    elif expected == "good at":
-        facts = good_at(seed_balances(rows, x), claim["at"])
-    else:
-        facts = optimum(seed_balances(rows, x))
-    too_far = ", ".join(f"{value:g}" for value in over if value in set(swept[x]))
-    forgetting = column is None or column.less
-    return (
-        table.task
-        | {field: claim[field] for field in ("claim", "source", "expected")}
-        | {"runs_ours": " ".join(swept.run.unique())}
-        | {"over_forgotten": f"{x} = {too_far}" if too_far and forgetting else ""}
-        | {"column": title, "seeds": int(swept.seed.nunique())}
-        | facts
-    )
-
-
 def column_answers(
     rows: pd.DataFrame, x: str, answers: Mapping[str, pd.DataFrame]
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """Scores of a column's questions at each value of the setting, in points, and each question's person.
+    """Scores of questions at each value of a setting, in points, and each question's person.
 
     Args:
-        rows: of one column of a table, one a run.
+        rows: of one column of a table, or of several.
+        x: column of the rows with the setting's value; it is empty for vanilla and retain-only.
         answers: hash of a run -> its predictions.
     Returns:
         (questions, values ascending), mean over seeds; vanilla's are under -inf, if there are any.
@@ -95,14 +33,15 @@ def column_answers(
         ValueError: not all runs were asked the same questions, or a seed lacks some value.
     """
     rows = rows.assign(at=rows[x].where(rows.method != "vanilla", -np.inf)).dropna(subset="at")
-    scores = pd.concat(answers[run].assign(run=run) for run in rows.run)
-    scores = scores.merge(rows[["run", "at", *QUESTIONS]])  # this column's
+    scores = pd.concat(answers[run].assign(run=run) for run in rows.run.unique())
+    scores = scores.merge(rows[["run", "at", *QUESTIONS]])  # those of the columns
+    keys = [*QUESTIONS, "question"]
     swept = scores[scores["at"] > -np.inf]
-    times = pd.crosstab(swept.question, swept["at"])
+    times = swept.pivot_table(index=keys, columns="at", values="score", aggfunc="size", fill_value=0)
     if (times != times.iloc[0, 0]).any(axis=None):
         raise ValueError(f"not every value of {x} has the same questions and seeds: run the whole sweep")
-    wide = scores.pivot_table(index="question", columns="at", values="score") * 100
-    return wide, scores.groupby("question").person.first()[wide.index]
+    wide = scores.pivot_table(index=keys, columns="at", values="score") * 100
+    return wide, scores.groupby(keys).person.first()[wide.index]
 
 
 def seed_balances(rows: pd.DataFrame, x: str) -> pd.DataFrame:
@@ -114,9 +53,15 @@ def seed_balances(rows: pd.DataFrame, x: str) -> pd.DataFrame:
     return balances
 
 
+def counts(scores: pd.DataFrame, people: pd.Series) -> dict:
+    """Of `column_answers`: how many questions and people there are, of several columns the fewest people; and
+    of how many questions the answer depends on the setting."""
+    differ = int((scores.nunique(axis=1) > 1).sum())
+    return {"n": len(scores), "people": int(people.groupby(QUESTIONS).nunique().min()), "differ": differ}
+
+
 def answer_facts(scores: pd.DataFrame, people: pd.Series, expected: str) -> dict:
-    """What a test finds of `column_answers`, with how many questions and people there are, and of how many
-    questions the answer depends on the setting.
+    """What a test says of `column_answers`, with `counts`.
 
     Args:
         expected: one of ANSWER_TESTS.
@@ -125,14 +70,13 @@ def answer_facts(scores: pd.DataFrame, people: pd.Series, expected: str) -> dict
         scores = scores.iloc[:, :2]  # vanilla, first value
     else:
         scores = scores.drop(columns=-np.inf, errors="ignore")
-    differ = int((scores.nunique(axis=1) > 1).sum())
-    counts = {"n": len(scores), "people": people.nunique(), "differ": differ}
-    return counts | ANSWER_TESTS[expected](scores, people)
+    return counts(scores, people) | ANSWER_TESTS[expected](scores, people)
 
 
 def slope(scores: pd.DataFrame, people: pd.Series, downwards: bool = False) -> dict:
     """Change over the whole range in points, by the straight line over the order of the values; p by sign
-    flips of people's own changes. Holds if it is FLAT points or more, upwards or downwards."""
+    flips of people's own changes. Holds if it is FLAT points or more, upwards or downwards. `change` is the
+    last value minus the first, in points."""
     steps = np.arange(scores.shape[1]) - (scores.shape[1] - 1) / 2
     tilt = scores @ steps / (steps**2).sum() * (len(steps) - 1)
     change = (scores.iloc[:, -1] - scores.iloc[:, 0]).mean()
@@ -182,7 +126,7 @@ def optimum(balances: pd.DataFrame) -> dict:
     points or more, does not hold if in none, and else holds "in some seeds"."""
     inside, ends = balances.iloc[:, 1:-1], balances.iloc[:, [0, -1]]
     better = _best_of_others(inside) - ends.max(axis=1) >= FLAT
-    return _seed_facts(better) | {"test": "best at, every seed", "statistic": balances.mean().idxmax()}
+    return {"test": "best at, every seed", "statistic": balances.mean().idxmax(), **_in_seeds(better)}
 
 
 def good_at(balances: pd.DataFrame, value: float) -> dict:
@@ -191,7 +135,7 @@ def good_at(balances: pd.DataFrame, value: float) -> dict:
     every seed, does not hold if in none."""
     checks.one_of(f"the value of {balances.columns.name} that a claim calls good", value, balances.columns)
     short = _best_of_others(balances) - balances[value]
-    return _seed_facts(short < FLAT) | {"test": f"best - at {value:g}", "statistic": short.mean()}
+    return {"test": f"best - at {value:g}", "statistic": short.mean(), **_in_seeds(short < FLAT)}
 
 
 def _best_of_others(balances: pd.DataFrame) -> pd.Series:
@@ -199,6 +143,11 @@ def _best_of_others(balances: pd.DataFrame) -> pd.Series:
     is always good by luck as well, but not in a seed that did not choose it."""
     best = {seed: balances.drop(index=seed).mean().idxmax() for seed in balances.index}
     return pd.Series({seed: balances.at[seed, value] for seed, value in best.items()})
+
+
+def _in_seeds(true: pd.Series) -> dict:
+    """A claim holds if it does in every seed, and does not hold if it does in none; there is no p."""
+    return {"p": np.nan, "holds": True if true.all() else None if true.any() else False}
 
 
 ANSWER_TESTS = {
@@ -209,17 +158,3 @@ ANSWER_TESTS = {
     "starts low": starts_low,
 }
 BALANCE_TESTS = ("has an optimum", "good at")
-
-
-def _seed_facts(true: pd.Series) -> dict:
-    """A claim holds if it does in every seed, and does not hold if it does in none; there is no p."""
-    holds = True if true.all() else None if true.any() else False
-    return {"differ": 1, "p": np.nan, "holds": holds}
-
-
-def _verdict(row) -> str:
-    """What a test says of a claim; where there is no p, `holds` decides alone and None is neither."""
-    if pd.isna(row.p):
-        unclear = "in some seeds" if row.column == claims.CURVE_BALANCE else "inside the noise"
-        return {True: "holds", False: "does not hold", None: unclear}[row.holds]
-    return claims.tested_verdict(row, row.holds)

@@ -124,20 +124,22 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str, columns: Seq
 def column_curves(
     ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | None = None, table: str = "vkd 1"
 ) -> plt.Axes:
-    """The columns of a table against a setting: mean over seeds, the band from lowest to highest seed.
+    """The columns of a table against a setting: a line is the mean over seeds, its band goes from the lowest
+    to the highest seed. Dotted: what retain-only has where less is better.
 
-    The lines are labelled; a legend is left to the figure, which may have several such axes. ROUGE-L, where
-    it is what a column measures, is drawn times 100.
+    The lines are labelled. The figure makes the legend, for it may have several such axes. ROUGE-L is drawn
+    times 100.
 
     Args:
         records: rows in the layout of figures/data of one model, benchmark and forget ratio.
-        x: column with the setting's value.
-        smallest: draw x on a logarithmic scale from here up, and in proportion below (it may be 0 there).
+        x: column with the setting's value; it is empty for vanilla and retain-only.
+        smallest: x is logarithmic from here up, and linear below, where it may be 0.
     """
     import seaborn as sns
 
-    columns = record_columns(records, table)
-    parts = [column.points(records).assign(column=column.title) for column in columns]
+    swept = records.dropna(subset=[x])
+    columns = record_columns(swept, table)
+    parts = [column.points(swept).assign(column=column.title) for column in columns]
     rows = pd.concat(parts, ignore_index=True)
     widths = {column.title: 2 if column.less else 1 for column in columns}
     sns.lineplot(
@@ -150,17 +152,13 @@ def column_curves(
     chance = _chance(columns)
     if chance is not None:
         ax.axhline(chance, label="Chance", **DASHED)
+    never = records[records.method == "retain-only"]
+    for column in (c for c in columns if c.less):  # what forgetting should reach, and not pass
+        for value in column.points(never).value:
+            ax.axhline(value, ls=":", lw=0.8, color="black", label=f"{column.title} of retain-only")
     ax.set(ylim=(0, 104), ylabel="accuracy (%)")
     ax.get_legend().remove()
     return ax
-
-
-def retain_only_line(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> None:
-    """Draw what retain-only has where less is better: what forgetting should reach, and not pass."""
-    never = records[records.method == "retain-only"]
-    for column in (c for c in record_columns(never, table) if c.less):
-        value = column.rows(never).value.iloc[0]
-        ax.axhline(value, ls=":", lw=0.8, color="black", label=f"{column.title} of retain-only")
 
 
 def gallery(

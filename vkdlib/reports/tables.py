@@ -1,16 +1,12 @@
 """Records -> tables of text, with N and interval beside every number."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
 from vkdlib.experiments.model_names import CONTROLS
-from vkdlib.reports.columns import MEASURED, Column, record_columns
-from vkdlib.reports.paper.published import published_difference
+from vkdlib.reports.columns import MEASURED, NAMES, Column, record_columns
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
-
-# Model and benchmark -> the paper's table, as `published_table` has it, and its columns.
-Published = Mapping[tuple[str, str], tuple[pd.DataFrame, Sequence[Column]]]
 
 
 def seed_table(records: pd.DataFrame, table: str = "vkd 1") -> pd.DataFrame:
@@ -24,9 +20,7 @@ def seed_table(records: pd.DataFrame, table: str = "vkd 1") -> pd.DataFrame:
     """
     cells = {}
     for column in record_columns(records, table):
-        rows = column.rows(records).set_index("method")
-        if rows.index.has_duplicates:
-            raise ValueError(f"{column.title}: several rows for one method; pass the records of one seed")
+        rows = column.row_of_each(records, ["method"]).set_index("method")
         cells[column.heading(rows)] = _intervals(column, rows)
     return pd.DataFrame(cells).reindex(records.method.unique())
 
@@ -62,7 +56,7 @@ def main_table(
     _check_one_task(records, tests)
     cells = {}
     for column in record_columns(records, table):
-        rows = column.rows(records)
+        rows = column.row_of_each(records, ["method", "seed"])
         ties = () if tests is None else set(column.about(tests).query("p_holm >= 0.05").other)
         cells[column.heading(rows)] = _main_cells(column, rows, over_forgotten, ties)
     return pd.DataFrame(cells).reindex(["chance", *records.method.unique()])
@@ -70,21 +64,16 @@ def main_table(
 
 def _check_one_task(records: pd.DataFrame, tests: pd.DataFrame | None) -> None:
     """Raise ValueError unless records and tests are of one model, benchmark and forget ratio."""
-    for field in ("model", "benchmark", "forget_ratio"):
-        values = records[field].unique()
-        if len(values) > 1:
-            raise ValueError(f"records of several {field}s: {', '.join(map(str, values))}")
-        if tests is not None and field in tests and set(tests[field]) != set(values):
-            others = ", ".join(map(str, tests[field].unique()))
-            raise ValueError(f"the tests are of another {field} than the records: {others}")
+    fields = ["model", "benchmark", "forget_ratio"]
+    for field, values in pd.concat([records, tests]).filter(fields).items():
+        if len(names := values.dropna().unique()) > 1:
+            raise ValueError(f"records and tests of several {field}s: {', '.join(f'{n}' for n in names)}")
 
 
 def _main_cells(
     column: Column, rows: pd.DataFrame, over_forgotten: Collection[str], ties: Collection[str]
 ) -> pd.Series:
     """The cells of a column of `main_table`, by method; `ties`: whose difference may be noise."""
-    if rows.duplicated(["method", "seed"]).any():
-        raise ValueError(f"{column.title}: several rows for one method and seed; pass those of one setting")
     over = set(over_forgotten) - set(CONTROLS) if column.less else set()
     seeds = rows.groupby("method", sort=False)
     means = seeds[MEASURED].mean()
@@ -120,27 +109,17 @@ def beside_published(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(columns)
 
 
-def seed_ranges(records: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean, smallest and largest value over seeds, and how many seeds there are.
-
-    Args:
-        by: columns that tell cells apart, for example ["forget_ratio", "method", "set", "modality"].
-    """
-    ranges = records.groupby(list(by), sort=False).value.agg(["mean", "min", "max", "count"])
-    return ranges.rename(columns={"count": "seeds"}).reset_index()
-
-
 def curve_table(records: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataFrame:
     """The columns of a table at each value of a setting: mean over seeds (lowest-highest).
 
     Args:
         records: rows in the layout of figures/data, one model and benchmark.
-        x: column with the setting's value.
+        x: column with the setting's value; rows without one are left out.
         table: paper and number, as in paper/columns.yaml.
     Returns:
         one row a value, in the order of the records; N in the titles.
     """
-    cells = {}
+    cells, records = {}, records.dropna(subset=[x])
     for column in record_columns(records, table):
         rows = column.rows(records)
         fine, rough = (".1f", ".0f") if column.metric == "accuracy" else (".3f", ".3f")
@@ -151,27 +130,35 @@ def curve_table(records: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataF
     return pd.DataFrame(cells).rename_axis(x)
 
 
-def claim_table(judged: pd.DataFrame, published: Published | None = None) -> pd.DataFrame:
-    """Claims to be read: one row a test, those of a claim together, with the paper's words, what was
-    measured, and the verdict.
+def evidence(cases: pd.DataFrame) -> pd.DataFrame:
+    """What stands behind each verdict, one row a case, the cases of a claim together: what was measured (in
+    points; of "best at" the setting's value) with its 95 % interval; Holm's p; questions, people and runs.
+    "–" stands where there is none.
 
     Args:
-        judged: rows of figures/data/claims.csv, from `claims.judge_table` (differences of two rows of a
-            table, in points) or from `curves.judge_curves` (a statistic of a curve).
-        published: the paper's own difference of the two rows stands in a column "published".
+        cases: rows of figures/data/claims.csv, from `claims.judge`; with a column "published", the paper's
+            own difference of the two rows stands beside ours.
     """
-    judged = in_order(judged, "claim", judged.claim.unique())
-    rows = judged.to_dict("records")
-    table = judged[["claim", "source", "model", "benchmark", "column"]].copy()
-    for field in ("model", "benchmark"):
-        table[field] = table[field].str.removeprefix("testbed/")
-    if published is not None:
-        table["published"] = [_published_difference(row, published) for row in rows]
-    table["measured"] = [_measurement(row) for row in rows]
-    table["N"] = number_texts(judged.n, "{:.0f}")
-    table["p"] = number_texts(judged.p_holm.where(judged.differ > 0), "{:.2g}")
-    over = judged.get("over_forgotten", pd.Series("", judged.index)).fillna("")
-    table["verdict"] = judged.verdict.where(over == "", judged.verdict + "; over-forgotten: " + over)
+    cases = in_order(cases, "claim", cases.claim.unique())
+    test = cases.test.str.split(",").str[0].replace({"slope": "last − first"})
+    number = cases.difference.fillna(cases.change).fillna(cases.statistic).round(9)
+    low, high = (number_texts(cases[end], "{:.1f}") for end in ("low", "high"))
+    rows = cases.ours.astype(str) + " − " + cases.other.astype(str)
+    runs = cases.runs_ours + " " + cases.runs_other.fillna("")
+    numbers = {
+        "what": test.where(cases.difference.isna(), rows),
+        "measured": number.map("{:.3g}".format),
+        "95 % interval": ("[" + low + ", " + high + "]").where(cases.low.notna(), ""),
+        "published": cases.get("published"),
+        "p": number_texts(cases.p_holm.where(cases.differ > 0), "{:.2g}"),
+        "N": number_texts(cases.n, "{:.0f}"),
+        "people": number_texts(cases.people, "{:.0f}"),
+        "runs": runs.map(lambda hashes: len(set(hashes.split()))),
+    }
+    table = cases[["claim", "source", "model", "benchmark", "column"]].replace(NAMES)
+    table = table.assign(**{name: values for name, values in numbers.items() if values is not None})
+    table = table.replace("", "–").assign(verdict=cases.verdict)
+    table["over-forgotten"] = cases.over_forgotten
     repeated = table.duplicated(["claim", "source"])
     table[["claim", "source"]] = table[["claim", "source"]].mask(repeated, "")
     return table.set_index("claim")
@@ -186,22 +173,3 @@ def in_order(table: pd.DataFrame, column: str, values: Sequence[str]) -> pd.Data
 def number_texts(numbers: pd.Series, form: str) -> pd.Series:
     """Numbers as text; "" where there is none."""
     return numbers.map(form.format, na_action="ignore").fillna("")
-
-
-def _measurement(row: dict) -> str:
-    """What a test measured: a difference of two rows with its interval, or a statistic of a curve."""
-    if pd.notna(row.get("difference")):
-        interval = f"[{row['low']:+.1f}, {row['high']:+.1f}]"
-        return f"{row['ours']} - {row['other']}: {row['difference']:+.1f} {interval}"
-    statistic = f"{row['test']}: {row['statistic']:.3g}"
-    if pd.notna(row.get("change")):
-        return f"{row['change']:+.1f} from first to last; {statistic}"
-    return statistic
-
-
-def _published_difference(row: dict, published: Published) -> str:
-    """The difference of a claim's two rows as the paper prints them, in points; "" where it does not."""
-    table, columns = published.get((row["model"], row["benchmark"]), (pd.DataFrame(), []))
-    if not {row["ours"], row["other"]} <= set(table.index):
-        return ""
-    return f"{published_difference(table, columns, row['ours'], row['other'])[row['column']]:+.1f}"

@@ -9,9 +9,9 @@ import math
 from decimal import Decimal
 
 import pandas as pd
-import yaml
 
 from vkdlib.reports.paper.published import FOLDER, published_cells
+from vkdlib.system import files
 
 ROW = ["paper", "table", "model", "benchmark", "method", "condition"]
 
@@ -48,7 +48,7 @@ def checked_cells() -> pd.DataFrame:
     """
     cells = published_cells()
     cells = cells[(cells.metric == "accuracy") & (cells.condition != "AG")]
-    entries = yaml.safe_load((FOLDER / "denominators.yaml").read_text())
+    entries = files.read_yaml(FOLDER / "denominators.yaml")["entries"]
     table = pd.concat([_checked(cells, entry) for entry in entries])
     if table.index.has_duplicates:
         raise ValueError("denominators.yaml: two entries are about the same cell")

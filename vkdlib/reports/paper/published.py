@@ -60,10 +60,19 @@ def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
     return pd.DataFrame(columns).reindex(cells.method.unique())
 
 
-def published_difference(table: pd.DataFrame, columns: list[Column], ours: str, other: str) -> pd.Series:
-    """A row of a published table minus another, in points: by title, and BALANCE of other faces."""
-    numbers = table.loc[[ours, other]].astype(float)
-    gap = (numbers.loc[ours] - numbers.loc[other]) * pd.Series({c.title: c.scale for c in columns})
-    faces = gap[[column.title for column in columns if column.other_faces]].mean()
-    gap[BALANCE] = faces - gap[[column.title for column in columns if column.less]].mean()
-    return gap
+def published_differences(table: pd.DataFrame, columns: list[Column], cases: pd.DataFrame) -> list[str]:
+    """What the paper prints in place of each case's difference, in points; "" where it does not.
+
+    Args:
+        table: from `published_table`, with its columns.
+        cases: with "ours" and "other", rows of the table, and "column": a title, or BALANCE of faces.
+    """
+    points = table.astype(float) * pd.Series({c.title: c.scale for c in columns})
+    faces = points[[c.title for c in columns if c.other_faces]].mean(axis=1)
+    points[BALANCE] = faces - points[[c.title for c in columns if c.less]].mean(axis=1)
+    return [
+        f"{points.at[case.ours, case.column] - points.at[case.other, case.column]:+.1f}"
+        if {case.ours, case.other} <= set(points.index)
+        else ""
+        for case in cases.itertuples()
+    ]
