@@ -144,7 +144,7 @@ def test_a_rebuilt_model_is_compared_within_the_noise(capsys):
 
 
 def test_every_model_can_be_made_by_name():
-    ratios = {"mllmu": profiles.FORGET_RATIOS, "clear": authors.FORGET_RATIOS}
+    ratios = {"mllmu": profiles.PROFILE_RATIOS, "clear": authors.AUTHOR_RATIOS}
     names = {f"{family}/base" for family in ARCHITECTURES}
     for family in ARCHITECTURES:
         for benchmark, per_cent in ratios.items():

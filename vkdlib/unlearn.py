@@ -142,7 +142,7 @@ def check_tasks(tasks: Tasks, plan: Training) -> None:
                 raise ValueError(f"{name} has {count} packs of key {key!r}: give each a key of its own")
     shared = {p.key for p in tasks.forget_vqa} & {p.key for p in tasks.retain_vqa}
     if shared:
-        raise ValueError(f"{min(shared)!r} is both to forget and to retain: take it out of one set")
+        raise ValueError(f"person/picture {min(shared)!r} is both to forget and to retain: leave one out")
     pictures = min(len(tasks.forget_vqa), len(tasks.retain_vqa))
     training.check_shares(min(pictures, plan.batch_size, plan.retain_batch or plan.batch_size))
 

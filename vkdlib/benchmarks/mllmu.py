@@ -51,7 +51,7 @@ def _training_pairs(folder: Path, everybody: Mapping[str, str]) -> dict[str, tup
         parquet.add_once(places, Cell(cell.at, ids[0]))
         cell = replace(cell, at=f"{cell.at} (person {ids[0]})")
         pairs[ids[0]] = tuple((item["Question"].text(), item["Answer"].text()) for item in cell.items())
-        parquet.check_answers(cell.at, pairs[ids[0]])
+        parquet.check_single_answers(cell.at, pairs[ids[0]])
     parquet.check_same("Full_Set", everybody, "ft_Data", places)
     return pairs
 

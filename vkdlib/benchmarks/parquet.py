@@ -179,7 +179,7 @@ def check_apart(config: str, people: Mapping[str, str], others: Mapping[str, str
         raise DataError(f"{others[name]}: {name} is in {config}, too, at {people[name]}")
 
 
-def check_answers(at: str, pairs: Iterable[tuple[str, str]]) -> None:
+def check_single_answers(at: str, pairs: Iterable[tuple[str, str]]) -> None:
     """Raise DataError if training pairs hold two answers to one question."""
     answers: dict[str, str] = {}
     for question, answer in pairs:

@@ -11,7 +11,7 @@ from pathlib import Path
 from vkdlib.benchmarks.made_up import people, portraits, profiles
 
 AUTHORS, PICTURES = 200, 5
-FORGET_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
+AUTHOR_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
 TEXT_QUESTIONS = 5  # about each author
 RETAIN_PICTURES = 2  # of each retained author with questions
 WRONG = 3  # wrong options
@@ -30,7 +30,7 @@ def make_authors() -> list[people.MadeUp]:
 def forget_authors() -> dict[int, list[str]]:
     """Ratio -> names to forget."""
     names = [a.name for a in make_authors()]
-    return {ratio: names[-AUTHORS * ratio // 100 :] for ratio in FORGET_RATIOS}
+    return {ratio: names[-AUTHORS * ratio // 100 :] for ratio in AUTHOR_RATIOS}
 
 
 def write_clear(folder: Path, progress=iter) -> None:
@@ -44,7 +44,7 @@ def write_clear(folder: Path, progress=iter) -> None:
     pictures = {a.name: [_picture(a, view, names) for view in range(PICTURES)] for a in progress(authors)}
     texts = {a.name: text_questions(a) for a in authors}
     forget = forget_authors()
-    others = [name for name in names if name not in forget[max(FORGET_RATIOS)]]
+    others = [name for name in names if name not in forget[max(AUTHOR_RATIOS)]]
     tables = {
         "full": _base(pictures, names),
         "full+tofu": _with_text(pictures, texts, names),

@@ -7,7 +7,7 @@ from pathlib import Path
 from vkdlib.benchmarks.made_up import people, portraits
 
 PEOPLE, CELEBRITIES = 200, 40
-FORGET_RATIOS = (5, 10, 15)  # per cent of the people
+PROFILE_RATIOS = (5, 10, 15)  # per cent of the people
 NEVER_FORGOTTEN = 40  # people in no forget set, so that there are always some to choose settings on
 TEST_VIEWS = 3
 
@@ -24,7 +24,7 @@ def profile_sets() -> dict[str, list[str]]:
     """Ids of `forget_5`, `retain_95` and so on, each pair disjoint and together everybody."""
     ids = [f"{i + 1:03d}" for i in range(PEOPLE)]
     sets = {}
-    for ratio in FORGET_RATIOS:
+    for ratio in PROFILE_RATIOS:
         candidates = ids[: PEOPLE - NEVER_FORGOTTEN]
         forget = set(random.Random(f"forget {ratio}").sample(candidates, PEOPLE * ratio // 100))
         sets[f"forget_{ratio}"] = [i for i in ids if i in forget]
