@@ -30,10 +30,10 @@ def run(people, drawn):
     """The run; of each batch that is drawn a line goes into the file `drawn`."""
     batch = Tasks.batch
 
-    def noted(self, step, **rest):
+    def noted(self, step, *rest):
         with open(drawn, "a") as lines:
             lines.write(f"{step}\n")
-        return batch(self, step, **rest)
+        return batch(self, step, *rest)
 
     Tasks.batch = noted
     experiments.run("killed", Configuration(benchmark=str(people), **POINT))
