@@ -117,7 +117,8 @@ def test_a_draw_is_of_selection_people_and_an_experiment_is_a_folder():
 def test_an_embedded_model_is_not_taken_for_other_data(people, tmp_path):
     (tmp_path / "clear").symlink_to(people)
     with pytest.raises(ValueError, match="clear has the schema mllmu: an embedded model is chosen by"):
-        experiments.run("x", Configuration(method="vanilla", benchmark=str(tmp_path / "clear")))
+        clear = str(tmp_path / "clear")
+        experiments.run("x", Configuration(method="vanilla", benchmark=clear, forget_ratio=15))
 
 
 def test_references_that_make_no_sense_are_refused():
