@@ -62,9 +62,9 @@ def _chance(columns: Sequence[Column]) -> float | None:
 
 
 def forget_retain(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
-    """Forgetting against keeping, the table's first column in which less is better against its first of other
-    faces: a dot a method (mean over seeds, mean 95 % interval), a star for retain-only, which unlearning
-    should reach: neither more nor less forgotten; a ring for vanilla.
+    """Forgetting against keeping: the table's first column in which less is better, against its first of
+    other faces. A dot is a method: the mean over seeds, with the mean 95 % interval. The star is retain-only,
+    which unlearning should reach; it should forget neither more nor less. The ring is vanilla.
 
     Args:
         records: rows in the layout of figures/data of one model, benchmark and forget ratio.

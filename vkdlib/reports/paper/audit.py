@@ -34,8 +34,8 @@ def reachable(value: str, n: int) -> bool:
 
 
 def fit_by_chance(*n: int, places: int = 1) -> float:
-    """Share of all printable percentages that one of some numbers of questions reaches: how easily a value
-    fits."""
+    """How easily a value fits: the share of all printable percentages that are k of n questions, for some k
+    and one of the numbers n."""
     values = [f"{i / 10**places:.{places}f}" for i in range(100 * 10**places + 1)]
     return sum(any(reachable(v, k) for k in n) for v in values) / len(values)
 
@@ -44,7 +44,7 @@ def checked_cells() -> pd.DataFrame:
     """Published accuracies whose number of questions is known: cells with `n` (numbers of questions that are
     possible, as "46/48"), `why`, and `reachable` with one of them.
 
-    Differences (the AG column of the relearning attack) are no shares and are left out.
+    The AG column of the relearning attack has differences. They are no shares, and they are left out.
     """
     cells = published_cells()
     cells = cells[(cells.metric == "accuracy") & (cells.condition != "AG")]
@@ -65,9 +65,9 @@ def _checked(cells: pd.DataFrame, entry: dict) -> pd.DataFrame:
 
 
 def repeated_rows(least: int = 6) -> pd.DataFrame:
-    """Rows of tables that have the same numbers under different labels, all of at least `least` numbers.
+    """Rows of tables that have the same numbers under different labels, and at least `least` numbers.
 
-    The same model, method and forget ratio shown in two tables is no finding and is left out.
+    Two tables may show the same model, method and forget ratio. That is no finding, and it is left out.
     Returns:
         columns a, b (what the rows are called) and values.
     """
