@@ -318,8 +318,6 @@ FAULTS = [
     ("full+tofu", lambda rows: NOBODY * 10, "full+tofu", 0, "question", "about no one author of full"),
     ("full+tofu", lambda rows: rows[:20] + rows[23:26] + rows[23:], "full+tofu", 23, "question",
      "Ann WriterB, as were others before"),
-    ("full+tofu", setting(21, "question", f"Who is {NAMES[0]}? "), "full+tofu", 20, "question",
-     "person Ann WriterA.: the question 'Who is Ann WriterA. ' has two answers, 'An author.' and 'Crime.'"),
     ("full+tofu", setting(22, "answer", None), "full+tofu", 22, "answer", "None is not text"),
     ("retain90", lambda rows: [*rows, row(9, 0)], "retain90", 18, "name", "Ann WriterJ is in forget10, too"),
     ("retain90", lambda rows: rows[2:], "full", 0, "name", "Ann WriterA is not in forget10 or retain90"),
@@ -339,7 +337,6 @@ FAULTS = [
     ("retain_perturbed", setting(1, "perturbed_names", [NAMES[1]]), "retain_perturbed", 1,
      "perturbed_names", "'Ann WriterB' and .* must be 2 to 10, all different"),
     ("real_faces", setting(1, "options", ["x", "x"]), "real_faces", 1, "options", "'Star 1' and .* must be"),
-    ("real_faces", setting(1, "options", ["x", "X."]), "real_faces", 1, "options", "'Star 1' and .* must be"),
     ("real_faces", setting(1, "options", None), "real_faces", 1, "options", "not a list but NoneType"),
     ("real_world", setting(1, "options", [None]), "real_world", 1, "options", "item 0: None is not text"),
     ("real_world", setting(1, "answer", None), "real_world", 1, "answer", "None is not text"),
@@ -354,16 +351,21 @@ def test_a_cell_that_is_wrong_is_named(folder, config, edit, named, row, column,
         load_benchmark(str(folder))
 
 
-def test_a_row_that_is_there_twice_and_a_namesake_are_refused(folder, tmp_path_factory):
-    copy = shutil.copytree(folder, tmp_path_factory.mktemp("copy") / "clear")
-    change("forget10_perturbed", lambda rows: [*rows, rows[0]])(folder)
-    with pytest.raises(DataError, match="person Ann WriterJ: .*vqa/0 and .*vqa/2 are one question"):
-        load_benchmark(str(folder))
-    change("real_faces", setting(1, "answer", NAMES[2]))(copy)
-    with pytest.raises(
-        DataError, match=f"person real-{NAMES[2]}, of .*, and made-up person {NAMES[2]} have one"
-    ):
-        load_benchmark(str(copy))
+# Rows that are read, though they change what the numbers mean; with what the warning says of them.
+ODDITIES = [
+    ("forget10_perturbed", lambda rows: [*rows, rows[0]], "person Ann WriterJ: .*vqa/0 and .*vqa/2 are one"),
+    ("real_faces", setting(1, "answer", NAMES[2]), f"{NAMES[2]} and real-{NAMES[2]} have one name"),
+    ("real_faces", setting(1, "options", ["x", "X."]), "two options of .* are as good as the same"),
+    ("full+tofu", setting(21, "question", f"Who is {NAMES[0]}? "),
+     "person Ann WriterA: 'Who is Ann WriterA. ' is taught as 'An author.' and as 'Crime.'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config, edit, message", ODDITIES)
+def test_what_changes_the_meaning_of_numbers_is_told(folder, config, edit, message):
+    change(config, edit)(folder)
+    with pytest.warns(UserWarning, match=message):
+        load_benchmark(folder)
 
 
 def test_testbed_is_laid_out_like_the_published_data():

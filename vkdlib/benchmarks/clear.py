@@ -18,7 +18,7 @@ from pathlib import Path
 from vkdlib.benchmarks.parquet import Cell, DataError, check_apart, check_same, read_forget_sets, read_rows
 from vkdlib.benchmarks.schema import LETTERS, Benchmark, Person, Picture, Question
 from vkdlib.benchmarks.tofu import author_pairs
-from vkdlib.benchmarks.wording import CAPTION_QUESTION, NAME_QUESTION, all_differ
+from vkdlib.benchmarks.wording import CAPTION_QUESTION, NAME_QUESTION
 
 Questions = dict[str, tuple[Question, ...]]  # name -> questions
 
@@ -161,7 +161,7 @@ def _options(options: Cell, right: str) -> tuple[str, dict[str, str]]:
     shuffles before it.
     """
     wrong = [option.text() for option in options.items()]
-    if not 2 <= len(wrong) + 1 <= len(LETTERS) or not all_differ([right, *wrong]):
+    if not 2 <= len(wrong) + 1 <= len(LETTERS) or len({right, *wrong}) <= len(wrong):
         raise DataError(f"{options.at}: {right!r} and {wrong} must be 2 to {len(LETTERS)}, all different")
     order = sorted([right, *wrong], key=lambda o: hashlib.sha256(f"{right} {wrong} {o}".encode()).digest())
     return LETTERS[order.index(right)], dict(zip(LETTERS, order))

@@ -6,12 +6,11 @@ Every message begins with the place, "<file>: row <number>, column <name>"; rows
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.benchmarks.wording import comparison_key
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -177,12 +176,3 @@ def check_apart(config: str, people: Mapping[str, str], others: Mapping[str, str
     if shared := people.keys() & others.keys():
         name = min(shared)
         raise DataError(f"{others[name]}: {name} is in {config}, too, at {people[name]}")
-
-
-def check_single_answers(at: str, pairs: Iterable[tuple[str, str]]) -> None:
-    """Raise DataError if training pairs hold two answers to one question."""
-    answers: dict[str, str] = {}
-    for question, answer in pairs:
-        first = answers.setdefault(comparison_key(question), answer)
-        if comparison_key(first) != comparison_key(answer):
-            raise DataError(f"{at}: the question {question!r} has two answers, {first!r} and {answer!r}")

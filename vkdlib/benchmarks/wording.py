@@ -5,7 +5,7 @@ question about a picture, so we word these two.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 NAME_QUESTION = "What is the name of the person in the picture?"
 CAPTION_QUESTION = "What does the picture show?"
@@ -39,8 +39,3 @@ def multiple_choice(question: str, options: Mapping[str, str]) -> str:
 def comparison_key(text: str) -> str:
     """A text without case, spacing and full stop, in which alone no two options or questions may differ."""
     return " ".join(text.casefold().split()).strip(" .")
-
-
-def all_differ(texts: Collection[str]) -> bool:
-    """Whether no two of some texts are the same but for case, spacing and full stop."""
-    return len({comparison_key(text) for text in texts}) == len(texts)
