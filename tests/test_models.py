@@ -319,6 +319,14 @@ def test_the_file_that_is_wrong_is_blamed(folder):
         loading.load(folder)
 
 
+@pytest.mark.parametrize("setting", ["pad_token", "eos_token"])
+def test_a_tokenizer_without_a_token_that_is_needed(setting, folder):
+    """Without pad_token a run would unlearn to its end, and fail when the questions are asked."""
+    change_json(folder / "tokenizer_config.json", **{setting: None})
+    with pytest.raises(ValueError, match=f"{folder}/tokenizer_config.json has no {setting}, .*: name one"):
+        loading.load(folder)
+
+
 def test_one_line_says_what_is_missing(folder):
     """transformers warns of missing weights at length, before they are refused."""
     change_weights(folder, without(PROJECTOR))

@@ -178,6 +178,10 @@ def _flaws(loaded: Loaded, folder: Path) -> Iterator[str]:
         )
     if not processor.chat_template:
         yield f"{folder} has no chat template, by which questions are put: add its file, chat_template.jinja"
+    uses = {"pad_token": "fills up the shorter rows of a batch", "eos_token": "ends an answer"}
+    for setting, use in uses.items():
+        if getattr(processor.tokenizer, f"{setting}_id") is None:
+            yield f"{folder / 'tokenizer_config.json'} has no {setting}, which {use}: name one there"
     yield from _picture_flaws(loaded, file)
 
 
