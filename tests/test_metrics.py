@@ -154,5 +154,5 @@ def test_balance_of_clear_counts_rouge_times_100():
     assert found["GA"] == pytest.approx((90 + 80 + 70 + 50 + 60) / 5 - 25)  # 20 is below chance
     with pytest.raises(ValueError, match="a balance needs all columns of vkd 1; there are Forget VQA"):
         columns.balance(records[records["set"] != "retain"], ["method"])
-    with pytest.raises(ValueError, match="several records of one row"):
+    with pytest.raises(ValueError, match="several rows for one method"):
         columns.balance(pd.concat([records, records]), ["method"])
