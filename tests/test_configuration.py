@@ -1,6 +1,7 @@
 """A run's configuration: what it is made of, and what is refused before anything is loaded."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import yaml
 from vkdlib import experiments
 from vkdlib.experiments import __main__ as command
 from vkdlib.experiments import pipeline
+from vkdlib.models import folders
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.runs.run_folder import Run
+from vkdlib.system import processes
 from vkdlib.system.files import file_hash, read_json, write_json
 from vkdlib.system.paths import RunError
 
@@ -293,6 +296,26 @@ def test_a_wrong_file_is_one_line(text, message, tmp_path, capsys):
     assert command.main([str(file)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(str(file)) and message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("method: vanilla\nforget_ratio: 7", "FILE: .*ratio.* 7"),
+        ("method: vanilla\nbenchmark: /nope", "FILE: /nope: no such folder"),
+        ("method: retain-only\nforget_ratio: 15", "FILE: testbed/llava-mllmu/retain-only-15 is not shipped"),
+        ("method: vanilla", "/dev/null/runs/x could not be made"),
+    ],
+)
+def test_a_run_that_cannot_be_done_is_one_line(text, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("VKDLIB_RUNS", "/dev/null/runs")
+    monkeypatch.setattr(folders, "cached_models", lambda: tmp_path)
+    monkeypatch.setattr(processes, "join_group", lambda: (0, 1))
+    file = tmp_path / "run.yaml"
+    file.write_text(f"experiment: x\n{text}\n")
+    assert command.main([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert re.match(message.replace("FILE", str(file)), said) and said.count("\n") == 1
 
 
 def test_help_is_no_error():

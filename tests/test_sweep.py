@@ -19,6 +19,7 @@ from conftest import start_sweep, tiny_sweep
 from faults import few_people
 from nbclient import NotebookClient
 
+from vkdlib.experiments import presets
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records
@@ -178,6 +179,19 @@ def test_a_wrong_file_is_one_line(content, message, tmp_path, capsys):
     assert execute.main([str(file)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(str(tmp_path)) and message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["VKDLIB_RUNS", "VKDLIB_CACHE"])
+def test_a_folder_that_cannot_be_written_is_one_line(variable, home, monkeypatch, capsys):
+    monkeypatch.setenv(variable, "/dev/null/place")
+    file = home / "notebooks" / "sweeps" / "s.yaml"
+    file.parent.mkdir(parents=True)
+    (home / "notebooks" / NOTEBOOK.name).symlink_to(NOTEBOOK)
+    file.write_text(f"notebook: {NOTEBOOK.name}\nexperiment: s\nrecord: s\ngrid: [{{seed: [0, 1]}}]\n")
+    presets.cached_benchmark.cache_clear()
+    assert execute.main([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("/dev/null/place") and "could not be made" in said and said.count("\n") == 1
 
 
 def test_a_sweep_upon_another(tmp_path):

@@ -180,6 +180,14 @@ def test_trained_models_are_kept_by_recipe_and_data(monkeypatch, tmp_path):
     ],
 )
 def test_a_wrong_command_says_so_in_plain_words(arguments, message, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2 and re.search(message, capsys.readouterr().err)
+    try:
+        status = main(arguments)
+    except SystemExit as ended:  # of argparse
+        status = ended.code
+    assert status == 2 and re.search(message, capsys.readouterr().err)
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, capsys):
+    monkeypatch.setenv("VKDLIB_CACHE", "/dev/null/cache")
+    assert main(["build"]) == 2
+    assert capsys.readouterr().err.startswith("/dev/null/cache/models")

@@ -273,6 +273,9 @@ def test_a_recipe_follows_the_schema_not_the_name(few, monkeypatch, tmp_path):
         ("{base: a/b, benchmark: testbed/mllmu, out: OUT, lr: 1e-5}", "lr is '1e-5'; .* write a dot"),
         ("{base: /nope, benchmark: testbed/mllmu, out: OUT}", "model /nope: there is no such folder"),
         ("{base: a/b, benchmark: /nope, out: OUT}", "/nope"),
+        ("{base: a/b, benchmark: testbed/mllmu, out: 3}", "out is 3; it must be text"),
+        ("{base: a/b, benchmark: [a], out: OUT}", "benchmark is \\['a'\\]; it must be text"),
+        ("{base: a/b, benchmark: a/b, out: OUT, revision: 3}", "revision is 3; it must be text"),
         (None, "cannot be read: No such file"),
     ],
 )
@@ -284,6 +287,14 @@ def test_a_wrong_lesson_is_one_line(text, message, tmp_path, capsys, monkeypatch
     assert vanilla_main.main([str(file)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(str(file)) and said.count("\n") == 1 and re.search(message, said)
+
+
+def test_a_place_where_no_model_can_be_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(processes, "join_group", lambda: (0, 1))
+    file = tmp_path / "lesson.yaml"
+    file.write_text("{base: a/b, benchmark: testbed/mllmu, out: /dev/null/models/out}")
+    assert vanilla_main.main([str(file)]) == 2
+    assert capsys.readouterr().err.startswith("/dev/null/models could not be made")
 
 
 def test_help_is_no_error(capsys):

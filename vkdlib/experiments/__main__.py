@@ -5,20 +5,24 @@ import sys
 from pathlib import Path
 
 from vkdlib.experiments.pipeline import read_run_file, run_together
+from vkdlib.system.command import exit_status
+from vkdlib.system.files import blame_file
 
 
 def main(arguments: list[str]) -> int:
-    """Do the run of a file; returns the exit status: 2, after one line, if the file is wrong."""
+    """Do the run of a file; returns the exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m vkdlib.experiments", description="Do one run, on all GPUs together."
     )
     parser.add_argument("file", type=Path, help="YAML: experiment, gate, fields of Configuration and Machine")
-    try:
-        run = read_run_file(parser.parse_args(arguments).file)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print("run", run_together(*run).hash)
+    return exit_status(do_run, parser.parse_args(arguments).file)
+
+
+def do_run(file: Path) -> int:
+    """Do the run of a file, and print its hash."""
+    run = read_run_file(file)
+    with blame_file(file):
+        print("run", run_together(*run).hash)
     return 0
 
 

@@ -31,7 +31,7 @@ from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import open_run
 from vkdlib.system import paths, processes
 from vkdlib.system.checks import check_names, flag, folder_name, one_of
-from vkdlib.system.files import read_yaml
+from vkdlib.system.files import blame_file, read_yaml
 from vkdlib.tasks import make_tasks
 from vkdlib.unlearn import Training, make_training, unlearn
 
@@ -239,7 +239,7 @@ def read_run_file(file: Path | str) -> tuple[str, Configuration, Machine, bool]:
             allowed.
     """
     values = {"gate": True} | read_yaml(file)
-    try:
+    with blame_file(file):
         check_names("a run", values, ["experiment", *vars(Configuration()), *vars(Machine()), "gate"])
         if "experiment" not in values:
             raise ValueError("experiment is missing: name the folder that keeps the run")
@@ -247,6 +247,4 @@ def read_run_file(file: Path | str) -> tuple[str, Configuration, Machine, bool]:
         machine = Machine(**{name: values.pop(name) for name in vars(Machine()) if name in values})
         c = Configuration(**values)
         check_run(experiment, c, gate)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
     return experiment, c, machine, gate

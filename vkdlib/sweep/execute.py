@@ -17,7 +17,6 @@ Once every point is done, the record is written: figures/data/<record>.csv has t
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from vkdlib.sweep.point import Point, is_complete, read_executed
 from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
 from vkdlib.sweep.slurm import slurm_script
 from vkdlib.sweep.sweep import Sweep, load_sweep
+from vkdlib.system.command import exit_status
 from vkdlib.system.files import whole_file
 from vkdlib.system.progress import bar
 
@@ -155,7 +155,7 @@ def main(arguments: list[str]) -> int:
     """What `python -m vkdlib.sweep` does.
 
     Returns:
-        its exit status: 1 if a point failed, 2 if the sweep is wrong, 130 after Ctrl-C.
+        its exit status: 1 if a point failed, 2 if something in its input is wrong, 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
     parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
@@ -169,10 +169,7 @@ def main(arguments: list[str]) -> int:
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; it must be 1 or more")
     try:
-        return run_command(options)
-    except (ValueError, ConnectionError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        return exit_status(run_command, options)
     except KeyboardInterrupt:
         print("stopped: what is finished is kept, and the same command goes on from here")
         return 130  # as shells have it

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from vkdlib.system.checks import check_names, check_type, folder_name
-from vkdlib.system.files import read_yaml
+from vkdlib.system.files import blame_file, read_yaml
 
 FIELDS = dict.fromkeys(["base", "notebook", "experiment", "record"], str)
 FIELDS |= dict.fromkeys(["parameters", "instead"], dict) | dict.fromkeys(["grid", "columns"], list)
@@ -47,15 +47,13 @@ def read_sweep(file: Path, above: tuple[Path, ...] = ()) -> dict:
             known, or of another type.
     """
     content = read_yaml(file)
-    try:
+    with blame_file(file):
         check_content(content)
         base = content.pop("base", None)
         if base and file in above:
             raise ValueError("the sweep builds upon itself: give it another base")
         if base and not file.with_name(base).exists():
             raise ValueError(f"base is {base!r}; there is no such file beside it")
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
     if base is None:
         return content
     inherited = read_sweep(file.with_name(base), (*above, file))

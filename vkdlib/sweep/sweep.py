@@ -15,7 +15,7 @@ from vkdlib.sweep.grid import grid_points, read_sweep
 from vkdlib.sweep.point import Point, notebook_copy
 from vkdlib.system import paths
 from vkdlib.system.checks import check_names, check_type
-from vkdlib.system.files import make_folder
+from vkdlib.system.files import blame_file, make_folder
 
 REPORTED = ("pruned", "mask_density")  # shares, 0 to 1: neurons pruned, weights that the forget term may move
 TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list[str]": list, "dict": dict}
@@ -53,13 +53,11 @@ def load_sweep(file: Path) -> Sweep:
     """
     content = read_sweep(file)
     notebook = file.absolute().parent.parent / content["notebook"]
-    try:
+    with blame_file(file):
         points = grid_points(content)
         defaults = check_points(notebook, points)
         columns = further_columns(points, content.get("columns", []), defaults)
         runs = [run_identity(defaults | point, notebook.parent) for point in points]
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(f"{file}: {error}") from error
     folder = paths.runs().absolute() / content["experiment"] / "notebooks"
     make_folder(folder)
     copy = notebook_copy(notebook, folder)

@@ -32,6 +32,20 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def blame_file(file: Path | str) -> Iterator[None]:
+    """Within: an error about a value, or about something that is not there, begins with the path of the file
+    that named it.
+
+    Raises:
+        ValueError: in place of ValueError and FileNotFoundError.
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+@contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Within: fill the folder that this yields. It then gets its name. Half a folder never stays.
 

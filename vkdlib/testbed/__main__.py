@@ -19,6 +19,7 @@ from vkdlib.models.folders import cached_models
 from vkdlib.models.loading import load
 from vkdlib.runs.run_folder import environment
 from vkdlib.system import checks, paths
+from vkdlib.system.command import exit_status
 from vkdlib.system.files import file_hash, make_folder, write_json
 from vkdlib.testbed import build
 from vkdlib.testbed.recipe import MODELS
@@ -28,7 +29,12 @@ BASE_MINUTES, MINUTES = 6, 9  # on two cores
 
 
 def main(arguments: list[str]) -> int:
-    """Build, evaluate, write the manifest, compare. Returns the exit code."""
+    """Build, evaluate, write the manifest, compare; returns the exit status, see `exit_status`."""
+    return exit_status(build_and_compare, arguments)
+
+
+def build_and_compare(arguments: list[str]) -> int:
+    """Do what a command line says; 1 if a model differs from the shipped one."""
     options = _options(arguments)
     names = [options.only] if options.only else MODELS["shipped"]
     minutes = sum(BASE_MINUTES if n.endswith("/base") else MINUTES for n in names)
@@ -50,17 +56,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    """The options of a command line; a wrong one ends the process (exit code 2)."""
+    """The options of a command line, and a folder to write to."""
     parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
     parser.add_argument("action", choices=["build"])
     parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.MODEL_NAMES)}")
     parser.add_argument("--out", type=Path, default=cached_models(), help="where to (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        checks.one_of("--only", options.only, [None, *build.MODEL_NAMES])
-        make_folder(options.out)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    checks.one_of("--only", options.only, [None, *build.MODEL_NAMES])
+    make_folder(options.out)
     return options
 
 

@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from vkdlib.system import checks, processes
-from vkdlib.system.files import read_yaml
+from vkdlib.system.command import exit_status
+from vkdlib.system.files import blame_file, read_yaml
 from vkdlib.vanilla.recipes import Recipe
 from vkdlib.vanilla.teaching import make_model
 
@@ -28,19 +29,20 @@ def read_lesson(file: Path) -> dict:
 
 
 def main(arguments: list[str]) -> int:
-    """Make the model of a file; returns the exit status: 2, after one line, if something is wrong in it."""
+    """Make the model of a file; returns the exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
         prog="accelerate launch -m vkdlib.vanilla", description="Teach a model a benchmark, on all GPUs."
     )
     parser.add_argument("lesson", type=Path, help="YAML file: the arguments of vanilla.teaching.make_model")
-    file = parser.parse_args(arguments).lesson
-    try:
-        lesson = read_lesson(file)
-        processes.join_group()
+    return exit_status(do_lesson, parser.parse_args(arguments).lesson)
+
+
+def do_lesson(file: Path) -> int:
+    """Make the model of a file, and print where it is."""
+    lesson = read_lesson(file)
+    processes.join_group()
+    with blame_file(file):
         print("saved in", make_model(**lesson))
-    except (ValueError, OSError) as error:
-        print(error if str(error).startswith(str(file)) else f"{file}: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

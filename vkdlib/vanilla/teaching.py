@@ -54,6 +54,11 @@ def make_model(
         OSError: it cannot be made.
         ValueError: an argument that cannot be; all before the model is loaded.
     """
+    for field, value in {"base": base, "benchmark": benchmark, "out": out}.items():
+        checks.text(field, str(value) if isinstance(value, Path) else value)
+    for field, value in {"revision": revision, "data_revision": data_revision}.items():
+        if value is not None:
+            checks.text(field, value)
     out, data = Path(out), load_benchmark(benchmark, data_revision)
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or choose another name")
