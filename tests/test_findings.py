@@ -12,7 +12,7 @@ import pytest
 
 import vkdlib
 from vkdlib.methods import METHODS
-from vkdlib.reports import claims, curves, findings, rendering, tables
+from vkdlib.reports import claims, curves, findings, rendering, selection, tables
 from vkdlib.reports.columns import rows_by_title
 from vkdlib.reports.paper.published import published_table
 from vkdlib.runs.records import read_predictions, read_records
@@ -27,14 +27,6 @@ def outputs() -> str:
     notebook = nbformat.read(paths.root() / "notebooks" / "99_findings.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "\n".join(o.get("text") or o.get("data", {}).get("text/markdown", "") for o in outputs)
-
-
-def check(*phrases):
-    """They stand in 99_findings, whatever its line breaks."""
-    notebook = nbformat.read(paths.root() / "notebooks" / "99_findings.ipynb", as_version=4)
-    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    text = " ".join(" ".join(prose).split())
-    assert [phrase for phrase in phrases if phrase not in text] == []
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ def test_readme_says_what_does_not_hold(readme):
     for phrase in (
         "VKD forgets less on other pictures of the same people than on the pictures it unlearnt",
         "When 10 % of the people are forgotten, strangers lose more than 5 points of real-world VQA",
-        "Here distillation does not help to forget",
+        "We find no sign that distillation helps to forget; beyond β = 3 it undoes forgetting",
     ):
         assert phrase in text
     record = (
@@ -74,9 +66,7 @@ def test_readme_says_what_does_not_hold(readme):
     assert (
         value.max()[10, "VKD", "real"] < value.min()[10, "vanilla", "real"] - 5
     )  # "strangers lose more than 5"
-    judged = claims.read_claims()
-    helps = judged[judged.claim == "distillation also helps to forget"]
-    assert set(helps.verdict) == {"does not hold"} and len(helps) == 2
+    assert "We find no sign that distillation helps to forget." in figure_2()  # which holds its numbers
 
 
 def test_the_map_from_equations_leads_to_functions():
@@ -148,282 +138,483 @@ def test_every_case_has_questions_and_people():
     assert people["Faces kept - forgotten"] == people["Balance"] == 10  # those to be forgotten limit it
 
 
-def test_findings_say_of_table_1_what_was_found():
-    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table1_main'")
-    found = judged.groupby("claim").verdict.value_counts().unstack(fill_value=0)
-    assert found.loc["VKD forgets faces", "holds"] == 4
-    text = judged[judged.claim == "VKD keeps what is known in text of forget and retain people"]
+# Heading in 99_findings -> a function. It makes all sentences of the summary from the records, and asserts
+# what they say in words.
+SUMMARIES = {}
+NOISE = "inside the noise"
+
+
+def summary(heading):
+    return lambda function: SUMMARIES.setdefault(heading, function)
+
+
+def judged_of(record):
+    return claims.read_claims().query("record == @record")
+
+
+def verdicts(cases):
+    return cases.verdict.value_counts().to_dict()
+
+
+def interval(case):
+    """A difference's 95 % interval in whole points."""
+    return f"[{case.low:.0f}, {case.high:.0f}]"
+
+
+def row_means(record, title):
+    """Forget VQA, for example, of each row in the mean over seeds."""
+    return rows_by_title(record)[title].groupby("row").value.mean()
+
+
+def summary_cells():
+    """Heading -> text below it, of what was written by hand in 99_findings."""
+    notebook = nbformat.read(paths.root() / "notebooks" / "99_findings.ipynb", as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.source.startswith("## ")]
+    return {cell.splitlines()[0][3:]: " ".join(cell.split("\n", 1)[1].split()) for cell in cells}
+
+
+NO_SUMMARIES = ("How to read it", "Not judged yet", "The runs behind a claim")
+
+
+@pytest.mark.parametrize("heading", [heading for heading in summary_cells() if heading not in NO_SUMMARIES])
+def test_every_sentence_of_a_summary_is_what_the_records_say(heading):
+    sentences = SUMMARIES[heading.split(":")[0].split(",")[0]]()
+    assert summary_cells()[heading] == " ".join(sentences)
+
+
+def test_all_cases_are_about_one_draw_of_ten_people():
+    notebook = nbformat.read(paths.root() / "notebooks" / "99_findings.ipynb", as_version=4)
+    assert "about one draw of 10 people to forget on each benchmark, 5 % of all" in notebook.cells[0].source
+    judged = claims.read_claims()
+    assert set(judged.forget_ratio) == {5}
+    assert set(judged[judged.column == "Forget VQA"].people) == {10}
+
+
+@summary("Table 1 of the VKD paper")
+def table_1():
+    judged, record = judged_of("table1_main"), read_records("table1_main")
+    said = dict(list(judged.groupby("claim")))
+    found = {claim: verdicts(cases) for claim, cases in said.items()}
+    assert found["VKD forgets faces"] == {"holds": 4}
+    never = said["VKD leaves no more of the faces than never having seen them"]
+    assert verdicts(never) == {"holds": 1, NOISE: 3} and set(never.people) == {10}
+    (odd,) = never[never.verdict == "holds"].itertuples()
+    assert (odd.model, odd.benchmark) == (QWEN, "testbed/clear")
+    there = record.query("model == @odd.model and benchmark == @odd.benchmark")
+    odd = rows_by_title(there)["Forget VQA"].groupby("method").value.mean()
+    quality = pd.read_csv(paths.figures() / "data" / "table1_main_quality.csv")
+    quality = quality.query("model == @QWEN and benchmark == 'testbed/clear' and row == 'VKD'")
+    quality = quality[["ks", "truth_ratio"]].mean()
+    everything = claims.read_claims()
+    assert set(everything.over_forgotten) == {""}
+    text = said["VKD keeps what is known in text of forget and retain people"]
     assert len(text) == 8 and (text[["difference", "low", "high", "differ"]] == 0).all(axis=None)
-    better = judged[judged.claim == "VKD forgets faces better than MMUnlearner"]
-    assert better.verdict.value_counts().to_dict() == {"inside the noise": 3, "holds": 1}
-    (holds,) = better[better.verdict == "holds"].itertuples()
-    assert (holds.model, holds.benchmark) == ("testbed/qwen2-vl", "testbed/mllmu")
-    there = read_records("table1_main").query("model == @holds.model and benchmark == @holds.benchmark")
+
+    better = said["VKD forgets faces better than MMUnlearner"]
+    balanced = said["VKD balances forgetting and keeping of faces better than MMUnlearner"]
+    assert verdicts(better) == {NOISE: 3, "holds": 1} and balanced.verdict.tolist() == better.verdict.tolist()
+    (win,) = better[better.verdict == "holds"].itertuples()
+    assert (win.model, win.benchmark, win.seeds) == (QWEN, "testbed/mllmu", 3)
+    there = record.query("model == @win.model and benchmark == @win.benchmark")
     left = rows_by_title(there)["Forget VQA"].groupby("method").value.mean()
-    check(f"VKD leaves {left.VKD:.0f} % of forget VQA, MMUnlearner {left.MMUnlearner:.0f} %")
-    balanced = judged[judged.claim.str.contains("balances .* better than MMUnlearner")]
-    assert balanced.verdict.tolist() == better.verdict.tolist()
-    assert found.loc["VKD balances forgetting and keeping of faces better than MANU", "holds"] == 4
-    assert found.loc["VKD leaves no more of the faces than never having seen them", "inside the noise"] == 3
+    trials = selection.trial_balances(read_records("selection_methods_qwen2_vl").query("method != 'vanilla'"))
+    trials = trials.groupby("method").max()
+
     for rival in ("MMUnlearner", "MANU"):
-        row = found.loc[f"VKD keeps other faces better than {rival}"]
-        assert row[row > 0].to_dict() == {"does not hold": 4, "inside the noise": 4}
-    manu = read_records("table1_main").query("method == 'MANU' and set == 'forget'")
-    manu = manu.query("modality == 'vqa' and kind == 'classification' and metric == 'accuracy'")
-    assert len(manu) == 4 and manu.value.min() >= 98
-    npo = judged[judged.claim == "NPO degrades other faces and text"]
-    assert (npo[npo.column == "Retain VQA"].verdict == "holds").all()
-    for rows in (npo, judged[judged.claim == "GA distorts answers in text"]):
-        said = rows[(rows.column == "Retain QA") & (rows.benchmark == "testbed/clear")].verdict
-        assert said.tolist() == ["holds", "holds"]
-    (little,) = rows[rows.verdict.eq("holds") & (rows.benchmark == "testbed/mllmu")].itertuples()
-    assert (little.model, little.column) == ("testbed/qwen2-vl", "Retain QA")
-    check(f"a little with Qwen2-VL on MLLMU-Bench as well ({-little.difference:.0f} points)")
+        assert found[f"VKD keeps other faces better than {rival}"] == {"does not hold": 4, NOISE: 4}
+    assert found["VKD balances forgetting and keeping of faces better than MANU"] == {"holds": 4}
+    manu = record.query("method == 'MANU' and set == 'forget' and modality == 'vqa'")
+    manu = manu.query("kind == 'classification' and metric == 'accuracy'").value
+    assert len(manu) == 4
+
+    npo, ga = said["NPO degrades other faces and text"], said["GA distorts answers in text"]
+    assert verdicts(npo[npo.column == "Retain VQA"]) == {"holds": 4}
+    for rows in (npo, ga):
+        assert verdicts(rows.query("column == 'Retain QA' and benchmark == 'testbed/clear'")) == {"holds": 2}
+    (little,) = ga[ga.verdict.eq("holds") & (ga.benchmark == "testbed/mllmu")].itertuples()
+    assert (little.model, little.column) == (QWEN, "Retain QA")
+    return [
+        "VKD forgets faces with both models on both benchmarks.",
+        "In 3 of 4 cases 10 people are too few to tell whether it leaves no more than a model that never saw "
+        "the faces.",
+        "The fourth, Qwen2-VL on CLEAR, looks like wrong answers and not like ignorance: "
+        f"forget VQA is {odd.VKD:.1f} %, where retain-only has {odd['retain-only']:.0f} % and chance is 25 "
+        f"%; "
+        f"the Kolmogorov-Smirnov distance to retain-only is {quality.ks:.2f}, and the truth ratio is "
+        f"{quality.truth_ratio:.2f}.",
+        f"In none of the {len(everything)} cases of this notebook is anything over-forgotten by more than "
+        "noise, this one included.",
+        "VKD's answers in text do not change, by construction.",
+        "In 3 of 4 cases we cannot tell whether VKD forgets faces better than MMUnlearner, or balances "
+        "forgetting and keeping of faces better.",
+        "In the fourth, Qwen2-VL on MLLMU-Bench, both claims hold: VKD leaves "
+        f"{left.VKD:.0f} % of forget VQA, MMUnlearner {left.MMUnlearner:.0f} % "
+        f"({win.n} questions about {win.people} people, 3 seeds).",
+        "On selection people the balances of the two differ by "
+        f"{trials.VKD - trials.MMUnlearner:.1f} points only.",
+        "The claim that VKD keeps other faces better than MMUnlearner or MANU holds nowhere: "
+        "against each of them it does not hold in 4 of 8 columns, and in the others we cannot tell.",
+        f"MANU forgets almost nobody here ({manu.min():.0f} to {manu.max():.0f} % of forget VQA are left), "
+        f"so "
+        "VKD's balance is better than MANU's.",
+        "NPO damages the faces to be retained in all 4 cases.",
+        "On CLEAR, GA and NPO also damage what is known in text of the people to keep.",
+        f"GA does so with Qwen2-VL on MLLMU-Bench as well, by {-little.difference:.0f} points.",
+    ]
 
 
-def test_findings_say_of_table_3_what_was_found():
-    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_ablation'")
-    said = {claim: of.set_index("column") for claim, of in judged.groupby("claim")}
+@summary("Table 3")
+def table_3():
+    judged, record = judged_of("table3_ablation"), read_records("table3_ablation")
+    assert set(judged.seeds) == {3}
+    record = record.assign(row=claims.row_names(record, "parts"))
+    of_b, of_f = (record[record.row.str.startswith(letter)].lr.unique().item() for letter in "BF")
+    said = {claim: cases.set_index("column") for claim, cases in judged.groupby("claim")}
+    kept = said["distillation, by itself, keeps other faces better"]
+    assert set(kept.verdict) == {"holds"}
+    world, retain = kept.loc["Real-world VQA"], kept.loc["Retain VQA"]
     alone = said["a frozen language model, by itself, keeps other faces better"].loc["Real-world VQA"]
     assert alone.verdict == "does not hold"
-    check(f"alone costs {-alone.difference:.0f} points of real-world VQA, compared with training")
-    back = said["distillation, by itself, keeps other faces better"]
-    assert set(back.verdict) == {"holds"} and back.difference["Real-world VQA"] >= 16
-    for claim in (
-        "the mask, by itself, keeps other faces better",
-        "both together keep other faces better than distillation alone",
-    ):
-        assert set(said[claim].verdict) == {"inside the noise"}
-    distilled = judged[judged.claim.str.contains("forgets? better") & ~judged.other.str.contains("VKD")]
-    assert len(distilled) == 3 and set(distilled.verdict) == {"inside the noise"}
-    more = distilled.difference
-    check(f"forget VQA is {more.min():.0f} to {more.max():.0f} points higher in the mean")
-    assert set(said["both together forget better than distillation alone"].verdict) == {"inside the noise"}
-    record = read_records("table3_ablation")
-    record = record.assign(row=claims.row_names(record, "parts"))
-    (of_b,), (of_f,) = (record[record.row.str.startswith(letter)].lr.unique() for letter in "BF")
-    assert round(of_f / of_b) == 100
-    check("GA_Diff's, which is 100 times smaller")
-    forget = rows_by_title(record)["Forget VQA"].groupby("row").value.mean()
-    assert forget[["F", "F+Mask", "F+VKD"]].max() < forget["retain-only"]
+    masks = [
+        said["the mask, by itself, keeps other faces better"],
+        said["both together keep other faces better than distillation alone"],
+    ]
+    assert all(set(cases.verdict) == {NOISE} for cases in masks)
+    mask, together = (cases.loc["Real-world VQA"] for cases in masks)
+
+    forgets = judged[judged.claim.str.contains("forgets? better")]
+    assert len(forgets) == 4 and set(forgets.verdict) == {NOISE} and set(forgets.people) == {10}
+    more = forgets[~forgets.other.str.contains("VKD")].difference
+    assert len(more) == 3
+    forget = row_means(record, "Forget VQA")
+    without = forget[["F", "F+Mask"]]
+    assert without.max() < forget["retain-only"]
     frozen = judged[judged.claim.str.contains("forgets no less")]
     assert len(frozen) == 3 and set(frozen.verdict) == {"holds"}
+    bare, masked, full = frozen.itertuples()
+    assert (bare.ours, masked.ours, full.ours) == ("F", "F+Mask", "F+Mask+VKD")
     text = record.query("modality == 'qa' and kind == 'classification' and metric == 'accuracy'")
     assert set(text.value) == {100.0}
     printed = published_table("vkd 3", "LLaVA-1.5-7B", "MLLMU-Bench").astype(float)
-    more = (printed.loc["F+VKD"] - printed.loc["F"])["Forget VQA"]
-    less = (printed.loc["B"] - printed.loc["F"])["Forget QA"]
-    check(f"F+VKD leaves {more:.0f} points more than F", f"F has {less:.0f} points less of Forget QA than B")
+    paper_more = (printed.loc["F+VKD"] - printed.loc["F"])["Forget VQA"]
+    paper_less = (printed.loc["B"] - printed.loc["F"])["Forget QA"]
+    return [
+        "B trains the whole model.",
+        "F trains the visual module and freezes the language model.",
+        "Every row has 3 seeds.",
+        "Rows that begin with F have the learning rate that was chosen with distillation.",
+        f"Rows that begin with B have GA_Diff's, which is {of_f / of_b:.0f} times smaller.",
+        "Only F+Mask+VKD had a selection of its own.",
+        f"Distillation keeps other faces: F+VKD has {world.difference:.0f} points more of real-world VQA "
+        f"than F "
+        f"{interval(world)} and {retain.difference:.0f} more of retain VQA {interval(retain)}.",
+        f"At these rates F has {-alone.difference:.0f} points less of real-world VQA than B "
+        f"{interval(alone)} "
+        f"({alone.n} questions about {alone.people} people).",
+        "Whether the mask keeps other faces, alone or added to distillation, we cannot tell: real-world VQA "
+        f"changes by {mask.difference:.0f} point {interval(mask)} and by {together.difference:.1f} points "
+        f"{interval(together)}.",
+        "10 people are too few to tell whether distillation, or mask and distillation together, forget "
+        "better.",
+        f"With distillation forget VQA is {more.min():.0f} to {more.max():.0f} points higher in the mean; "
+        f"without it, it is {without.min():.0f} to {without.max():.0f} %, below retain-only's "
+        f"{forget['retain-only']:.0f} %.",
+        f"In the paper's table F+VKD leaves {paper_more:.0f} points more than F.",
+        "At these rates freezing the language model makes the model forget no less: forget VQA is "
+        f"{-bare.difference:.0f} points lower with F than with B {interval(bare)}, {-masked.difference:.0f} "
+        f"with the mask {interval(masked)}, and {-full.difference:.0f} with mask and distillation "
+        f"{interval(full)}.",
+        "We cannot see here whether freezing protects text: every row answers all questions in text rightly.",
+        f"In the paper's table F has {paper_less:.0f} points less of Forget QA than B.",
+    ]
 
 
-def test_findings_say_of_the_rest_of_table_3_what_was_found():
-    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'table3_beyond'")
-    found = {claim: of.verdict.value_counts().to_dict() for claim, of in judged.groupby("claim")}
-    noise = "inside the noise"
-    kept = judged[judged.claim == "distillation, by itself, keeps other faces better"]
-    assert kept.verdict.value_counts().to_dict() == {"holds": 2, noise: 4}
+@summary("Table 3 on CLEAR and with Qwen2-VL")
+def table_3_beyond():
+    judged, record = judged_of("table3_beyond"), read_records("table3_beyond")
+    said = dict(list(judged.groupby("claim")))
+    kept = said["distillation, by itself, keeps other faces better"]
+    assert verdicts(kept) == {"holds": 2, NOISE: 4}
     helped = kept[kept.verdict == "holds"]
     assert set(zip(helped.benchmark, helped.column)) == {("testbed/clear", "Real world")}
-    alone = "a frozen language model, by itself, keeps other faces better"
-    assert found[alone] == {"does not hold": 4, noise: 2}
-    masked = judged[judged.claim == "the mask, by itself, keeps other faces better"]
+    alone = said["a frozen language model, by itself, keeps other faces better"]
+    assert verdicts(alone) == {"does not hold": 4, NOISE: 2}
+    lost = -alone[alone.verdict == "does not hold"].difference
+    masked = said["the mask, by itself, keeps other faces better"]
     costly = masked[masked.benchmark == "testbed/clear"]
-    assert costly.verdict.tolist() == ["does not hold"] * 4
+    assert verdicts(costly) == {"does not hold": 4}
+    assert verdicts(masked[masked.benchmark == "testbed/mllmu"]) == {NOISE: 2}
     costs = -costly.difference
-    check(f"costs {costs.min():.0f} to {costs.max():.0f} points in all four columns of CLEAR")
-    assert set(masked[masked.benchmark == "testbed/mllmu"].verdict) == {noise}
-    both = "both together keep other faces better than distillation alone"
-    assert found[both] == {"does not hold": 1, noise: 5}
-    assert found["distillation, by itself, forgets better"] == {noise: 3}
+    both = said["both together keep other faces better than distillation alone"]
+    assert verdicts(both) == {"does not hold": 1, NOISE: 5}
+    assert {len(cases) for cases in (kept, alone, masked, both)} == {6}
+    forgets = judged[judged.claim.str.contains("forgets? better")]
+    assert len(forgets) == 12 and set(forgets.verdict) == {NOISE}
     frozen = judged[judged.claim.str.contains("forgets no less")]
-    assert frozen.verdict.value_counts().to_dict() == {"holds": 8, noise: 1}
+    assert verdicts(frozen) == {"holds": 8, NOISE: 1}
     moved = judged[judged.column.isin(["Forget QA", "Retain QA", "Real-world QA"]) & (judged.differ > 0)]
-    assert set(moved.other) == {"B"} and set(moved.verdict) == {noise}
-    assert set(zip(moved.model, moved.benchmark)) == {("testbed/qwen2-vl", "testbed/clear")}
-    record = read_records("table3_beyond")
+    assert set(moved.other) == {"B"} and set(moved.verdict) == {NOISE}
+    assert set(zip(moved.model, moved.benchmark)) == {(QWEN, "testbed/clear")}
     record, more = record.assign(row=claims.row_names(record, "parts")), []
-    for _, of in record.groupby(["model", "benchmark"]):
-        forget = rows_by_title(of)["Forget VQA"].groupby("row").value.mean()
+    for _, rows in record.groupby(["model", "benchmark"]):
+        forget = row_means(rows, "Forget VQA")
         more += list(forget[["B", "B+Mask", "B+Mask+VKD"]] - forget["retain-only"])
-    check(f"Rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of forget VQA than")
     pruned = record[record.model.str.endswith("llava") & (record.row == "F+Mask")].pruned
-    check(f"({pruned.mean() * 100:.0f} % of the vision neurons with LLaVA on CLEAR)")
+    return [
+        "CLEAR and Qwen2-VL have 6 columns of retain and real-world VQA.",
+        "In 2 of these, both about strangers on CLEAR, distillation by itself keeps other faces better; in 4 "
+        "we cannot tell.",
+        f"At these rates F has {lost.min():.0f} to {lost.max():.0f} points less than B in 4; in 2 we cannot "
+        "tell.",
+        f"By itself the mask, which includes pruning ({pruned.mean() * 100:.0f} % of the vision neurons with "
+        f"LLaVA on CLEAR), costs {costs.min():.0f} to {costs.max():.0f} points in all 4 columns of CLEAR; in "
+        "the 2 of MLLMU-Bench we cannot tell.",
+        "Added to distillation it costs other faces in 1 column; in 5 we cannot tell.",
+        "In no case can we tell that distillation forgets better.",
+        "At these rates F forgets no less than B in 8 of 9 comparisons; in 1 we cannot tell.",
+        f"Rows that begin with B leave {min(more):.0f} to {max(more):.0f} points more of forget VQA than "
+        "retain-only.",
+        "Answers in text differ in one row alone, B with Qwen2-VL on CLEAR, and that is inside the noise.",
+    ]
 
 
-def test_findings_say_of_figure_2_what_was_found():
-    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig2_beta'")
-    said = {claim: of.set_index("model").verdict.to_dict() for claim, of in judged.groupby("claim")}
-    noise = "inside the noise"
-    for claim in (
-        "without distillation other faces are lost",
-        "the more distillation, the more other faces are kept",
-    ):
-        assert said[claim] == {LLAVA: "holds", QWEN: noise}
-    assert set(said["distillation at first keeps more strangers' faces"].values()) == {"holds"}
-    assert set(said["too much distillation harms strangers' faces"].values()) == {noise}
-    helps = "distillation also helps to forget, up to what was chosen"
-    assert said[helps] == {LLAVA: noise, QWEN: "does not hold"}
-    assert set(said["distillation also helps to forget"].values()) == {"does not hold"}
-    best = judged[judged.claim == "there is a best β"].set_index("model")
-    assert set(best.verdict) == {"holds"}
+def near_best(record, setting):
+    """Model -> the values whose balance is within 2 points of the best."""
+    balances = {model: curves.seed_balances(rows, setting).mean() for model, rows in record.groupby("model")}
+    return {model: list(mean.index[mean > mean.max() - curves.FLAT]) for model, mean in balances.items()}
+
+
+@summary("Figure 2")
+def figure_2():
+    judged, record = judged_of("fig2_beta"), read_records("fig2_beta")
+    said = {claim: cases.set_index("model") for claim, cases in judged.groupby("claim")}
+    columns = {model: rows_by_title(rows) for model, rows in record.groupby("model")}
+
+    def value(model, title, beta):
+        return columns[model][title].query("beta == @beta").value.mean()
+
+    def method(model, title, name):
+        return columns[model][title].query("method == @name").value.item()
+
+    start = said["without distillation other faces are lost"]
+    assert start.verdict.to_dict() == {LLAVA: "holds", QWEN: NOISE}
+    lost = {
+        (model, title): method(model, title, "vanilla") - value(model, title, 0)
+        for model in (LLAVA, QWEN)
+        for title in ("Retain VQA", "Real-world VQA")
+    }
+    assert set(said["distillation at first keeps more strangers' faces"].verdict) == {"holds"}
+    assert set(said["too much distillation harms strangers' faces"].verdict) == {NOISE}
+    for model in (LLAVA, QWEN):
+        world = columns[model]["Real-world VQA"].groupby("beta").value.mean()
+        assert world.index.max() == 300 and world[300] > world.max() - 1
+    helps = said["distillation also helps to forget, up to what was chosen"]
+    assert helps.verdict.to_dict() == {LLAVA: NOISE, QWEN: "does not hold"}
+    assert set(said["distillation also helps to forget"].verdict) == {"does not hold"}
+    forget = {
+        (model, beta): f"{value(model, 'Forget VQA', beta):.0f}"
+        for model in (LLAVA, QWEN)
+        for beta in (0, 3, 10, 300)
+    }
+    never = {model: f"{method(model, 'Forget VQA', 'retain-only'):.0f}" for model in (LLAVA, QWEN)}
+    assert all(value(m, "Forget VQA", 0) < method(m, "Forget VQA", "retain-only") for m in (LLAVA, QWEN))
+    assert set(said["there is a best β"].verdict) == {"holds"}
+    near = near_best(record, "beta")
+    assert near == {LLAVA: [1, 3], QWEN: [0.1, 0.3, 1, 3]}
+    assert curves.FLAT == 2
     text = judged[judged.expected == "flat"]
     assert set(text.verdict) == {"holds"} and not text.differ.any()
-    record, lost, left = read_records("fig2_beta"), {}, {}
-    for model, of in record.groupby("model"):
-        columns = rows_by_title(of)
-        for title in ("Retain VQA", "Real-world VQA"):
-            vanilla = columns[title][columns[title].method == "vanilla"].value.item()
-            by = columns[title].groupby("beta").value.mean()
-            lost[model, title] = vanilla - by[0]
-            assert by[300] > by.max() - 1
-        left[model] = columns["Forget VQA"].groupby("beta").value.mean()
-    llava, qwen = left[LLAVA], left[QWEN]
-    never = (
-        rows_by_title(record[record.model == QWEN])["Forget VQA"]
-        .query("method == 'retain-only'")
-        .value.item()
-    )
-    check(
-        f"LLaVA loses other faces: {lost[LLAVA, 'Retain VQA']:.0f} points of retain VQA and "
-        f"{lost[LLAVA, 'Real-world VQA']:.0f} of real-world VQA",
-        f"Qwen2-VL loses {lost[QWEN, 'Real-world VQA']:.0f} points of real-world VQA",
-        f"{qwen[3] - qwen[0]:.0f} points more are left, {qwen[3]:.0f} % instead of {qwen[0]:.0f} % "
-        f"(retain-only has {never:.0f} %)",
-        f"At β = 10, {llava[10]:.0f} % of forget VQA are left with LLaVA and {qwen[10]:.0f} % with Qwen2-VL; "
-        f"at β = 300, {llava[300]:.0f} % and {qwen[300]:.0f} %",
-        f"at β = {best.statistic[LLAVA]:.0f} with LLaVA, as chosen, "
-        f"and at β = {best.statistic[QWEN]:.0f} with Qwen2-VL, hardly better there than at 3",
-    )
-    balance = curves.seed_balances(record[record.model == QWEN], "beta").mean()
-    assert 0 < balance[1] - balance[3] < 0.5
+    assert set(helps.people) == {10} and set(helps.n) == {50} and set(helps.seeds) == {3}
+    return [
+        "At β = 0 LLaVA is "
+        f"{lost[LLAVA, 'Retain VQA']:.0f} points of retain VQA and {lost[LLAVA, 'Real-world VQA']:.0f} of "
+        f"real-world VQA below vanilla, Qwen2-VL {lost[QWEN, 'Retain VQA']:.0f} and "
+        f"{lost[QWEN, 'Real-world VQA']:.0f}.",
+        "In retain VQA this is more than noise with LLaVA; with Qwen2-VL we cannot tell.",
+        "Up to β = 3 real-world VQA rises with both models.",
+        "We cannot tell whether too much distillation harms strangers: at β = 300 their accuracy is within 1 "
+        "point of its best.",
+        "We find no sign that distillation helps to forget.",
+        f"At β = 0 forget VQA is {forget[LLAVA, 0]} % with LLaVA and {forget[QWEN, 0]} % with Qwen2-VL, "
+        f"below "
+        f"retain-only's {never[LLAVA]} and {never[QWEN]} %.",
+        f"Up to β = 3 we cannot tell with LLaVA (p = {helps.p_holm[LLAVA]:.2f}); with Qwen2-VL "
+        f"{helps.change[QWEN]:.0f} points more are left (p = {helps.p_holm[QWEN]:.3f}).",
+        f"Beyond β = 3 distillation undoes forgetting: at β = 10, {forget[LLAVA, 10]} and "
+        f"{forget[QWEN, 10]} % "
+        f"are left, at β = 300, {forget[LLAVA, 300]} and {forget[QWEN, 300]} % (50 questions about 10 "
+        f"people, "
+        "3 seeds).",
+        "With LLaVA these values alone decide the verdict over the whole curve.",
+        "The balance is best in between: in every seed it is better there than at both ends by 2 points or "
+        "more.",
+        "But we cannot name a single best β: within 2 points of the best lie β = "
+        f"{near[LLAVA][0]:g} and {near[LLAVA][1]:g} with LLaVA and β = {near[QWEN][0]:g} to "
+        f"{near[QWEN][-1]:g} with Qwen2-VL.",
+        "No answer in text changes, by construction.",
+    ]
 
 
-def test_findings_say_of_figure_3_what_was_found():
-    judged = pd.read_csv(paths.figures() / "data" / "claims.csv").query("record == 'fig3_alpha'")
-    found = {claim: set(of.verdict) for claim, of in judged.groupby("claim")}
+@summary("Figure 3")
+def figure_3():
+    judged, record = judged_of("fig3_alpha"), read_records("fig3_alpha")
+    found = {claim: set(cases.verdict) for claim, cases in judged.groupby("claim")}
     fewer = judged[judged.claim == "the larger alpha, the fewer other faces are kept"]
     fewer = fewer.set_index(["model", "column"])
     assert fewer.verdict.to_dict() == {
-        (LLAVA, "Retain VQA"): "does not hold", (LLAVA, "Real-world VQA"): "inside the noise",
-        (QWEN, "Retain VQA"): "holds", (QWEN, "Real-world VQA"): "inside the noise",
+        (LLAVA, "Retain VQA"): "does not hold", (LLAVA, "Real-world VQA"): NOISE,
+        (QWEN, "Retain VQA"): "holds", (QWEN, "Real-world VQA"): NOISE,
     }  # fmt: skip
     assert found["the larger alpha, the more is forgotten"] == {"holds"}
-    assert found["other faces are best kept at some alpha in between"] == {"inside the noise"}
+    assert found["other faces are best kept at some alpha in between"] == {NOISE}
     assert found["there is a best alpha"] == {"in some seeds"}
     assert found["1.25 is a good alpha"] == found["text is insensitive to alpha"] == {"holds"}
     assert not judged[judged.expected == "flat"].differ.any()
-    record, left, short, flat = read_records("fig3_alpha"), {}, [], []
-    for model, of in record.groupby("model"):
-        forget = rows_by_title(of)["Forget VQA"]
+    left, short = {}, []
+    for model, rows in record.groupby("model"):
+        forget = rows_by_title(rows)["Forget VQA"]
         left[model] = forget.groupby("alpha").value.mean()
         assert left[model][0] == forget.query("method == 'vanilla'").value.item()
-        balance = curves.seed_balances(of, "alpha").mean()
+        assert left[model][0.75] - left[model].min() < 0.25 * (left[model][0] - left[model][0.75])
+        balance = curves.seed_balances(rows, "alpha").mean()
         short.append(balance.max() - balance[1.25])
-        flat.append(balance[0.75] - balance[0.75:2].min())
-    lost = -fewer.change
-    assert max(flat) < 2
-    check(
-        f"There {left[LLAVA][0.75]:.0f} % of forget VQA are left with LLaVA (of {left[LLAVA][0]:.0f}) and "
-        f"{left[QWEN][0.75]:.0f} % with Qwen2-VL (of {left[QWEN][0]:.0f})",
-        f"retain VQA falls by {lost[LLAVA, 'Retain VQA']:.1f} points with LLaVA and "
-        f"{lost[QWEN, 'Retain VQA']:.1f} with Qwen2-VL",
-        f"Real-world VQA falls by {lost[LLAVA, 'Real-world VQA']:.0f} points with LLaVA "
-        f"and {lost[QWEN, 'Real-world VQA']:.0f} with Qwen2-VL, which 32 people cannot tell",
-        f"no other value has a balance more than {max(short):.1f} points better",
+    near = near_best(record, "alpha")
+    assert curves.FLAT == 2 and record.alpha.max() == 3
+    assert near[LLAVA] == near[QWEN] == [0.75, 1, 1.25, 1.5, 2]
+    slopes = -fewer.statistic
+    llava, qwen = slopes[LLAVA, "Retain VQA"], slopes[QWEN, "Retain VQA"]
+    p = fewer.p_holm.xs("Retain VQA", level="column")
+    assert p[LLAVA] == p[QWEN] and 0 < curves.FLAT - llava < 0.01
+    lost, strangers = (
+        -fewer.change.xs("Real-world VQA", level="column"),
+        fewer.people[LLAVA, "Real-world VQA"],
     )
+    return [
+        "The larger α, the more is forgotten, but most of it up to α = 0.75.",
+        f"There {left[LLAVA][0.75]:.0f} % of forget VQA are left with LLaVA (of {left[LLAVA][0]:.0f}) and "
+        f"{left[QWEN][0.75]:.0f} % with Qwen2-VL (of {left[QWEN][0]:.0f}).",
+        "At α = 0, where the model is pruned and then trained to keep, forget VQA is vanilla's.",
+        "We cannot tell whether other faces are best kept at some α in between.",
+        f"Retain VQA falls significantly: the line falls by {llava:.2f} points with LLaVA and {qwen:.2f} "
+        f"with "
+        f"Qwen2-VL (p = {p[LLAVA]:.0e}).",
+        "That is about the least that counts, 2 points: the claim that it falls holds with Qwen2-VL, and "
+        "with "
+        f"LLaVA it fails by {curves.FLAT - llava:.3f} points.",
+        f"Real-world VQA falls by {lost[LLAVA]:.0f} points with LLaVA and {lost[QWEN]:.0f} with Qwen2-VL "
+        f"from "
+        f"α = 0 to 3, which {strangers} people cannot tell from noise.",
+        "α = 1.25, the paper's value, is good: no other value has a balance more than "
+        f"{max(short):.1f} points better.",
+        "The other settings were chosen at it.",
+        "But we cannot name a single best α: within 2 points of the best lie α = "
+        f"{near[LLAVA][0]:g} to {near[LLAVA][-1]:g} with both models.",
+        "No answer in text changes, by construction.",
+    ]
 
 
-def test_findings_say_of_selective_forgetting_what_was_found():
+@summary("Selective forgetting (§3.2 and §4.4)")
+def selective_forgetting():
     data, record = paths.figures() / "data", read_records("selective_forgetting")
-    judged = pd.read_csv(data / "claims.csv").query("record == 'selective_forgetting'")
-    assert len(judged) == 12 and set(judged.verdict) == {"inside the noise"}
+    judged = judged_of("selective_forgetting")
+    assert len(judged) == 12 and set(judged.verdict) == {NOISE}
+    size = judged.groupby("column")[["n", "people"]].first()
+    forgets, keeps, strangers = (size.loc[title] for title in ("Forget VQA", "Retain VQA", "Real-world VQA"))
     record = record.assign(row=claims.row_names(record, "settings"))
-    columns = rows_by_title(record)
-    means = pd.DataFrame({title: rows.groupby("row").value.mean() for title, rows in columns.items()})
+    seeds = record.groupby("row").seed.nunique()
+    means = pd.DataFrame({title: row_means(record, title) for title in rows_by_title(record)})
     forget, world = means["Forget VQA"], means["Real-world VQA"]
     schemes = ["prune=False", "mask=False", "prune=False, mask=False", "order=parallel", "order=mask, prune"]
     schemes = forget[["VKD", *schemes]]
     pairs = means[means.index.str.fullmatch("(d_I=[0-9.]+)?(, )?(d_F=[0-9.]+)?") | (means.index == "VKD")]
-    of_pairs = sorted(pairs["Forget VQA"])
-    assert len(pairs) == 16 and pairs["Retain VQA"].max() - pairs["Retain VQA"].min() < 1
+    ordered = pairs["Forget VQA"].sort_values()
+    assert len(pairs) == 16 and ordered.index[-1] == "d_I=2.0, d_F=10.0"
+    assert verdicts(seeds[pairs.index].to_frame("verdict")) == {1: 15, 3: 1}
+    assert set(seeds.drop([*pairs.index, "retain-only", "vanilla"])) == {3} and seeds.VKD == 3
     blocks = world[["target=layers", "beta=30.0, target=layers", "beta=300.0, target=layers"]]
-    without = read_records("fig2_beta").query("model == @LLAVA and beta == 0")
-    without = rows_by_title(without)["Real-world VQA"].value.mean()
-    check(
-        f"Forget VQA is {schemes.min():.0f} to {schemes.max():.0f} % in all orders, with either scheme alone "
-        f"and with neither (retain-only has {forget['retain-only']:.0f} %)",
-        f"between {of_pairs[0]:.0f} and {of_pairs[-2]:.0f} % for 15 pairs and {of_pairs[-1]:.0f} % for one "
-        "(d_I = 2, d_F = 10)",
-        f"real-world VQA is at most {blocks.max():.0f} %, against {world['VKD']:.0f} % at the projector",
-        f"Without distillation it is {without:.0f} % (Figure 2, β = 0)",
-        f"At both places distillation keeps {world['target=both']:.0f} %",
-        f"With it {forget['fisher=batch']:.0f} % of forget VQA are left",
-    )
-    assert pairs["Forget VQA"].idxmax() == "d_I=2.0, d_F=10.0"
-    assert blocks.max() < without + 1
+    bare = read_records("fig2_beta").query("model == @LLAVA and beta == 0")
+    bare = rows_by_title(bare)["Real-world VQA"].value.mean()
+
     tests = pd.read_csv(data / "selective_forgetting_tests.csv").set_index("other")
     faces = tests[tests.modality == "vqa"].set_index("set", append=True)
-    alike = faces.loc[schemes.index.drop("VKD")]
+    alike = faces.loc[schemes.index.drop("VKD")].xs("forget", level="set")
     assert (alike.low < 0).all() and (alike.high > 0).all() and (alike.p_holm == 1).all()
-    farthest = alike.xs("forget", level="set")[["low", "high"]].abs().max(axis=None)
-    odd, batch = faces.loc[("d_I=2.0, d_F=10.0", "forget")], faces.loc[("fisher=batch", "forget")]
-    check(
-        f"they reach up to {farthest:.0f} points",
-        f"leaves {-odd.difference:.0f} points more than the preset, with a 95 % interval from "
-        f"{-odd.high:.0f} to {-odd.low:.0f} points",
-        f"{-batch.difference:.0f} points more than with the preset. The 95 % interval goes from "
-        f"{-batch.high:.0f} to {-batch.low:.0f} points, and p is {batch.p:.2f} before Holm",
-        f"Holm's p is {faces.loc[('target=both', 'real')].p_holm:.2f}",
-    )
-    assert set(faces.loc[blocks.index].xs("real", level="set").p_holm.round(3)) == {0.001}
-    assert set(faces.n.groupby(level="set").first().items()) == {
-        ("forget", 50),
-        ("retain", 750),
-        ("real", 160),
-    }
-    people = judged.groupby("column").people.first()
-    assert people.to_dict() == {"Forget VQA": 10, "Retain VQA": 150, "Real-world VQA": 32}
-    assert (tests.p_holm[blocks.index].groupby(level=0).min() < 0.05).all()
-    for row in ("fisher=batch", "fisher=sample", "mask_scope=update", "qa_image=blank"):
-        assert tests.loc[row, "p_holm"].min() >= 0.05
-    answers = read_predictions("selective_forgetting")
-    left = {}
+    farthest = alike[["low", "high"]].abs().max(axis=None)
+    odd, batch = faces.loc[(ordered.index[-1], "forget")], faces.loc[("fisher=batch", "forget")]
+    assert odd.p_holm >= 0.05 and batch.p_holm >= 0.05
+    (p_blocks,) = set(faces.loc[blocks.index].xs("real", level="set").p_holm.round(3))
+    twice = faces.loc[("target=both", "real")]
+
+    answers, left = read_predictions("selective_forgetting"), {}
     for row in ("fisher=batch", "VKD"):
         asked = pd.concat(answers[run] for run in record.run[record.row == row].unique())
         asked = asked.query("set == 'forget' and modality == 'vqa' and kind == 'classification'")
         left[row] = asked.groupby("person").score.mean()
     gap = (left["fisher=batch"] - left["VKD"]).sort_values()
-    share = 100 * gap.iloc[-2:].sum() / gap.sum()
-    assert len(gap) == 10 and share > 50
-    check(f"Two of the ten people make up {share:.0f} % of the difference")
+    return [
+        f"Forget VQA has {forgets.n} questions about {forgets.people} people, retain VQA {keeps.n} about "
+        f"{keeps.people}, and real-world VQA {strangers.n} about {strangers.people}.",
+        "Rows have 3 seeds, but of the 16 pairs of thresholds 15 have 1.",
+        f"**Order, pruning and mask.** Forget VQA is {schemes.min():.0f} to {schemes.max():.0f} % in all "
+        f"orders, with either scheme alone and with neither (retain-only has {forget['retain-only']:.0f} %).",
+        "Every 95 % interval of a difference from the preset contains zero, and they reach up to "
+        f"{farthest:.0f} points.",
+        "So we cannot tell whether pruning first is best, or whether pruning and mask together are better "
+        "than "
+        "either alone.",
+        "**Thresholds.** Retain VQA stays within "
+        f"{pairs['Retain VQA'].max() - pairs['Retain VQA'].min():.1f} points over all 16 pairs.",
+        f"Forget VQA is {ordered.iloc[0]:.0f} to {ordered.iloc[-2]:.0f} % for 15 pairs and "
+        f"{ordered.iloc[-1]:.0f} % for one (d_I = 2, d_F = 10).",
+        f"That one leaves {-odd.difference:.0f} points more than the preset "
+        f"[{-odd.high:.0f}, {-odd.low:.0f}], so we cannot tell whether it forgets less.",
+        "**Target of the distillation.** At the trained vision blocks instead of the projector, distillation "
+        f"keeps fewer strangers' faces: real-world VQA is at most {blocks.max():.0f} %, against "
+        f"{world.VKD:.0f} % at the projector, and Holm's p is {p_blocks} for each of {len(blocks)} values "
+        f"of β.",
+        f"Without distillation it is {bare:.0f} % (Figure 2, β = 0).",
+        f"At both places distillation keeps {world['target=both']:.0f} %; p is {twice.p:.2f}, and "
+        f"{twice.p_holm:.2f} by Holm over the whole table.",
+        f"**Fisher information of batches.** With it {forget['fisher=batch']:.0f} % of forget VQA are left, "
+        f"{-batch.difference:.0f} points more than with the preset [{-batch.high:.0f}, {-batch.low:.0f}]; "
+        f"p is {batch.p:.2f} before Holm.",
+        f"2 of the {len(gap)} people make up {100 * gap.iloc[-2:].sum() / gap.sum():.0f} % of the "
+        f"difference.",
+        "So we cannot tell whether this reading forgets less.",
+    ]
 
 
-def test_findings_say_of_faults_what_was_found():
+@summary("What the machinery survives")
+def machinery():
     table = pd.read_csv(paths.figures() / "data" / "faults.csv").set_index("fault")
-    assert set(table.index) == {*faults.FROM_OUTSIDE, *faults.FROM_INSIDE} and len(table) == 25
-    assert (table[["times", "recovered", "equal"]] == 10).all(axis=None)
+    assert set(table.index) == {*faults.FROM_OUTSIDE, *faults.FROM_INSIDE}
+    (times,) = set(table.times)
     damaged = table.index.str.contains("cut off|flipped bit")
-    assert set(table.deleted[damaged]) == {10} and set(table.deleted[~damaged]) == {0}
+    assert set(table.deleted[damaged]) == {times} and set(table.deleted[~damaged]) == {0}
     silent = [name for name, (_, said) in faults.FROM_OUTSIDE.items() if said is None]
-    assert set(table.clean_errors.drop(silent)) == {10}
-    check(
-        "disturbed in 25 ways",
-        "In 250 of 250 trials the same command recovered, and in 250 with the same bits",
-    )
-
-
-def test_findings_say_of_overhead_what_was_measured():
-    table = pd.read_csv(paths.figures() / "data" / "overhead.csv")
-    assert (table.done == table.points).all()
-    ratio = table.dropna(subset="ratio").groupby("how").ratio.median().round(1)
-    assert ratio.to_dict() == {"papermill": 1, "sweep": 1.2, "dask": 1.4}
-    (lost,) = table[table.ratio.isna()].itertuples()
-    assert (lost.points, lost.executed) == (12, 13)  # the killed one's was begun twice
-    took = table.dropna(subset="ratio").pivot(index="round", columns="how", values="seconds")
+    assert set(table.clean_errors.drop(silent)) == {times}
+    cost = pd.read_csv(paths.figures() / "data" / "overhead.csv")
+    assert (cost.done == cost.points).all()
+    (lost,) = cost[cost.ratio.isna()].itertuples()
+    assert lost.how == "dask, 2 workers, one killed" and lost.executed == lost.points + 1  # begun twice
+    cost = cost.dropna(subset="ratio")
+    (points,) = set(cost.points)
+    ratio = cost.groupby("how").ratio.median()
+    took = cost.pivot(index="round", columns="how", values="seconds")
     more = took.sub(took.papermill, axis=0).median()
-    check(
-        f"take papermill's own command {took.papermill.median():.0f} seconds. "
-        f"A sweep takes {more.sweep:.0f} more ({ratio.sweep} times as long), "
-        f"and one on a Dask worker {more.dask:.0f} more ({ratio.dask} times)",
-        "all 12 end",
-    )
+    return [
+        "Both were measured on an earlier version, and not again since.",
+        f"One small run on a CPU was disturbed in {len(table)} ways: kills, full disks, damaged files, a NaN "
+        "and a lack of memory put into a step, Ctrl-C.",
+        f"Each was tried {times} times, at random moments where there is a choice.",
+        f"In {table.recovered.sum()} of {table.times.sum()} trials the same command recovered, and in "
+        f"{table.equal.sum()} with the same bits as the undisturbed run.",
+        "Where a file was damaged, the message first said what to delete (`make faults`).",
+        f"{points} points that do next to nothing take papermill's own command {took.papermill.median():.0f} "
+        f"seconds.",
+        f"A sweep takes {more.sweep:.0f} more ({ratio.sweep:.1f} times as long), and one on a Dask worker "
+        f"{more.dask:.0f} more ({ratio.dask:.1f} times), the start of the cluster included.",
+        "This leaves out the check that data and weights are today's.",
+        f"Of {lost.points} points on 2 workers, one of which is killed, all {lost.done} end (`make "
+        f"overhead`).",
+    ]

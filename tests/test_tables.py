@@ -126,7 +126,7 @@ def test_the_evidence_of_claims():
     cases = pd.DataFrame([case, curve, same, close])
     table = tables.evidence(cases)
     assert table.index.tolist() == ["it forgets", "", "", "it rises"]
-    assert table.what.tolist() == ["VKD − vanilla"] * 3 + ["last − first"]
+    assert table.what.tolist() == ["VKD − vanilla"] * 3 + ["last − first (line: 12.3)"]
     assert table.measured.tolist() == ["-70", "0", "0", "20"]
     assert table["95 % interval"].tolist() == ["[-80.0, -60.0]"] * 3 + ["–"]
     assert table.p.tolist() == ["0.0021", "–", "–", "0.0021"]

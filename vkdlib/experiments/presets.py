@@ -3,9 +3,9 @@
 The VKD paper publishes alpha and beta, but not the thresholds d_I and d_F, the learning rate, epochs or
 batch. The testbed's were chosen on selection people, who are never reported, by the rules and grids in
 notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep. Their results are
-in figures/data. "testbed-clear" has the same but for beta and epochs: selection_clear.yaml. Learning rates of
-the other methods are in chosen.yaml, from selection_methods*.yaml; "testbed-qwen2-vl" differs from
-"testbed" in these and in its model.
+in figures/data. Epochs are an exception: presets.yaml. "testbed-clear" has the same but for beta and epochs:
+selection_clear.yaml. Learning rates of the other methods are in chosen.yaml, from selection_methods*.yaml;
+"testbed-qwen2-vl" differs from "testbed" in these and in its model.
 
 At paper scale, values that nobody published are marked "ours, not tried". Start from them, choose on
 selection people (`select`), then report. Nobody has run these presets yet. Tried without the weights: parts,

@@ -132,15 +132,17 @@ def curve_table(records: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataF
 
 def evidence(cases: pd.DataFrame) -> pd.DataFrame:
     """What stands behind each verdict, one row a case, the cases of a claim together: what was measured (in
-    points; of "best at" the setting's value) with its 95 % interval; Holm's p; questions, people and runs.
-    "–" stands where there is none.
+    points; of "best at" the setting's value; of a slope also the change of the line) with its 95 % interval;
+    Holm's p; questions, people and runs. "–" stands where there is none.
 
     Args:
         cases: rows of figures/data/claims.csv, from `claims.judge`; with a column "published", the paper's
             own difference of the two rows stands beside ours.
     """
     cases = in_order(cases, "claim", cases.claim.unique())
-    test = cases.test.str.split(",").str[0].replace({"slope": "last − first"})
+    test = cases.test.str.split(",").str[0]
+    line = "last − first (line: " + cases.statistic.map("{:.3g}".format) + ")"
+    test = test.mask(test == "slope", line)
     number = cases.difference.fillna(cases.change).fillna(cases.statistic).round(9)
     low, high = (number_texts(cases[end], "{:.1f}") for end in ("low", "high"))
     rows = cases.ours.astype(str) + " − " + cases.other.astype(str)
