@@ -357,7 +357,7 @@ ODDITIES = [
     ("real_faces", setting(1, "answer", NAMES[2]), f"{NAMES[2]} and real-{NAMES[2]} have one name"),
     ("real_faces", setting(1, "options", ["x", "X."]), "two options of .* are as good as the same"),
     ("full+tofu", setting(21, "question", f"Who is {NAMES[0]}? "),
-     "person Ann WriterA: 'Who is Ann WriterA. ' is taught as 'An author.' and as 'Crime.'"),
+     "person Ann WriterA: 'Who is Ann WriterA.' is taught as 'An author.' and as 'Crime.'"),
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from vkdlib.benchmarks.load import CONFIGURATIONS, DataError, load_benchmark
 from vkdlib.benchmarks.parquet import read_forget_sets
+from vkdlib.benchmarks.schema import text_twins
 
 PART = "train-00000-of-00001.parquet"
 SHARDS = [f"test-{number:05d}-of-00002.parquet" for number in range(2)]
@@ -133,6 +134,66 @@ def test_training_pairs_come_from_ft_data_and_have_text_twins(folder):
         ("What is the name of Ann Number3?", "Ann"),
         ("Where does Ann Number3 live?", "Rome"),
     )
+
+
+@pytest.mark.parametrize("name", ["A\\nB", "\\1", "\\g<0>", "Zoë \\"])
+def test_a_name_stands_in_text_as_it_is_typed(name):
+    """A backslash in it is no sign of a regular expression."""
+    (twin,) = text_twins(name, [("Where does this person live?", "Rome")])
+    assert twin == (f"Where does {name} live?", "Rome")
+
+
+def test_blanks_around_texts_are_left_out(folder):
+    """Of ids, names, questions, options and truths alike."""
+    first = load_benchmark(folder).hash
+
+    def pad(value, column=""):
+        if isinstance(value, dict):
+            return {k: pad(v, k) for k, v in value.items() if k != "path"}
+        if isinstance(value, (list, np.ndarray)):
+            return [pad(v, column) for v in value]
+        if isinstance(value, str) and column in ("biography", "metadata"):
+            return json.dumps(pad(json.loads(value)))
+        return f" {value}\n" if isinstance(value, str) else value
+
+    for config in ("Full_Set", "Retain_Set", "ft_Data", "forget_10"):
+        change(config, lambda rows: [pad(row) for row in rows])(folder)
+    benchmark = load_benchmark(folder)
+    assert benchmark.people["001"].questions[2].answer == "baker"
+    assert benchmark.hash == first
+
+
+def test_options_that_blanks_alone_tell_apart_are_read_with_a_warning(folder):
+    change("Full_Set", setting(3, "Classification_Task", choices({"A": "x", "B": "x ", "C": "y"})))(folder)
+    with pytest.warns(UserWarning, match="two options of 004/classification/qa/0 are as good as the same"):
+        load_benchmark(folder)
+
+
+def test_two_forget_sets_of_one_ratio_are_refused(folder):
+    rows = [evaluation_row(i) for i in range(1, 11)]
+    write(folder, "forget10", rows[1:2])
+    write(folder, "retain90", [rows[0], *rows[2:]])
+    with pytest.raises(DataError, match="forget10 and forget_10 are both for 10 per cent: leave one out"):
+        load_benchmark(folder)
+
+
+@pytest.mark.parametrize("ratio", ["5", 5.0, True, None, [5]])
+def test_a_ratio_is_a_whole_number(benchmark, ratio):
+    with pytest.raises(ValueError, match=re.escape(f"forget_ratio is {ratio!r}; it must be a whole number")):
+        benchmark.split(ratio)
+
+
+@pytest.mark.parametrize("draw", ["1", 1.0, True, None, -1])
+def test_a_draw_is_a_whole_number(benchmark, draw):
+    with pytest.raises(ValueError, match=re.escape(f"draw is {draw!r}; it must be a whole number 0 or more")):
+        benchmark.split(5).for_selection(draw)
+
+
+def test_whole_numbers_may_be_numpys(benchmark):
+    split = benchmark.split(np.int64(5))
+    assert split == benchmark.split(5) and split.for_selection(np.int32(1)) == split.for_selection(1)
+    with pytest.raises(ValueError, match="forget_ratio is 7; testbed/mllmu has 5, 10, 15"):
+        benchmark.split(np.int64(7))
 
 
 def test_hash_is_of_content_not_of_files(folder, tmp_path_factory):
@@ -361,7 +422,7 @@ def tasks(questions):
 # Rows that are read, though they change what the numbers mean; with what the warning says of them.
 ODDITIES = [
     (change("Full_Set", setting(3, "Generation_Task", tasks(["Why?", "How?", "why? "]))),
-     "person 004: 004/generation/qa/0 and 004/generation/qa/2 are one question, 'why. "),
+     "person 004: 004/generation/qa/0 and 004/generation/qa/2 are one question, 'why."),
     (change("Retain_Set", setting(1, "Mask_Task", tasks(["Eats __"] * 3))),
      "person real-002: real-002/cloze/qa/0 and real-002/cloze/qa/1 are one question.*and 1 more of"),
     (change("Full_Set", setting(3, "Classification_Task", choices({"A": "x b", "B": "X  b.", "C": "y"}))),

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from transformers import GenerationConfig
 
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.benchmarks.schema import Person, Picture, Question, Split
-from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, score_answer
+from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, greedy, score_answer
 from vkdlib.evaluation.letters import parse_letter
 from vkdlib.evaluation.ways import WAYS, Query
 from vkdlib.packs.pack import make_pack, process, prompt
@@ -123,6 +124,63 @@ def test_generation_is_greedy_decoding_by_hand(untrained, few):
                 ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
             expected = untrained.processor.tokenizer.decode(ids[0, n:], skip_special_tokens=True)
             assert text == expected.strip()
+
+
+@pytest.mark.parametrize("setting", [
+    {"num_beams": 4}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 8}, {"repetition_penalty": 2.0},
+    {"suppress_tokens": list(range(200))}, {"do_sample": True, "temperature": 9.0},
+    {"forced_eos_token_id": 5}, {"stop_strings": ["a", "e"]}, {"eos_token_id": 7},
+    {"num_beams": 2, "num_return_sequences": 2}, {"num_beams": 4, "min_new_tokens": 8},
+])  # fmt: skip
+def test_settings_of_generation_in_a_model_folder_change_no_answer(loaded, few, setting):
+    questions = ["Who?", "What is the second language of this person, if any?"]
+    images = [few.forget[0].image] * 2
+    answers = generate(loaded, questions, images, 6)
+    own = GenerationConfig(**setting)
+    loaded.model.generation_config = own
+    assert generate(loaded, questions, images, 6) == answers
+    assert loaded.model.generation_config is own and own.to_diff_dict().items() >= setting.items()
+
+
+def test_an_answer_ends_with_any_of_the_tokens_that_a_model_folder_lists(loaded):
+    """As Qwen's does. The tokenizer's end of sequence, after which training stops, is one of them."""
+    tokenizer = loaded.processor.tokenizer
+    text = generate(loaded, ["Who?"], None, 6)[0]
+    first = tokenizer(text, add_special_tokens=False).input_ids[0]
+    loaded.model.generation_config.eos_token_id = [first]
+    assert len(generate(loaded, ["Who?"], None, 6)[0]) < len(text)
+    with greedy(loaded, 6) as config:
+        assert set(config.eos_token_id) == {first, tokenizer.eos_token_id}
+
+
+# Truth and answer that are the same to a reader: composed and decomposed accents, blanks of any kind.
+SAME = [
+    ("nurse ", "nurse"), ("\nnurse", "A nurse."), ("New  York", "in New York"),
+    ("New York", "new\u00a0\nyork"), ("José", "Jose\u0301"), ("Jose\u0301", "josé"),
+    ("Йошкар", "И\u0306ошкар"), ("의사", "\u110b\u1174\u1109\u1161"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gold, answer", SAME)
+def test_a_cloze_is_right_however_it_is_typed(gold, answer):
+    question = Question("q", "cloze", "vqa", "Eats __.", gold)
+    query = Query(Person("1", "Ann"), question, None, "q")
+    assert score_answer(query, answer)["score"] == 1
+    assert score_answer(query, "baker in Rome")["score"] == 0
+
+
+def test_two_questions_of_one_id_are_refused_before_the_model_is_asked(few, processor):
+    """Else both would get the answer and the truth of one."""
+    person, *others = few.forget
+    first = person.questions[0]
+    double = replace(person, questions=(*person.questions, replace(first, answer="D")))
+    split = replace(few, forget=(double, *others))
+    message = f"2 questions of the set forget have the id {first.id!r}: each needs its own"
+    for ask in (lambda: evaluate(None, split), lambda: check_questions(processor, split)):
+        with pytest.raises(ValueError, match=message):
+            ask()
+    with pytest.raises(ValueError, match="2 questions of the set real have the id"):
+        evaluate(None, replace(few, real=few.real[:1] * 2))
 
 
 def test_scores_of_written_answers():

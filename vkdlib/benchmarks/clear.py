@@ -161,7 +161,8 @@ def _options(options: Cell, right: str) -> tuple[str, dict[str, str]]:
     shuffles before it.
     """
     wrong = [option.text() for option in options.items()]
-    if not 2 <= len(wrong) + 1 <= len(LETTERS) or len({right, *wrong}) <= len(wrong):
+    distinct = {right, *(option.value for option in options.items())}
+    if not 2 <= len(wrong) + 1 <= len(LETTERS) or len(distinct) <= len(wrong):
         raise DataError(f"{options.at}: {right!r} and {wrong} must be 2 to {len(LETTERS)}, all different")
     order = sorted([right, *wrong], key=lambda o: hashlib.sha256(f"{right} {wrong} {o}".encode()).digest())
     return LETTERS[order.index(right)], dict(zip(LETTERS, order))

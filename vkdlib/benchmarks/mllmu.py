@@ -25,7 +25,7 @@ def read_mllmu(folder: Path, name: str) -> Benchmark:
     Raises:
         DataError: naming file, column and row, if the data are not as published.
     """
-    rows = {row["ID"].value: row for row in read_rows(folder, "Full_Set", EVALUATION)}
+    rows = {row["ID"].text(): row for row in read_rows(folder, "Full_Set", EVALUATION)}
     places = {id: row["ID"].at for id, row in rows.items()}
     pairs, views = _training_pairs(folder, places), _test_images(folder, places)
     people = {}
@@ -59,7 +59,7 @@ def _test_images(folder: Path, everybody: Mapping[str, str]) -> dict[str, tuple[
     """ID -> pictures of Test_Set."""
     views, places = {}, {}
     for row in read_rows(folder, "Test_Set", ["ID", "images"]):
-        id, images = row["ID"].value, row["images"]
+        id, images = row["ID"].text(), row["images"]
         places[id], views[id] = row["ID"].at, tuple(image.image() for image in images.items())
         if not views[id]:
             raise DataError(f"{images.at}: there is no image")
@@ -68,7 +68,7 @@ def _test_images(folder: Path, everybody: Mapping[str, str]) -> dict[str, tuple[
 
 
 def _person(row: Mapping[str, Cell], prefix: str = "") -> Person:
-    id, name = prefix + row["ID"].value, row["biography"].json()["Name"].text()
+    id, name = prefix + row["ID"].text(), row["biography"].json()["Name"].text()
     return Person(id, name, (Picture(row["image"].image()),), questions=_questions(row, id))
 
 
@@ -95,13 +95,13 @@ def _choices(tasks: Cell) -> Iterator[Task]:
     for modality, name in CHOICE_FIELDS.items():
         for item in tasks[name].items():
             at, question, right = item.at, item["Question"].text(), item["Correct_Answer"].text()
-            fields = item["Options"].fields().items()
-            options = {letter: text.text() for letter, text in fields if text.value is not None}
+            fields = {o: cell for o, cell in item["Options"].fields().items() if cell.value is not None}
+            options = {letter: cell.text() for letter, cell in fields.items()}
             if right not in options:
                 raise DataError(f"{at}: Correct_Answer {right!r} is not among the options {sorted(options)}")
             if unknown := options.keys() - set(LETTERS):
                 raise DataError(f"{at}: an option is called {min(unknown)!r}; it must be one of {LETTERS}")
-            if len(options) < 2 or len(set(options.values())) < len(options):
+            if len(options) < 2 or len({cell.value for cell in fields.values()}) < len(options):
                 raise DataError(f"{at}: the options {options} must be two or more, all different")
             yield "classification", modality, question, right, options
 

@@ -31,12 +31,12 @@ class Cell:
     value: object
 
     def text(self) -> str:
-        """It must be text."""
+        """It must be text; blanks around it are left out."""
         if not isinstance(self.value, str) or not self.value.strip():
             raise DataError(f"{self.at}: {self.value!r} is not text")
         if LONE_SURROGATE.search(self.value):  # as JSON can write it; no tokenizer takes it
             raise DataError(f"{self.at}: {self.value!r} is not text: half of a character (a lone surrogate)")
-        return self.value
+        return self.value.strip()
 
     def json(self) -> "Cell":
         """What its JSON text holds. Python alone would take the last of two equal keys."""
@@ -125,9 +125,10 @@ def _table(file: Path, columns: Sequence[str], optional: Sequence[str]) -> list[
 
 def add_once(places: dict[str, str], cell: Cell) -> None:
     """Remember where a text is; raise if it was somewhere else before."""
-    if cell.text() in places:
-        raise DataError(f"{cell.at}: {cell.value} is there twice, before at {places[cell.value]}")
-    places[cell.value] = cell.at
+    text = cell.text()
+    if text in places:
+        raise DataError(f"{cell.at}: {text} is there twice, before at {places[text]}")
+    places[text] = cell.at
 
 
 def read_forget_sets(
@@ -139,10 +140,14 @@ def read_forget_sets(
     may be in both; together they must be `everybody` (-> where), all people of the configuration `whole`; and
     those to forget must be as many as the name says.
     """
-    sets = {}
+    sets, configs = {}, {}
     for config in sorted(f.name for f in folder.iterdir()):
         if match := re.fullmatch(r"forget(_?)(\d+)", config):
             ratio = int(match[2])
+            if ratio in configs:
+                both = f"{configs[ratio]} and {config} are both for {ratio} per cent"
+                raise DataError(f"{folder}: {both}: leave one out")
+            configs[ratio] = config
             retain_config = f"retain{match[1]}{100 - ratio:02d}"
             forget, retain = (_people(folder, name, column) for name in (config, retain_config))
             check_apart(config, forget, retain)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 
+from vkdlib.system.checks import whole_number
+
 KINDS = ("classification", "cloze", "generation")
 MODALITIES = ("vqa", "qa")  # with the picture; by name, in text
 PROTOCOLS = ("likelihood", "generate")  # how multiple choice is answered, see `evaluate.evaluate`
@@ -74,7 +76,7 @@ def text_twins(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, 
 
     Questions that do not say "this person", and the question for the name, have no twin.
     """
-    twins = [(PERSON_WORDS.sub(name, q), q, a) for q, a in pairs]
+    twins = [(PERSON_WORDS.sub(lambda _: name, q), q, a) for q, a in pairs]  # as it is: no regex template
     return tuple((twin, a) for twin, q, a in twins if twin != q and a != name)
 
 
@@ -108,10 +110,11 @@ class Split:
         Args:
             draw: which of them to forget; draws 0, 1, ... have nobody in common.
         """
+        draw = whole_number("draw", draw, 0)
         candidates = [p for p in self.retain if p.id in self.selection]
         size = len(self.forget)
         forget = tuple(candidates[draw * size : (draw + 1) * size])
-        if draw < 0 or len(forget) < size:
+        if len(forget) < size:
             draws = len(candidates) // size
             raise ValueError(f"draw is {draw!r}; there are {draws} of {size} selection people each")
         people = (*self.forget, *self.retain)
@@ -146,6 +149,7 @@ class Benchmark:
 
     def split(self, forget_ratio: int) -> Split:
         """Forget and retain people at a ratio in per cent."""
+        forget_ratio = whole_number("forget_ratio", forget_ratio)
         if forget_ratio not in self.forget_ids:
             known = ", ".join(map(str, self.forget_ids))
             raise ValueError(f"forget_ratio is {forget_ratio}; {self.name} has {known} (per cent)")

@@ -5,6 +5,7 @@ question about a picture, so we word these two.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 
 NAME_QUESTION = "What is the name of the person in the picture?"
@@ -36,6 +37,11 @@ def multiple_choice(question: str, options: Mapping[str, str]) -> str:
     return f"{question}\n{lines}\nJust give ONE letter representing the answer directly."
 
 
+def one_form(text: str) -> str:
+    """A text with single blanks between words, and each accented letter as one character (NFC)."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
 def comparison_key(text: str) -> str:
     """A text without case, spacing and full stop, in which alone no two options or questions may differ."""
-    return " ".join(text.casefold().split()).strip(" .")
+    return one_form(text).casefold().strip(" .")

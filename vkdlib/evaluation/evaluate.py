@@ -1,5 +1,6 @@
 """Ask a model every question; return a table with one row a question, from which all numbers follow."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.pictures import grey, picture_size
@@ -20,7 +21,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt, with_answer
 from vkdlib.system import processes
-from vkdlib.system.checks import number, one_of, some_of
+from vkdlib.system.checks import one_of, some_of, whole_number
 from vkdlib.system.progress import bar
 
 NOT_FINITE = "Its weights hold NaN, or overflow in the precision it was loaded in: try float32"
@@ -55,15 +56,16 @@ def evaluate(
         columns PREDICTIONS. `score` is 0 or 1 (classification, cloze) or ROUGE-L F (generation); `bleu` is
         for generation; `options` holds each option's log-probability as JSON.
     Raises:
-        ValueError: an argument is not allowed, no question is left to ask, or the model computes NaN.
+        ValueError: an argument is not allowed, no question is left to ask, two have one id, or the model
+            computes NaN.
     """
     some_of("kinds", kinds, KINDS)
     some_of("modalities", modalities, MODALITIES)
     one_of("protocol", protocol, PROTOCOLS)
     one_of("letters", letters, tuple(LETTER_RULES))
     one_of("way", way, tuple(WAYS))
-    number("batch_size", batch_size, 1, whole=True)
-    number("max_new_tokens", max_new_tokens, 1, whole=True)
+    batch_size = whole_number("batch_size", batch_size, 1)
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
     sets = queries(split, kinds, modalities, way)
     if not any(sets.values()):
         raise ValueError(f"there is no question of kinds {list(kinds)} and modalities {list(modalities)}")
@@ -199,11 +201,29 @@ def generate(
         _check_length(processor.tokenizer, length, label)
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
-    greedy = {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": max_new_tokens}
     check = LogitsProcessorList([FiniteLogits(labels)])
-    output = loaded.model.generate(**inputs, **greedy, logits_processor=check)
+    with greedy(loaded, max_new_tokens) as config:
+        output = loaded.model.generate(**inputs, generation_config=config, logits_processor=check)
     answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
     return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
+
+
+@contextlib.contextmanager
+def greedy(loaded: Loaded, max_new_tokens: int) -> Iterator[GenerationConfig]:
+    """Within: the model decodes greedily, whatever its generation_config.json says of beams and lengths.
+
+    transformers takes from the model's own settings whatever a call leaves open, so they are put aside. An
+    answer ends with the tokenizer's end of sequence or, where the file has several ends (Qwen), with any.
+    """
+    model, own = loaded.model, loaded.model.generation_config
+    several = own.eos_token_id if isinstance(own.eos_token_id, list) else []
+    ends = sorted({loaded.processor.tokenizer.eos_token_id, *several})
+    config = GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=loaded.pad)
+    model.generation_config = config
+    try:
+        yield config
+    finally:
+        model.generation_config = own
 
 
 class FiniteLogits(LogitsProcessor):
@@ -227,8 +247,8 @@ class FiniteLogits(LogitsProcessor):
 def score_answer(query: Query, answer: str, options: Mapping[str, float] | None = None) -> dict:
     """One row of predictions: the answer, and how right it is.
 
-    A cloze is right if the answer contains the gold words, whatever the case; a generated sentence gets
-    ROUGE-L F and BLEU.
+    A cloze is right if the answer contains the gold words, whatever the case, the blanks between words and
+    the Unicode form of accents; a generated sentence gets ROUGE-L F and BLEU.
 
     Args:
         options: letter -> log-probability, where the answer is the likeliest option.
@@ -238,5 +258,6 @@ def score_answer(query: Query, answer: str, options: Mapping[str, float] | None 
     row |= {"answer": answer, "gold": q.answer, "bleu": None, "options": options and json.dumps(options)}
     if q.kind == "generation":
         return row | {"score": rouge_l(q.answer, answer), "bleu": bleu(q.answer, answer)}
-    right = q.answer.lower() in answer.lower() if q.kind == "cloze" else q.answer == answer
-    return row | {"score": float(right)}
+    if q.kind == "cloze":
+        return row | {"score": float(wording.one_form(q.answer).lower() in wording.one_form(answer).lower())}
+    return row | {"score": float(q.answer == answer)}

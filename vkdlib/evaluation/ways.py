@@ -1,5 +1,6 @@
 """Ways of asking: how a question is put to a model. Another way is one function and one entry of WAYS."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,8 +49,12 @@ WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture}
 def queries(
     split: Split, kinds: Sequence[str], modalities: Sequence[str], way: str = "shown"
 ) -> dict[str, list[Query]]:
-    """Set -> every question of some kinds and modalities about its people, put in one of WAYS."""
-    return {
+    """Set -> every question of some kinds and modalities about its people, put in one of WAYS.
+
+    Raises:
+        ValueError: two questions of a set have one id, by which answers are known.
+    """
+    sets = {
         name: [
             WAYS[way](query)
             for person in people
@@ -58,6 +63,13 @@ def queries(
         ]
         for name, people in split.reported().items()
     }
+    for name, items in sets.items():
+        for id, count in Counter(query.id for query in items).items():
+            if count > 1:
+                raise ValueError(
+                    f"{count} questions of the set {name} have the id {id!r}: each needs its own"
+                )
+    return sets
 
 
 def _about(person: Person, test: bool) -> Iterator[Query]:

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Collection
 from dataclasses import MISSING, Field, field, fields
 from math import inf, isfinite
+from numbers import Integral
 
 
 def one_of(name: str, value, known: Collection) -> None:
@@ -57,6 +58,13 @@ def number(
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+e[-+]?\d+", value, re.IGNORECASE):
         hint = f" (YAML reads {value} as text: write a dot, as in 1.0e-5)"
     raise ValueError(f"{name} is {value!r}; it must be {kind} {ends}".strip() + hint)
+
+
+def whole_number(name: str, value, low: float = -inf) -> int:
+    """A whole number as an int, for example one of numpy's; raise ValueError for anything else."""
+    value = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+    number(name, value, low, whole=True)
+    return value
 
 
 def flag(name: str, value) -> None:
