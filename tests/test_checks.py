@@ -2,14 +2,26 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from vkdlib.system.checks import check_names, check_type, flag, folder_name, number, one_of
+from vkdlib.system.checks import check_names, check_type, flag, folder_name, number, one_of, plain
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 3, 1e300, 10**400])
 def test_numbers_in_range_pass(value):
     number("beta", value, 0)
+
+
+def test_numbers_of_numpy_are_numbers():
+    number("seed", np.int64(3), 0, whole=True)
+    number("lr", np.float32(0.5), above=0)
+    values = plain({"seed": np.int64(3), "lr": np.float32(0.5), "prune": True, "list": [np.int8(1), 2.0]})
+    assert values == {"seed": 3, "lr": 0.5, "prune": True, "list": (1, 2.0)}
+    assert {type(value) for value in values.values()} == {int, float, bool, tuple}
+    for value in (np.float64(3), np.float32(math.nan), np.bool_(True)):
+        with pytest.raises(ValueError, match="seed is .*; it must be a whole number"):
+            number("seed", value, 0, whole=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, "3", None, True, [1]])

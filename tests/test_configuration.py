@@ -5,15 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from vkdlib import experiments
 from vkdlib.experiments import __main__ as command
-from vkdlib.experiments import pipeline
+from vkdlib.experiments import pipeline, presets
 from vkdlib.models import folders
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration, Machine
@@ -21,6 +23,7 @@ from vkdlib.runs.run_folder import Run
 from vkdlib.system import processes
 from vkdlib.system.files import file_hash, read_json, write_json
 from vkdlib.system.paths import RunError
+from vkdlib.unlearn import Training
 
 ANSWERS = pd.DataFrame(
     {"set": "forget", "kind": "cloze", "modality": "vqa", "person": ["1"], "question": ["q"], "answer": "A",
@@ -37,6 +40,29 @@ def test_equal_numbers_are_the_same_run(tmp_path):
     assert a == b and Run("x", a, tmp_path).hash == Run("x", b, tmp_path).hash
     assert Configuration(settings={"prune": True}).settings["prune"] is True
     assert Configuration(settings={"beta": 0.3}) != Configuration(settings={"beta": 0.31})
+
+
+def test_a_setting_may_be_a_list_of_numbers(tmp_path):
+    weights = ([1, 0, 1, 1], (1.0, 0.0, 1.0, 1.0), [np.int64(1), 0, 1, 1])
+    runs = [Configuration(method="MANU", settings={"statistic_weights": w}) for w in weights]
+    assert len({Run("x", c, tmp_path).hash for c in runs}) == 1 and runs[0] == runs[1] == runs[2]
+    pipeline.check_run("x", replace(runs[0], training={"epochs": 1, "lr": 0.1}), True)
+    given, _ = presets.configure("testbed", "MANU", statistic_weights=[1, 0, 1, 1])
+    assert given.settings == {"share": 0.01, "statistic_weights": (1, 0, 1, 1)}
+    assert Run("x", Configuration(seed=np.int64(3)), tmp_path).hash == (
+        Run("x", Configuration(seed=3), tmp_path).hash
+    )
+    for wrong in ([1, "a"], [[1]], [True]):
+        with pytest.raises(
+            ValueError, match=r"statistic_weights\[.\] in settings is .*; it must be a number"
+        ):
+            Configuration(method="MANU", settings={"statistic_weights": wrong})
+
+
+def test_no_setting_of_a_method_has_the_name_of_a_runs_field():
+    """Both are columns of a record, and parameters of one notebook."""
+    others = [f.name for record in (Configuration, Machine, Training) for f in fields(record)]
+    assert not set(presets.SETTINGS) & set(others)
 
 
 def test_kinds_have_one_order_and_a_path_is_text(tmp_path):

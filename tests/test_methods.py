@@ -330,7 +330,7 @@ def test_manu_prunes_and_trains_nothing(loaded, tasks):
     with pytest.raises(ValueError, match="share is 2"):
         make_method("MANU", share=2)
     with pytest.raises(ValueError, match="there must be four"):
-        make_method("MANU", weights=[1, 1, 1])
+        make_method("MANU", statistic_weights=[1, 1, 1])
     with pytest.raises(ValueError, match="layers is 9; untrained has . live vision blocks"):
         make_method("MANU", layers=9).scope(loaded)
 
@@ -340,7 +340,7 @@ DEFAULTS = {  # of version 0.1.0
     "GA_Diff": {"trained": "all"},
     "KL_Min": {"trained": "all"},
     "NPO": {"trained": "all", "beta": 0.4, "reference": "retain-only"},
-    "MANU": {"share": 0.02, "weights": (2.0, 0.0, 2.0, 2.0), "layers": None},
+    "MANU": {"share": 0.02, "statistic_weights": (2.0, 0.0, 2.0, 2.0), "layers": None},
     "MMUnlearner": {"trained": "all", "alpha": 1.0, "threshold": 1.0},
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
     | {"fisher": "summed", "mask_scope": "forget", "reduction": "mean", "trained": "visual"}
@@ -416,8 +416,12 @@ WRONG_SETTINGS = [
     ("NPO", {"beta": math.nan}, "beta is nan; it must be a number above 0"),
     ("NPO", {"reference": ""}, "reference is ''; it must be text"),
     ("MANU", {"share": math.nan}, "share is nan; it must be a number 0 or more and 1 or less"),
-    ("MANU", {"weights": [1, math.nan, 1, 1]}, r"weights\[1\] is nan; it must be a number"),
-    ("MANU", {"weights": 2.0}, "weights is 2.0; it must be a list"),
+    (
+        "MANU",
+        {"statistic_weights": [1, math.nan, 1, 1]},
+        r"statistic_weights\[1\] is nan; it must be a number",
+    ),
+    ("MANU", {"statistic_weights": 2.0}, "statistic_weights is 2.0; it must be a list"),
     ("MMUnlearner", {"threshold": math.nan}, "threshold is nan; it must be a number 0 or more"),
     ("VKD", {"betta": 1}, "VKD has no 'betta'; .*did you mean 'beta'"),
     ("vkd", {}, "method is 'vkd'; .*did you mean 'VKD'"),
@@ -432,4 +436,4 @@ def test_settings_of_another_type_or_out_of_range_are_refused(name, settings, me
 
 def test_whole_numbers_are_numbers_and_lists_are_tuples():
     assert make_method("VKD", beta=1).beta == 1
-    assert make_method("MANU", weights=[1, 1, 1, 1]).weights == [1, 1, 1, 1]
+    assert make_method("MANU", statistic_weights=[1, 1, 1, 1]).statistic_weights == (1, 1, 1, 1)

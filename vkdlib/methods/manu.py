@@ -29,13 +29,14 @@ class MANU(Method):
     """Zero the share of MLP neurons with the largest I(forget) / I(retain), and train nothing.
 
     Liu et al. 2025. I is taken over tokens in four ways (`four_statistics`), and their ratios are added by
-    `weights`. A vision neuron is measured on pictures; a neuron of the language model on pictures and on
-    text, each modality counting the same. A neuron is an input of an MLP's last linear layer, as in Eq. 6 of
-    the VKD paper; MANU's code prunes outputs of each of its layers.
+    `statistic_weights`. A vision neuron is measured on pictures; a neuron of the language model on pictures
+    and on text, each modality counting the same. A neuron is an input of an MLP's last linear layer, as in
+    Eq. 6 of the VKD paper; MANU's code prunes outputs of each of its layers.
 
     Attributes:
         share: of all neurons measured, 0 to 1 (MANU: 0.02).
-        weights: of mean |z|, frequency, standard deviation and root mean square (those of MANU's code).
+        statistic_weights: of mean |z|, frequency, standard deviation and root mean square (those of MANU's
+            code).
         layers: how many of the deepest live blocks of the vision tower, and as many of the language model;
             None: the deeper half of each (MANU: 3).
     """
@@ -43,13 +44,15 @@ class MANU(Method):
     origin = "our reading"
     trains = False
     share: float = setting(0.02, low=0, high=1)
-    weights: tuple[float, ...] = setting((2.0, 0.0, 2.0, 2.0), low=0)
+    statistic_weights: tuple[float, ...] = setting((2.0, 0.0, 2.0, 2.0), low=0)
     layers: int | None = setting(None, low=1)
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.weights) != 4:
-            raise ValueError(f"weights are {self.weights}; there must be four, one for each statistic")
+        if len(self.statistic_weights) != 4:
+            raise ValueError(
+                f"statistic_weights is {self.statistic_weights}; there must be four, one for each statistic"
+            )
 
     def scope(self, loaded: Loaded) -> dict[str, nn.Parameter]:
         """The weights of which columns are set to zero."""
@@ -67,7 +70,7 @@ class MANU(Method):
             [neuron_statistics(loaded, packs, layers, steps.at_once) for packs in sets]
             for sets in ((tasks.forget_vqa, tasks.forget_qa), (tasks.retain_vqa, tasks.retain_qa))
         )
-        masks = top_share(modality_scores(forget, retain, self.weights), self.share)
+        masks = top_share(modality_scores(forget, retain, self.statistic_weights), self.share)
         with torch.no_grad():
             for name, layer in layers.items():
                 layer.weight[:, masks[name].to(layer.weight.device)] = 0

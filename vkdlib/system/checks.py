@@ -1,6 +1,7 @@
 """What a value must be: an error names the field, what was found, and what is allowed."""
 
 import difflib
+import numbers
 import re
 import typing
 from collections.abc import Collection
@@ -46,9 +47,9 @@ def number(
     Args:
         low, high: the smallest and the largest that are allowed.
         above: the value must be larger than this.
-        whole: it must be an int.
+        whole: it must be a whole number in type, too: Python's int, or one of numpy's.
     """
-    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
     if is_number and -inf < value < inf and above < value and low <= value <= high:
         return
     kind = "a whole number" if whole else "a number"
@@ -107,13 +108,28 @@ def setting(default=MISSING, **allowed) -> Field:
 
 
 def check_fields(record) -> None:
-    """Raise ValueError unless each field of a dataclass fits its annotation and its `setting`.
+    """Raise ValueError unless each field of a dataclass fits its annotation and its `setting`; make its
+    values `plain`.
 
     Annotations may be bool, int, float, str, a tuple of one of these, or one of these or None; or dict, from
-    names to any of these values.
+    names to any of these values and lists of numbers.
     """
     for f in fields(record):
-        _check_field(f.name, getattr(record, f.name), f.type, f.metadata)
+        value = getattr(record, f.name)
+        _check_field(f.name, value, f.type, f.metadata)
+        object.__setattr__(record, f.name, plain(value))  # it may be frozen
+
+
+def plain(value):
+    """The same value in Python's own types, which JSON can keep: numbers of numpy become int or float. A list
+    becomes a tuple."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def _check_field(name: str, value, kind, allowed: dict) -> None:
@@ -130,7 +146,10 @@ def _check_field(name: str, value, kind, allowed: dict) -> None:
         check_type(name, value, dict)
         for key, item in value.items():
             text(f"a name in {name}", key)
-            if not isinstance(item, (bool, str, type(None))):
+            if isinstance(item, list | tuple):
+                for place, part in enumerate(item):
+                    number(f"{key}[{place}] in {name}", part)
+            elif not isinstance(item, (bool, str, type(None))):
                 number(f"{key} in {name}", item)
     elif "known" in allowed:
         one_of(name, value, allowed["known"])
