@@ -80,6 +80,15 @@ ALONE = {
     "The answer is 'B'.": "B", "__C__": "C", "I'd say C": "C", "a B-movie star": "",
     "Lives in the U.S.A. or D.C.": "", "E or F": "", "I cannot say": "", "vitamin C": "C", "Ответ: B": "B",
     "$\\boxed{D}$": "D", "not Bа": "",
+    "I'm sorry, but I can't help with identifying a": "", "I can't name a ...": "", "That is a, um,": "",
+    "This looks like a…": "", "She could be a — well": "", "I see a man, a woman, a": "", "It is a \"": "",
+    "I cannot name a . . .": "", "It is a\n": "", "This is a [name]": "", "She earned a «": "",
+    "The answer is a": "A", "The correct option is a, because": "A", "Option a": "A", "ANSWER a": "A",
+    "The answer would be a": "A",
+    "Answer: a": "A", "Answer:\n\na": "A", "The answer is (a), um": "A", "I would say a.": "A", "a, b": "A",
+    "the letter a…": "A", "a ...": "A", "It is 'a'": "A", "a)": "A", "a - nurse": "A",
+    "C++": "", "C#": "", "20 °C": "", "20° C": "", "A+": "", "She writes C, C++ and C#: D": "C", "N/A": "",
+    "R&D": "", "Q&A": "", "C/C++": "", "- C": "C", "A & B": "A", "#C": "C", "C -": "C", "B / nurse": "B",
 }  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 import json
 import math
+import unicodedata
 
 import pandas as pd
 import pytest
 
 from vkdlib.evaluation import metrics
+from vkdlib.evaluation.tokens import Tokenizer
 from vkdlib.reports import columns
 
 # gold, prediction, ROUGE-L F, recall, precision, BLEU (rouge-score 0.1.2 with stemmer; nltk, method 1)
@@ -53,6 +55,20 @@ def test_equal_texts_score_one_in_any_script(text, other, score):
     if score is not None:
         assert metrics.rouge_l(text, other) == pytest.approx(score)
     assert metrics.rouge_l(text, other) < 1
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("text", [
+    "Мой йод, её ёж", "그녀는 의사입니다.", "彼女はデザイナーです。", "Η Άννα ζει στην Αθήνα, ᾧ",
+    "क़लम और ज़मीन", "Її їжак", "1985, Oslo: её", "й\u0323", "の か\u3099 が",
+])  # fmt: skip
+def test_the_unicode_form_of_other_scripts_changes_no_score(text, form):
+    written = unicodedata.normalize(form, text)
+    for gold, answer in ((text, written), (written, text)):
+        assert metrics.rouge_l(gold, answer) == 1
+        assert metrics.bleu(gold, answer) == metrics.bleu(text, text)
+    words = Tokenizer().tokenize
+    assert words(written) == words(text)
 
 
 def test_vowel_signs_count():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from vkdlib.benchmarks.wording import one_form
 from vkdlib.evaluation.tokens import Tokenizer
 
 SHARES = ("accuracy", "unparsable")  # metrics that count questions
@@ -31,11 +32,12 @@ def rouge_l(gold: str, answer: str, part: str = "fmeasure") -> float:
 def bleu(gold: str, answer: str) -> float:
     """Sentence BLEU of nltk on words split at blanks, up to 4-grams, smoothing method 1, 0 to 1.
 
-    A perfect answer of fewer than four words scores below 1.
+    A perfect answer of fewer than four words scores below 1. The Unicode form of accents changes nothing.
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    return sentence_bleu([gold.split()], answer.split(), smoothing_function=SmoothingFunction().method1)
+    gold, answer = (one_form(text).split() for text in (gold, answer))
+    return sentence_bleu([gold], answer, smoothing_function=SmoothingFunction().method1)
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
