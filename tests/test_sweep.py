@@ -141,6 +141,14 @@ WRONG = [  # of a point, which a run would refuse, too
     ("gate: maybe", "gate is 'maybe'; it must be True or False"),
     ("seed: 1180591620717411303424", "seed is 1180591620717411303424; it must be a whole number"),
     ("epochs: 0", "epochs is 0; it must be a number above 0"),
+    ("layers: 99", "layers is 99; testbed/llava-mllmu/vanilla has 4 live vision blocks"),
+    ("{method: MANU, layers: 99}", "layers is 99; testbed/llava-mllmu/vanilla has"),
+    ("max_pixels: 5000", "max_pixels is 5000; "),
+    ("{model: testbed/qwen2-vl, max_pixels: 5}", "max_pixels is 5; "),
+    ("revision: abc", "revision is 'abc', a commit on the Hub; the model testbed/llava-mllmu/vanilla is not"),
+    ("{method: NPO, reference: vanila}", "reference is 'vanila'; there is no such folder"),
+    ("{method: NPO, reference: vanila}", "did you mean 'vanilla'"),
+    ("{method: NPO, reference: testbed/llava-mlmu/vanilla}", "did you mean 'testbed/llava-mllmu/vanilla'"),
     ("evaluation_batch: -1", "evaluation_batch is -1; it must be a whole number 1 or more"),
 ]
 
@@ -169,6 +177,10 @@ def test_a_wrong_point_is_one_line_before_anything_runs(line, message, tmp_path,
         (None, "s.yaml cannot be read"),
         ("notebook: n\nexperiment: a/b\nrecord: r\ngrid: [seed: 1]\n", "s.yaml: experiment is 'a/b'"),
         ("notebook: n\nexperiment: a\nrecord: ../r\ngrid: [seed: 1]\n", "s.yaml: record is '../r'"),
+        (
+            "notebook: n\nexperiment: a\nrecord: r\ngrid: [seed: 1]\ncore_minutes: -3\n",
+            "s.yaml: core_minutes is -3; it must be a whole number above 0",
+        ),
         ("notebook: n\nexperiment: a\nrecord: r\ngrid: [seed: 1]\n", "s.yaml: notebook is 'n'"),
     ],
 )

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from vkdlib.methods import make_method
-from vkdlib.models.dimensions import dimensions
+from vkdlib.models.dimensions import dimensions, meta_model
 from vkdlib.models.folders import HUB_ID, model_folder
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.runs.configuration import Configuration
-from vkdlib.system.checks import one_of
+from vkdlib.system.checks import did_you_mean, one_of
 from vkdlib.testbed.recipe import ARCHITECTURES
 
 CONTROLS = {  # models that are evaluated without unlearning -> the way they are asked, see `evaluate`
@@ -18,6 +18,7 @@ CONTROLS = {  # models that are evaluated without unlearning -> the way they are
     "vanilla, blank picture": "blank",
     "vanilla, no picture": "none",
 }
+REFERENCES = ("vanilla", "retain-only")  # kinds of models that a method may compare with; else it names one
 
 
 def starting_model(c: Configuration) -> str:
@@ -77,19 +78,37 @@ def needs_retain_only(c: Configuration) -> bool:
 
 
 def check_model_names(c: Configuration) -> None:
-    """Raise ValueError unless `model` and `retain_only` can be there, needed or not.
+    """Raise ValueError unless `model`, `retain_only` and `reference` can be there, needed or not.
 
     Each is an embedded model, a folder, or an id of the Hub, where nobody looks yet.
     """
     if c.model.startswith("testbed/"):
         one_of("model", c.model, [f"testbed/{family}" for family in ARCHITECTURES])
-    if (c.retain_only or "").startswith("testbed/"):
-        model_folder(c.retain_only)
-    for field, name in {"model": c.model, "retain_only": c.retain_only}.items():
+    kind = reference_kind(c)
+    reference = None if kind in REFERENCES else kind
+    for name in (c.retain_only, reference):
+        if name and name.startswith("testbed/"):
+            model_folder(name)
+    for field, name in {"model": c.model, "retain_only": c.retain_only, "reference": reference}.items():
         if name and not Path(name).is_dir() and not HUB_ID.fullmatch(name):
+            hint = did_you_mean(name, REFERENCES) if field == "reference" else ""
             raise ValueError(
-                f"{field} is {name!r}; there is no such folder, and an id of the Hub is owner/name"
+                f"{field} is {name!r}; there is no such folder, and an id of the Hub is owner/name{hint}"
             )
+
+
+def check_model_options(c: Configuration) -> None:
+    """Raise ValueError for options that the model cannot have, as far as it is known before weights are
+    loaded: a revision of what is not on the Hub, and of embedded models max_pixels and layers."""
+    name = starting_model(c)
+    if c.revision and name != c.retain_only:
+        model_folder(name, c.revision)
+    if not name.startswith("testbed/"):
+        return
+    if c.max_pixels is not None:
+        meta_model(name).family.processor(model_folder(name), c.max_pixels)
+    if c.method not in CONTROLS and (method := make_method(c.method, **c.settings)).layers is not None:
+        method.scope(meta_model(name))
 
 
 def load_starting_model(c: Configuration) -> Loaded:

@@ -19,7 +19,7 @@ from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate
 from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import require_memorisation
-from vkdlib.experiments.model_names import CONTROLS, reference_model, starting_model
+from vkdlib.experiments.model_names import CONTROLS, reference_model
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.folders import files_hash, settings_hash
@@ -81,7 +81,7 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
         )
     if c.select and c.method == "retain-only":
         raise ValueError("retain-only hides the reported forget people, not the selection people")
-    starting_model(c)
+    model_names.check_model_options(c)
     reference_model(c)
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vkdlib.system.checks import check_names, check_type, folder_name
+from vkdlib.system.checks import check_names, check_type, folder_name, number
 from vkdlib.system.files import blame_file, read_yaml
 
 FIELDS = dict.fromkeys(["base", "notebook", "experiment", "record"], str)
@@ -70,6 +70,8 @@ def check_content(content: dict) -> None:
             raise ValueError(f"the sweep has no field {field!r}; a sweep has {', '.join(FIELDS)}")
     for field, value in content.items():
         check_type(field, value, FIELDS[field])
+    if "core_minutes" in content:
+        number("core_minutes", content["core_minutes"], above=0, whole=True)
     for field in ("experiment", "record"):  # they become names of files
         folder_name(field, content[field])
 

@@ -102,7 +102,10 @@ def run_identity(parameters: dict, cwd: Path) -> dict:
     values = {name: parameters[name] for name in presets.PARAMETERS if name in parameters}
     c, _ = presets.configure(preset, **values)
     folders = {name: full_path(getattr(c, name), cwd) for name in ("model", "retain_only", "benchmark")}
-    check_run(parameters["experiment"], replace(c, **folders), parameters.get("gate", True))
+    settings = {n: full_path(v, cwd) if n == "reference" else v for n, v in c.settings.items()}
+    check_run(
+        parameters["experiment"], replace(c, settings=settings, **folders), parameters.get("gate", True)
+    )
     if not HUB_ID.fullmatch(benchmark) or benchmark.startswith("testbed/"):  # nothing is downloaded for this
         pose_task(presets.cached_benchmark(benchmark, c.data_revision), c)
     return c.identity
