@@ -94,9 +94,19 @@ def test_the_run_of_a_preset():
     assert machine.checkpointing and presets.configure("testbed", "vanilla")[0].settings == {}
 
 
+def test_further_settings_take_the_place_of_others():
+    c, _ = presets.configure("testbed", "MANU", share=0.1, settings={"share": 0.2, "layers": 2})
+    assert c.settings == {"share": 0.2, "layers": 2}
+    same, _ = presets.configure("testbed", "VKD", settings={})
+    assert same == presets.configure("testbed", "VKD")[0]
+
+
 @pytest.mark.parametrize(
     "values, message",
     [
+        ({"settings": {"betta": 1}}, "VKD has no 'betta'; .*did you mean 'beta'"),
+        ({"settings": 3}, "settings is 3; it must be names and values"),
+        ({"training": {"lr": 1}}, "a run has no 'training'"),
         ({"betta": 1}, "a run has no 'betta'; .*did you mean 'beta'"),
         ({"evaluation_batch": 0}, "evaluation_batch is 0"),
         ({"protocol": "guess"}, "protocol is 'guess'"),

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import nbformat
 import nbformat.v4 as v4
@@ -20,6 +20,8 @@ from faults import few_people
 from nbclient import NotebookClient
 
 from vkdlib.experiments import presets
+from vkdlib.methods import METHODS
+from vkdlib.methods.ga import GA
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records
@@ -141,6 +143,8 @@ WRONG = [  # of a point, which a run would refuse, too
     ("gate: maybe", "gate is 'maybe'; it must be True or False"),
     ("seed: 1180591620717411303424", "seed is 1180591620717411303424; it must be a whole number"),
     ("epochs: 0", "epochs is 0; it must be a number above 0"),
+    ("settings: [{betta: 1}]", "VKD has no 'betta'; "),
+    ("settings: 3", "settings is 3; it must be names and values"),
     ("layers: 99", "layers is 99; testbed/llava-mllmu/vanilla has 4 live vision blocks"),
     ("{method: MANU, layers: 99}", "layers is 99; testbed/llava-mllmu/vanilla has"),
     ("max_pixels: 5000", "max_pixels is 5000; "),
@@ -250,6 +254,27 @@ def test_a_record_has_the_columns_of_its_sweep(file, tmp_path, monkeypatch):
     sweep, record = load_sweep(file), read_records(file.stem)
     more = {"preset", "reference", "prune"} - {*record}
     assert set(sweep.columns) - more == set(record) - set(RECORD)
+
+
+@dataclass(frozen=True)
+class NewMethod(GA):
+    """A method with a setting that notebook 04 does not name."""
+
+    patience: float = 1.0
+
+
+def test_a_sweep_over_a_setting_of_a_new_method(monkeypatch):
+    monkeypatch.setitem(METHODS, "New", NewMethod)
+    points = [{"method": "New", "settings": {"patience": p}, "preset": "testbed"} for p in (1.5, 2.5)]
+    points = [point | {"experiment": "x"} for point in points]
+    defaults = check_points(NOTEBOOK, points)
+    runs = [run_identity(defaults | point, NOTEBOOK.parent) for point in points]
+    assert [run["settings"]["patience"] for run in runs] == [1.5, 2.5]
+    assert further_columns(points, [], defaults) == ["patience"]
+    assert further_columns(points[:1], ["patience"], defaults) == ["patience"]
+    run = Run("x", Configuration(method="New"), paths.runs())
+    monkeypatch.setattr(Run, "report", {})
+    assert execute.column_values(run, points[0], ["patience"]) == {"patience": 1.5}
 
 
 def test_the_run_of_a_point_is_what_its_notebook_printed():

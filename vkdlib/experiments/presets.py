@@ -24,7 +24,7 @@ from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.methods import METHODS
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system import paths
-from vkdlib.system.checks import check_names, one_of
+from vkdlib.system.checks import check_names, check_type, one_of
 from vkdlib.system.files import read_yaml
 from vkdlib.unlearn import Training
 
@@ -46,6 +46,7 @@ PRESETS = read_presets()
 BY_METHOD = read_yaml(paths.PACKAGE / "experiments" / "chosen.yaml")
 SETTINGS = list(dict.fromkeys(f.name for method in METHODS.values() for f in fields(method)))
 PARAMETERS = [f.name for record in (Configuration, Machine, Training) for f in fields(record)] + SETTINGS
+PARAMETERS.remove("training")  # its arguments are named one by one
 
 
 def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
@@ -79,7 +80,8 @@ def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]
     Args:
         name: of the preset.
         values: fields of `Configuration` and `Machine`, settings of methods, arguments of the training. None
-            leaves the preset's value, "none" means None.
+            leaves the preset's value, "none" means None. `settings` is a dict of further settings, also of a
+            method that no preset knows; they take the place of all others.
     Raises:
         ValueError: a name is not known, or a value is not allowed.
     """
@@ -90,9 +92,14 @@ def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]
         names = SETTINGS if part == "method" else PRESETS[name][part]
         parts[part] = preset(name, part, method, **{n: values[n] for n in names if n in values})
     own = {f.name: values[f.name] for f in fields(Configuration) if f.name in values}
+    settings = own.pop("settings", None) or {}
+    check_type("settings", settings, dict)
+    if method in METHODS:
+        check_names(method, settings, [f.name for f in fields(METHODS[method])])
     own |= parts["model"] | parts["data"] | parts["evaluation"]
     machine = Machine(**parts["machine"])
-    return Configuration(method=method, settings=parts["method"], training=parts["training"], **own), machine
+    settings = parts["method"] | settings
+    return Configuration(method=method, settings=settings, training=parts["training"], **own), machine
 
 
 def fitting_preset(model: str | None, benchmark: str) -> str:

@@ -30,7 +30,7 @@ from vkdlib.sweep.local import machine_share, run_locally
 from vkdlib.sweep.point import Point, is_complete, read_executed
 from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
 from vkdlib.sweep.slurm import slurm_script
-from vkdlib.sweep.sweep import Sweep, load_sweep
+from vkdlib.sweep.sweep import Sweep, flat_parameters, load_sweep
 from vkdlib.system.command import exit_status
 from vkdlib.system.files import whole_file
 from vkdlib.system.progress import bar
@@ -146,7 +146,7 @@ def column_values(run: Run, parameters: dict, columns: list[str]) -> dict:
     """Values of a record's further columns: those of the run's configuration, wherever in it they are, or of
     what the run reports; else as the point has them, but not for models that are evaluated as they are."""
     c = run.configuration
-    layers = [{} if c.method in CONTROLS else parameters, c.flat, run.report]
+    layers = [{} if c.method in CONTROLS else flat_parameters(parameters), c.flat, run.report]
     known = {name: value for layer in layers for name, value in layer.items() if value is not None}
     return {name: known[name] for name in columns if name in known}
 

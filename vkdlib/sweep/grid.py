@@ -11,6 +11,8 @@ columns: [pruned, select]      # further columns of the record: what VKD reports
 core_minutes: 100              # once measured: how long all points took together, on one core
 
 A parameter that differs between points is a column of the record by itself. Lists, such as `kinds`, are not.
+A setting that the notebook has no parameter for, such as one of a new method, is put into `settings`:
+`settings: [{patience: 1}, {patience: 2}]`. It is a column, too.
 
 A sweep at paper scale is a file beside the one that it builds upon:
 

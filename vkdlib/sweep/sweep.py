@@ -119,7 +119,8 @@ def full_path(name: str | None, cwd: Path) -> str | None:
 def further_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
     """Columns of a record beside those of every record: those that the file names, and parameters that
     differ between points. A list cannot be a column."""
-    check_names("the notebook", named, [*defaults, *REPORTED])
+    points = [flat_parameters(point) for point in points]
+    check_names("the notebook", named, [*dict.fromkeys(n for p in [defaults, *points] for n in p), *REPORTED])
     names = dict.fromkeys(name for point in points for name in point)
     swept = [name for name in names if any(point.get(name) != points[0].get(name) for point in points)]
     lists = {
@@ -128,6 +129,12 @@ def further_columns(points: list[dict], named: list[str], defaults: dict) -> lis
     for name in lists & set(named):
         raise ValueError(f"{name} is a list, which cannot be a column of a record")
     return [name for name in dict.fromkeys([*named, *swept]) if name not in {*RECORD, *lists}]
+
+
+def flat_parameters(parameters: dict) -> dict:
+    """A point's parameters, with those in `settings` among them."""
+    settings = parameters.get("settings") or {}
+    return {name: value for name, value in parameters.items() if name != "settings"} | settings
 
 
 def literal(text: str):
