@@ -59,6 +59,12 @@ def test_a_setting_may_be_a_list_of_numbers(tmp_path):
             Configuration(method="MANU", settings={"statistic_weights": wrong})
 
 
+def test_a_run_is_of_a_configuration():
+    for arguments in ({"method": "VKD"},), (Configuration(), {"micro_batch": 1}):
+        with pytest.raises(TypeError, match="is a dict.* must be Configuration"):
+            experiments.run("x", *arguments)
+
+
 def test_no_setting_of_a_method_has_the_name_of_a_runs_field():
     """Both are columns of a record, and parameters of one notebook."""
     others = [f.name for record in (Configuration, Machine, Training) for f in fields(record)]

@@ -95,6 +95,14 @@ def test_the_example_of_the_package_is_valid():
     assert used <= {*names, "print"}
 
 
+def test_a_claim_that_nobody_made_is_refused():
+    judged = claims.read_claims()
+    one = judged.claim.iloc[0]
+    assert set(findings.cases_of_claim(judged, one).claim) == {one}
+    with pytest.raises(ValueError, match="the claim is 'typo'; it must be one of"):
+        findings.cases_of_claim(judged, "typo")
+
+
 def test_a_sentence_says_how_often_and_where():
     rows = [
         ("VKD is good", LLAVA, "testbed/mllmu", "Forget VQA", "inside the noise", 10),

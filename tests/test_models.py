@@ -230,6 +230,7 @@ def test_a_folder_that_was_quantised_before_is_refused(folder):
         ({"dtype": "fp16"}, "dtype is 'fp16'; it must be one of float32, bfloat16, float16$"),
         ({"dtype": torch.float64}, "dtype is 'float64'; it must be one of float32"),
         ({"device": "gpu"}, "device is 'gpu'; it must be cpu, cuda .the first GPU., cuda:1 … or mps"),
+        ({"device": "mps"}, "device is 'mps'; there is no such GPU"),
         ({"device": "cuda:99"}, "device is 'cuda:99'; there are [0-9] GPUs here"),
         ({"max_pixels": -1}, "max_pixels is -1; it must be a whole number 1 or more"),
     ],
@@ -325,6 +326,11 @@ def test_a_tokenizer_without_a_token_that_is_needed(setting, folder):
     change_json(folder / "tokenizer_config.json", **{setting: None})
     with pytest.raises(ValueError, match=f"{folder}/tokenizer_config.json has no {setting}, .*: name one"):
         loading.load(folder)
+
+
+def test_a_model_has_a_name():
+    with pytest.raises(ValueError, match="model is ''; it must be text"):
+        loading.load("")
 
 
 def test_one_line_says_what_is_missing(folder):

@@ -22,7 +22,7 @@ from vkdlib.experiments.memorisation import require_memorisation
 from vkdlib.experiments.model_names import CONTROLS, reference_model
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS, make_method
-from vkdlib.models.folders import files_hash, settings_hash
+from vkdlib.models.folders import files_hash, processor_hash
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.passes import check_training_dtype
 from vkdlib.runs.configuration import Configuration, Machine
@@ -49,6 +49,11 @@ def run(
             ones have. It makes no other run, either.
     """
     machine = machine or Machine()
+    if not isinstance(configuration, Configuration) or not isinstance(machine, Machine):
+        raise TypeError(
+            f"configuration is a {type(configuration).__name__}, machine a {type(machine).__name__}; they must "
+            "be Configuration(...) and Machine(...), see vkdlib.experiments"
+        )
     check_run(experiment, configuration, gate)
     unlearns = configuration.method not in CONTROLS
     if gate and unlearns and not configuration.model.startswith("testbed/"):
@@ -130,7 +135,7 @@ def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]
         data=benchmark.hash,
         weights=weights_hash(loaded.model.state_dict()),
         # Whoever edits a folder's processor makes another model of it.
-        processor=settings_hash(loaded.name) if Path(loaded.name).is_dir() else None,
+        processor=processor_hash(loaded.name) if Path(loaded.name).is_dir() else None,
         reference_weights=files_hash(reference) if reference else None,
     )
     return loaded, split, c

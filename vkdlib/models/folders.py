@@ -18,8 +18,9 @@ def model_folder(name: str, revision: str | None = None) -> str:
 
     Raises:
         FileNotFoundError: there is no such folder, or the embedded model is not trained yet.
-        ValueError: there is no such embedded model; a revision of what is not on the Hub.
+        ValueError: there is no such embedded model; a revision of what is not on the Hub; no name.
     """
+    checks.text("model", name)
     embedded, folder = name.startswith("testbed/"), Path(name)
     if revision and (embedded or folder.is_dir()):
         raise ValueError(
@@ -78,7 +79,7 @@ def files_hash(name: str) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def settings_hash(folder: str) -> str:
+def processor_hash(folder: str) -> str:
     """sha256 of all files of a model's folder but the weights: its processor, tokenizer, chat template."""
     digest = hashlib.sha256()
     for file in sorted(f for f in Path(folder).iterdir() if f.is_file() and f.suffix != ".safetensors"):

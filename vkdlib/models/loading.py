@@ -112,6 +112,10 @@ def _device(device: str | torch.device | None) -> str:
         raise ValueError(f"device is {str(device)!r}; it must be cpu, cuda (the first GPU), cuda:1 … or mps")
     if str(device).startswith("cuda") and int(known[1] or 0) >= gpus:
         raise ValueError(f"device is {str(device)!r}; there are {gpus} GPUs here")
+    if str(device) == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(
+            "device is 'mps'; there is no such GPU (Apple's) here, or torch was built without it"
+        )
     return str(device)
 
 

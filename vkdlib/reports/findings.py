@@ -7,6 +7,7 @@ import pandas as pd
 
 from vkdlib.reports.columns import LABELS, NAMES
 from vkdlib.reports.paper.published import published_cells
+from vkdlib.system.checks import one_of
 
 VERDICTS = LABELS["verdicts"]
 
@@ -38,6 +39,18 @@ def claim_sentence(cases: pd.DataFrame) -> str:
     text = f"**{claim[0].upper()}{claim[1:]}**: {'; '.join(parts)}. *{cases.source.iloc[0]}*"
     too_far = (cases.over_forgotten != "").sum()
     return text + f" Over-forgotten{how_often(too_far, total, True)}." if too_far else text
+
+
+def cases_of_claim(judged: pd.DataFrame, claim: str) -> pd.DataFrame:
+    """The cases of one claim.
+
+    Args:
+        judged: from `claims.read_claims`.
+    Raises:
+        ValueError: no case is of this claim.
+    """
+    one_of("the claim", claim, judged.claim.unique())
+    return judged[judged.claim == claim]
 
 
 def how_often(count: int, total: int, positive: bool) -> str:
