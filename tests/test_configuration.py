@@ -60,9 +60,10 @@ def test_a_setting_may_be_a_list_of_numbers(tmp_path):
 
 
 def test_a_run_is_of_a_configuration():
-    for arguments in ({"method": "VKD"},), (Configuration(), {"micro_batch": 1}):
-        with pytest.raises(TypeError, match="is a dict.* must be Configuration"):
-            experiments.run("x", *arguments)
+    with pytest.raises(TypeError, match="'VKD'} is no Configuration: make one of it with Configuration"):
+        experiments.run("x", {"method": "VKD"})
+    with pytest.raises(TypeError, match="1} is no Machine"):
+        experiments.run("x", Configuration(), {"micro_batch": 1})
 
 
 def test_no_setting_of_a_method_has_the_name_of_a_runs_field():

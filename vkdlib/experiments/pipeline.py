@@ -49,11 +49,9 @@ def run(
             ones have. It makes no other run, either.
     """
     machine = machine or Machine()
-    if not isinstance(configuration, Configuration) or not isinstance(machine, Machine):
-        raise TypeError(
-            f"configuration is a {type(configuration).__name__}, machine a {type(machine).__name__}; they must "
-            "be Configuration(...) and Machine(...), see vkdlib.experiments"
-        )
+    for value, record in ((configuration, Configuration), (machine, Machine)):
+        if not isinstance(value, record):
+            raise TypeError(f"{value!r} is no {record.__name__}: make one of it with {record.__name__}(...)")
     check_run(experiment, configuration, gate)
     unlearns = configuration.method not in CONTROLS
     if gate and unlearns and not configuration.model.startswith("testbed/"):
