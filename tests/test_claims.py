@@ -130,14 +130,14 @@ def test_rows_of_the_ablation_are_the_papers():
     record = pd.DataFrame(switches, columns=["trained", "mask", "beta"]).assign(method="VKD")
     references = pd.DataFrame({"method": ["vanilla", "retain-only"]})
     names = claims.row_names(pd.concat([record, references], ignore_index=True), "parts")
-    printed = set(published.published_cells("vkd", 3).method)
+    printed = set(published.paper_cells("vkd", 3).method)
     assert {n for n in names if n not in ("vanilla", "retain-only")} == (printed - {"Vanilla"}) | {"B+VKD"}
 
 
 def test_claims_name_rows_and_columns_that_tables_have(table):
     titles = set(rows_by_title(records.read_records("any"))) | {"Real world", "Real faces", BALANCE}
     known = {"table1_main": set(ROWS) | {"GA_Diff", "KL_Min"}, "table3_ablation": None}
-    known["table3_ablation"] = set(published.published_cells("vkd", 3).method) | {"retain-only"}
+    known["table3_ablation"] = set(published.paper_cells("vkd", 3).method) | {"retain-only"}
     choices = {f.name: f.metadata.get("known", ()) for f in fields(VKD)}
     settings = {f"{k}={v}" for k, values in choices.items() for v in values}
     settings |= {"prune=False", "mask=False", "VKD"}

@@ -11,7 +11,7 @@ import yaml
 
 from vkdlib.benchmarks.schema import KINDS, MODALITIES
 from vkdlib.reports import columns, plots, report, tables
-from vkdlib.reports.paper.published import published_cells, published_table
+from vkdlib.reports.paper.published import paper_cells, published_table
 
 
 def records(values: dict[tuple, float], metric="accuracy", **labels) -> pd.DataFrame:
@@ -131,10 +131,10 @@ def test_every_published_column_is_found():
         (m, b) for m in ("LLaVA-1.5-7B", "Qwen2-VL-7B") for b in ("MLLMU-Bench", "CLEAR")
     ]:
         table = published_table("vkd 1", model, benchmark)
-        cells = published_cells("vkd", 1).query("model == @model and benchmark == @benchmark")
+        cells = paper_cells("vkd", 1).query("model == @model and benchmark == @benchmark")
         assert sorted(table.to_numpy().ravel()) == sorted(cells.value)
     assert sorted(published_table("vkd 3", "LLaVA-1.5-7B", "MLLMU-Bench").to_numpy().ravel()) == sorted(
-        published_cells("vkd", 3).value
+        paper_cells("vkd", 3).value
     )
 
 

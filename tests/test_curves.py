@@ -152,11 +152,11 @@ def test_best_in_every_seed_by_more_than_nothing(monkeypatch):
     better = (record["set"] == "retain") & (record.modality == "vqa") & (record.beta == 0.1)
     record.loc[better, "value"] = 83  # a point and a half of balance
     assert curves.optimum(curves.seed_balances(record, "beta"))["holds"] is False  # one point is none
-    assert curves.good_at(curves.seed_balances(record, "beta"), 3.0)["holds"] is True
+    assert curves.shortfall(curves.seed_balances(record, "beta"), 3.0)["holds"] is True
     record.loc[better & (record.seed == 1), "value"] = 95  # seven and a half
     found = curves.optimum(curves.seed_balances(record, "beta"))
     assert found["holds"] is None and found["statistic"] == 0.1
-    found = curves.good_at(curves.seed_balances(record, "beta"), 3.0)
+    found = curves.shortfall(curves.seed_balances(record, "beta"), 3.0)
     assert found["holds"] is None and found["statistic"] == pytest.approx((7.5 + 1.5 + 1.5) / 3)
 
 
@@ -167,7 +167,7 @@ def test_luck_of_another_value_in_every_seed_is_no_optimum(monkeypatch):
         lucky = (record["set"] == "retain") & (record.modality == "vqa")
         record.loc[lucky & (record.seed == seed) & (record.beta == beta), "value"] = 95
     assert curves.optimum(curves.seed_balances(record, "beta"))["holds"] is False
-    assert curves.good_at(curves.seed_balances(record, "beta"), 3.0)["holds"] is True
+    assert curves.shortfall(curves.seed_balances(record, "beta"), 3.0)["holds"] is True
     with pytest.raises(ValueError, match="needs two seeds, three values of beta"):
         curves.seed_balances(record.query("seed == 0"), "beta")
 
@@ -214,7 +214,7 @@ def test_a_setting_or_a_value_that_was_not_swept_is_named(monkeypatch):
     with pytest.raises(
         ValueError, match="the value of beta that a claim calls good is 1.25; it must be one of 0.0, 0.1"
     ):
-        curves.good_at(curves.seed_balances(record, "beta"), 1.25)
+        curves.shortfall(curves.seed_balances(record, "beta"), 1.25)
 
 
 def test_what_a_curve_cannot_show_is_not_expected_of_it(monkeypatch):

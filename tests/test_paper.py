@@ -2,12 +2,12 @@
 
 import pytest
 
-from vkdlib.reports.paper.audit import checked_cells, fit_by_chance, reachable, repeated_rows, swapped_rows
-from vkdlib.reports.paper.published import published_cells
+from vkdlib.reports.paper.audit import audit_cells, fit_by_chance, is_share, repeated_rows, swapped_rows
+from vkdlib.reports.paper.published import paper_cells
 
 
 def test_every_table_is_whole():
-    cells = published_cells()
+    cells = paper_cells()
     sizes = cells.groupby(["paper", "table"]).size().to_dict()
     vgid = {"1": 16, "2": 24, "3": 270, "4": 63, "5": 36, "6": 36, "7": 15, "8": 270, "9": 270}
     vkd = {"1": 192, "2": 12, "3": 48, "4": 42}
@@ -19,19 +19,17 @@ def test_every_table_is_whole():
 
 
 def test_a_relearning_gain_is_the_difference_of_its_row():
-    table = published_cells("vkd", 4).pivot(
-        index=["modality", "method"], columns="condition", values="number"
-    )
+    table = paper_cells("vkd", 4).pivot(index=["modality", "method"], columns="condition", values="number")
     assert (table.AG - (table.Epoch5 - table.Original)).abs().max() < 0.05
 
 
 def test_a_cell_reads_as_printed():
-    ours = published_cells("vkd", 1).query(
+    ours = paper_cells("vkd", 1).query(
         "model == 'LLaVA-1.5-7B' and method == 'Ours' and benchmark == 'CLEAR'"
     )
     assert ours.value.tolist() == ["34.2", "0.349", "49.6", "0.346", "52.8", "84.8"]
     with pytest.raises(ValueError, match="table is '5'; it must be one of 1, 2, 3, 4"):
-        published_cells("vkd", 5)
+        paper_cells("vkd", 5)
 
 
 @pytest.mark.parametrize(
@@ -52,18 +50,18 @@ def test_a_cell_reads_as_printed():
     ],
 )
 def test_reachable(value, n, fits):
-    assert reachable(value, n) is fits
+    assert is_share(value, n) is fits
 
 
 def test_reachable_agrees_with_counting():
     for n in (7, 48, 125):
         possible = {f"{round(100 * k / n, 1):.1f}" for k in range(n + 1)}
-        assert {v for v in (f"{i / 10:.1f}" for i in range(1001)) if reachable(v, n)} >= possible
+        assert {v for v in (f"{i / 10:.1f}" for i in range(1001)) if is_share(v, n)} >= possible
     assert fit_by_chance(125, 125) == pytest.approx(126 / 1001)  # k/125 has one decimal: nothing to round
 
 
 def test_the_audit_tells_what_is_not_reachable():
-    table = checked_cells()
+    table = audit_cells()
     assert len(table) == 576
     vkd = table.query("paper == 'vkd' and table == '1' and benchmark == 'MLLMU-Bench' and modality == 'vqa'")
     assert vkd[~vkd.reachable].value.tolist() == ["45.8", "29.8", "42.8"]

@@ -112,9 +112,7 @@ def test_table_1_is_whole():
 
 def test_table_3_is_whole():
     """The paper's eight rows and retain-only, three seeds of what has any."""
-    printed = {
-        name if name != "Vanilla" else "vanilla" for name in published.published_cells("vkd", 3).method
-    }
+    printed = {name if name != "Vanilla" else "vanilla" for name in published.paper_cells("vkd", 3).method}
     record = pd.concat([read_records("table3_ablation"), read_records("table3_beyond")])
     assert record.groupby(["model", "benchmark"]).ngroups == 4
     for _, of in record.groupby(["model", "benchmark"]):

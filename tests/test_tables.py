@@ -83,7 +83,7 @@ def test_rows_of_several_settings_are_not_averaged():
 
 def test_published_numbers_stand_beside_ours(table):
     theirs = published.published_table("vkd 1", "LLaVA-1.5-7B", "MLLMU-Bench")
-    both = tables.beside_published(table, theirs)
+    both = tables.add_paper_numbers(table, theirs)
     assert list(both.columns)[:2] == ["Forget VQA (N=50)", "Forget VQA, published"]
     assert both["Forget VQA, published"].tolist() == ["", "45.8", "", "43.2", "29.8"]
     assert both["Retain VQA, published"]["VKD"] == "45.0"

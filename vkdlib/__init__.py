@@ -28,8 +28,8 @@ From equation to code:
     Eq. 11         weight mask            masking.weight_mask
     3.2            the method             methods.vkd.VKD, in the loop of unlearn.unlearn
     4.2            the baselines          methods.ga, ga_diff, kl_min, npo, manu, mmunlearner
-    all tables     published numbers      reports.paper.published.published_cells, checked by
-                                             reports.paper.audit.checked_cells
+    all tables     published numbers      reports.paper.published.paper_cells, checked by
+                                             reports.paper.audit.audit_cells
 
 Where the paper leaves something open:
 

@@ -81,33 +81,33 @@ def unlearn(
     Raises:
         ValueError: an argument is wrong, or the tasks cannot be trained on; nothing was computed.
     """
-    plan = make_training(**arguments)
+    regime = make_training(**arguments)
     if not hasattr(method, "scope"):
         raise ValueError(f"method is {method!r}; it must be one from methods.make_method")
-    check_tasks(tasks, plan)
-    steps = plan.steps(len(tasks.forget_vqa))
-    identity = training_facts(loaded, tasks, method, plan) if folder else None
+    check_tasks(tasks, regime)
+    steps = regime.steps(len(tasks.forget_vqa))
+    identity = training_facts(loaded, tasks, method, regime) if folder else None
     parameters = method.scope(loaded)
 
     def batch(step: int) -> Tasks:
-        return tasks.batch(step, plan.batch_size, plan.seed, plan.retain_batch)
+        return tasks.batch(step, regime.batch_size, regime.seed, regime.retain_batch)
 
     shares = (batch(step).share(*processes.rank_and_size()) for step in range(steps))
     retain_keys = {p.key for share in shares for p in share.retain_vqa}
-    with trainable(loaded, parameters), activation_checkpoints(loaded, plan.checkpointing):
-        prepared = method.prepare(loaded, tasks, Steps(plan.batch_size, plan.micro_batch, retain_keys))
+    with trainable(loaded, parameters), activation_checkpoints(loaded, regime.checkpointing):
+        prepared = method.prepare(loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys))
         if not method.trains:
             return [], prepared.report
         history = training.fit(
             parameters,
-            lambda step: combine(loaded, method, prepared, parameters, batch(step), plan.micro_batch),
+            lambda step: combine(loaded, method, prepared, parameters, batch(step), regime.micro_batch),
             steps,
-            plan.lr,
-            schedule=SCHEDULES[plan.schedule],
-            weight_decay=plan.weight_decay,
+            regime.lr,
+            schedule=SCHEDULES[regime.schedule],
+            weight_decay=regime.weight_decay,
             after_step=Hold(parameters, prepared.held).restore,
             folder=folder,
-            checkpoint_every=plan.checkpoint_every,
+            checkpoint_every=regime.checkpoint_every,
             identity=identity,
             description="unlearning",
         )
@@ -115,9 +115,9 @@ def unlearn(
     return history, report
 
 
-def training_facts(loaded: Loaded, tasks: Tasks, method, plan: Training) -> dict:
+def training_facts(loaded: Loaded, tasks: Tasks, method, regime: Training) -> dict:
     """What tells a training from others; fields of `Training` that change no result are set alike."""
-    facts = asdict(replace(plan, micro_batch=None, checkpointing=False, checkpoint_every=1))
+    facts = asdict(replace(regime, micro_batch=None, checkpointing=False, checkpoint_every=1))
     facts |= {"method": type(method).__name__, "settings": asdict(method)}
     return facts | {"data": tasks_hash(tasks), "weights": weights_hash(loaded.model.state_dict())}
 
@@ -131,7 +131,7 @@ def tasks_hash(tasks: Tasks) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def check_tasks(tasks: Tasks, plan: Training) -> None:
+def check_tasks(tasks: Tasks, regime: Training) -> None:
     """Raise ValueError for tasks that cannot be trained on in this way."""
     for name in ("forget", "retain"):
         if not getattr(tasks, f"{name}_vqa"):
@@ -144,7 +144,7 @@ def check_tasks(tasks: Tasks, plan: Training) -> None:
     if shared:
         raise ValueError(f"person/picture {min(shared)!r} is both to forget and to retain: leave one out")
     pictures = min(len(tasks.forget_vqa), len(tasks.retain_vqa))
-    training.check_shares(min(pictures, plan.batch_size, plan.retain_batch or plan.batch_size))
+    training.check_shares(min(pictures, regime.batch_size, regime.retain_batch or regime.batch_size))
 
 
 def combine(

@@ -21,7 +21,7 @@ from vkdlib.tasks import Steps, Tasks
 EPSILON = 1e-5
 FIRES = 0.1  # a neuron fires where |z| is larger (MANU's code)
 
-Neurons = dict[str, Tensor]  # projection -> one value a neuron
+Scores = dict[str, Tensor]  # projection -> one score a neuron
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def four_statistics(sums: Tensor) -> Tensor:
 
 def modality_scores(
     forget: Sequence[dict[str, Tensor]], retain: Sequence[dict[str, Tensor]], weights: Sequence[float]
-) -> Neurons:
+) -> Scores:
     """Weighted sum of the four ratios, mean over the modalities that reach a projection: (neurons,) each.
 
     Args:
@@ -153,7 +153,7 @@ def modality_scores(
     return mean
 
 
-def top_share(scores: Neurons, share: float) -> Neurons:
+def top_share(scores: Scores, share: float) -> dict[str, Tensor]:
     """The `share` of all neurons with the largest scores: projection -> bool."""
     every = torch.cat(list(scores.values()))  # (neurons of all projections,)
     best = every.argsort(descending=True, stable=True)[: round(share * len(every))]

@@ -247,7 +247,7 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
     if title == CURVE_BALANCE:
         facts = curves.counts(scores, people)
         balances = curves.seed_balances(part, x)
-        facts |= curves.good_at(balances, claim["at"]) if "at" in claim else curves.optimum(balances)
+        facts |= curves.shortfall(balances, claim["at"]) if "at" in claim else curves.optimum(balances)
     else:
         facts = curves.answer_facts(scores, people, expected)
     swept = rows.dropna(subset=[x])

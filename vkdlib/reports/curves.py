@@ -129,7 +129,7 @@ def optimum(balances: pd.DataFrame) -> dict:
     return {"test": "best at, every seed", "statistic": balances.mean().idxmax(), **_in_seeds(better)}
 
 
-def good_at(balances: pd.DataFrame, value: float) -> dict:
+def shortfall(balances: pd.DataFrame, value: float) -> dict:
     """By how much the balance at the best value exceeds that at a given value, in points, averaged over
     seeds. For each seed the best value is that of the other seeds' mean. Holds if it is less than FLAT in
     every seed, does not hold if in none."""

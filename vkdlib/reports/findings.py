@@ -6,7 +6,7 @@ Sentences are made from figures/data/claims.csv: they say what was judged, and n
 import pandas as pd
 
 from vkdlib.reports.columns import LABELS, NAMES
-from vkdlib.reports.paper.published import published_cells
+from vkdlib.reports.paper.published import paper_cells
 from vkdlib.system.checks import one_of
 
 VERDICTS = LABELS["verdicts"]
@@ -33,12 +33,12 @@ def claim_sentence(cases: pd.DataFrame) -> str:
     for verdict in VERDICTS:
         rows = cases[cases.verdict == verdict]
         if len(rows):
-            often = how_often(len(rows), total, verdict in ("holds", "in some seeds"))
+            often = count_phrase(len(rows), total, verdict in ("holds", "in some seeds"))
             often = often.removesuffix(f" of {total} cases") if parts else often
             parts.append(VERDICTS[verdict] + often + _notes(rows, total, with_column))
     text = f"**{claim[0].upper()}{claim[1:]}**: {'; '.join(parts)}. *{cases.source.iloc[0]}*"
     too_far = (cases.over_forgotten != "").sum()
-    return text + f" Over-forgotten{how_often(too_far, total, True)}." if too_far else text
+    return text + f" Over-forgotten{count_phrase(too_far, total, True)}." if too_far else text
 
 
 def cases_of_claim(judged: pd.DataFrame, claim: str) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def cases_of_claim(judged: pd.DataFrame, claim: str) -> pd.DataFrame:
     return judged[judged.claim == claim]
 
 
-def how_often(count: int, total: int, positive: bool) -> str:
+def count_phrase(count: int, total: int, positive: bool) -> str:
     """ " in 3 of 4 cases", " in all 4 cases"; after a negation " in any of the 4 cases"; "" of one case."""
     if total == 1:
         return ""
@@ -88,5 +88,5 @@ def tables_without_claims(cases: pd.DataFrame) -> dict[str, list[str]]:
     tables = [LABELS["judged"][record] for record in cases.record.unique() if record in LABELS["judged"]]
     return {
         paper: [f"Table {number}" for number in numbers.unique() if [paper, number] not in tables]
-        for paper, numbers in published_cells().groupby("paper", sort=False).table
+        for paper, numbers in paper_cells().groupby("paper", sort=False).table
     }

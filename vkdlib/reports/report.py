@@ -57,7 +57,7 @@ class Panel:
     def part(self, rows: Sequence[str]) -> "Panel":
         """The panel with these rows of the table alone, in this order; Holm's p is over them."""
         tests = add_holm(self.tests[self.tests.other.isin(rows)], QUESTIONS)
-        return replace(self, records=tables.in_order(self.records, "method", rows), tests=tests)
+        return replace(self, records=tables.sort_rows(self.records, "method", rows), tests=tests)
 
     def main_table(self) -> pd.DataFrame:
         """The table over seeds, with the paper's numbers where it has any."""
@@ -65,9 +65,9 @@ class Panel:
         table = tables.main_table(self.records, self.tests, over_forgotten, self.topic.table)
         if not self.published:
             return table
-        return tables.beside_published(table, paper.published_table(self.topic.table, *self.published))
+        return tables.add_paper_numbers(table, paper.published_table(self.topic.table, *self.published))
 
-    def cases_beside_published(self) -> pd.DataFrame:
+    def cases_with_paper_numbers(self) -> pd.DataFrame:
         """The cases, with the paper's own difference of the two rows where it has any."""
         if not self.published:
             return self.cases
@@ -125,7 +125,7 @@ class Report:
         """Our row minus each of these in every panel, in questions about faces (`plots.forest`)."""
         figure, axes = self._axes(3.7, height, dpi=dpi)
         for ax, panel in axes:
-            faces = tables.in_order(panel.tests.query("modality == 'vqa'"), "other", rows)
+            faces = tables.sort_rows(panel.tests.query("modality == 'vqa'"), "other", rows)
             plots.forest(ax, faces, self.topic.ours, panel.columns)
         return figure
 
@@ -163,7 +163,7 @@ class Report:
 
     def claim_table(self) -> HTML:
         """All claims, with what was measured, and with the paper's own differences where it has any."""
-        cases = pd.concat([panel.cases_beside_published() for panel in self.panels])
+        cases = pd.concat([panel.cases_with_paper_numbers() for panel in self.panels])
         return HTML(rendering.html(tables.evidence(cases)))
 
     def write_latex(self, name: str) -> None:
@@ -201,7 +201,7 @@ def read_report(
     cases = claims.read_claims().query("record in @names")
     if cases.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {claims.TEST_AGAIN}")
-    records = tables.in_order(records, "method", rows)
+    records = tables.sort_rows(records, "method", rows)
     order = [*NAMES, *records.model, *records.benchmark]
     tasks = sorted(set(zip(records.model, records.benchmark)), key=lambda task: [*map(order.index, task)])
     panels = []

@@ -93,7 +93,7 @@ def _intervals(column: Column, rows: pd.DataFrame) -> pd.Series:
     return texts.value + " [" + texts.low + ", " + texts.high + "]"
 
 
-def beside_published(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def add_paper_numbers(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Our table with the paper's number, marked as published, after each of our columns.
 
     Args:
@@ -139,7 +139,7 @@ def evidence(cases: pd.DataFrame) -> pd.DataFrame:
         cases: rows of figures/data/claims.csv, from `claims.judge`; with a column "published", the paper's
             own difference of the two rows stands beside ours.
     """
-    cases = in_order(cases, "claim", cases.claim.unique())
+    cases = sort_rows(cases, "claim", cases.claim.unique())
     test = cases.test.str.split(",").str[0]
     line = "last − first (line: " + cases.statistic.map("{:.3g}".format) + ")"
     test = test.mask(test == "slope", line)
@@ -166,7 +166,7 @@ def evidence(cases: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("claim")
 
 
-def in_order(table: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
+def sort_rows(table: pd.DataFrame, column: str, values: Sequence[str]) -> pd.DataFrame:
     """The rows that have one of the values in a column, in the order of the values."""
     rows = table[table[column].isin(values)]
     return rows.sort_values(column, key=lambda names: names.map(list(values).index), kind="stable")

@@ -12,7 +12,7 @@ import threading
 import papermill
 from filelock import FileLock
 
-from vkdlib.sweep.point import is_complete, read_executed
+from vkdlib.sweep.point import is_complete, read_notebook
 
 
 def end_with_parent() -> None:
@@ -48,7 +48,7 @@ def execute_notebook(notebook: str, executed: str, cwd: str, parameters: dict) -
     options |= dict(start_timeout=600, on_cell_error=add_error)
     before = modification_time(executed)
     with FileLock(executed + ".lock"):
-        if modification_time(executed) != before and is_complete(read_executed(executed)):
+        if modification_time(executed) != before and is_complete(read_notebook(executed)):
             return  # another sweep did it while this one waited
         try:
             papermill.execute_notebook(notebook, executed, parameters, **options)

@@ -27,7 +27,7 @@ from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run_folder import Run
 from vkdlib.sweep.dask import run_on_dask
 from vkdlib.sweep.local import machine_share, run_locally
-from vkdlib.sweep.point import Point, is_complete, read_executed
+from vkdlib.sweep.point import Point, is_complete, read_notebook
 from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
 from vkdlib.sweep.slurm import slurm_script
 from vkdlib.sweep.sweep import Sweep, flat_parameters, load_sweep
@@ -109,7 +109,7 @@ def run_points(points: list[Point], workers: int, dask: str | None, title: str) 
     with contextlib.closing(ending_points(points, workers, dask)) as ending:
         progress = bar(ending, title, total=len(points))
         for point in progress:
-            notebook = read_executed(point.executed)
+            notebook = read_notebook(point.executed)
             if not is_complete(notebook):
                 failed += 1
                 progress.write(f"failed: {point.parameters}: {failure(point, notebook)}")

@@ -84,7 +84,7 @@ def notebook_copy(notebook: Path, folder: Path) -> Path:
     return copy
 
 
-def read_executed(file: Path | str) -> nbformat.NotebookNode:
+def read_notebook(file: Path | str) -> nbformat.NotebookNode:
     """An executed notebook; an empty one if there is none, or it is damaged."""
     try:
         return nbformat.read(file, 4)

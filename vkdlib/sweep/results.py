@@ -17,7 +17,7 @@ from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
 from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import read_run
-from vkdlib.sweep.point import Point, is_complete, read_executed
+from vkdlib.sweep.point import Point, is_complete, read_notebook
 from vkdlib.system.paths import RunError
 from vkdlib.system.progress import bar
 
@@ -48,7 +48,7 @@ def point_results(points: Iterable[Point]) -> list[Result]:
 def point_result(point: Point) -> Result:
     """What became of a point. It has a run if its notebook came to a good end, the run is whole, and data and
     weights are those that are there now. If data or weights cannot be read, the notebook will say why."""
-    notebook = read_executed(point.executed)
+    notebook = read_notebook(point.executed)
     if not is_complete(notebook):
         return Result(point, None, failure(point, notebook))
     hash = printed_hash(notebook)

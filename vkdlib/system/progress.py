@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 
-def silent() -> bool:
+def hides_bars() -> bool:
     """Whether VKDLIB_PROGRESS=0 in the environment hides all bars."""
     return os.environ.get("VKDLIB_PROGRESS", "1") == "0"
 
@@ -16,12 +16,12 @@ def bar(items: Iterable, description: str, **options) -> Iterable:
     """
     from tqdm.auto import tqdm
 
-    return tqdm(items, desc=description, disable=silent(), leave=False, **options)
+    return tqdm(items, desc=description, disable=hides_bars(), leave=False, **options)
 
 
 def silence_transformers() -> None:
     """Hide the bars that transformers shows while it reads weights, if all bars are hidden."""
-    if silent():
+    if hides_bars():
         from transformers.utils import logging
 
         logging.disable_progress_bar()

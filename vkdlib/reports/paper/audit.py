@@ -10,13 +10,13 @@ from decimal import Decimal
 
 import pandas as pd
 
-from vkdlib.reports.paper.published import FOLDER, published_cells
+from vkdlib.reports.paper.published import FOLDER, paper_cells
 from vkdlib.system import files
 
 ROW = ["paper", "table", "model", "benchmark", "method", "condition"]
 
 
-def reachable(value: str, n: int) -> bool:
+def is_share(value: str, n: int) -> bool:
     """Is a printed percentage k of n questions, for some k, rounded or cut at the digits printed?
 
     Args:
@@ -37,30 +37,30 @@ def fit_by_chance(*n: int, places: int = 1) -> float:
     """How easily a value fits: the share of all printable percentages that are k of n questions, for some k
     and one of the numbers n."""
     values = [f"{i / 10**places:.{places}f}" for i in range(100 * 10**places + 1)]
-    return sum(any(reachable(v, k) for k in n) for v in values) / len(values)
+    return sum(any(is_share(v, k) for k in n) for v in values) / len(values)
 
 
-def checked_cells() -> pd.DataFrame:
+def audit_cells() -> pd.DataFrame:
     """Published accuracies whose number of questions is known: cells with `n` (numbers of questions that are
     possible, as "46/48"), `why`, and `reachable` with one of them.
 
     The AG column of the relearning attack has differences. They are no shares, and they are left out.
     """
-    cells = published_cells()
+    cells = paper_cells()
     cells = cells[(cells.metric == "accuracy") & (cells.condition != "AG")]
     entries = files.read_yaml(FOLDER / "denominators.yaml")["entries"]
-    table = pd.concat([_checked(cells, entry) for entry in entries])
+    table = pd.concat([_audit(cells, entry) for entry in entries])
     if table.index.has_duplicates:
         raise ValueError("denominators.yaml: two entries are about the same cell")
     return table.sort_index().reset_index(drop=True)
 
 
-def _checked(cells: pd.DataFrame, entry: dict) -> pd.DataFrame:
+def _audit(cells: pd.DataFrame, entry: dict) -> pd.DataFrame:
     """The cells that an entry of denominators.yaml is about, checked against its numbers of questions."""
     for column in set(entry) - {"n", "why"}:
         values = entry[column] if isinstance(entry[column], list) else [entry[column]]
         cells = cells[cells[column].isin(list(map(str, values)))]
-    fits = [any(reachable(value, n) for n in entry["n"]) for value in cells.value]
+    fits = [any(is_share(value, n) for n in entry["n"]) for value in cells.value]
     return cells.assign(n="/".join(map(str, entry["n"])), why=entry["why"], reachable=fits)
 
 
@@ -71,7 +71,7 @@ def repeated_rows(least: int = 6) -> pd.DataFrame:
     Returns:
         columns a, b (what the rows are called) and values.
     """
-    groups = published_cells().groupby([*ROW, "forget_ratio"], sort=False)
+    groups = paper_cells().groupby([*ROW, "forget_ratio"], sort=False)
     rows = [(dict(zip([*ROW, "forget_ratio"], key)), tuple(part.value)) for key, part in groups]
     pairs = [
         {"a": _row_name(a), "b": _row_name(b), "values": " ".join(values)}
@@ -100,7 +100,7 @@ def swapped_rows() -> pd.DataFrame:
     Returns:
         one row a table's row and set: paper, table, model, method, set, cloze, classification as printed.
     """
-    checked = checked_cells()
+    checked = audit_cells()
     rows = []
     for key, part in checked[checked.paper == "vgid"].groupby([*ROW, "set"], sort=False):
         by_kind = part.set_index("kind")
@@ -108,6 +108,6 @@ def swapped_rows() -> pd.DataFrame:
             continue
         n = {kind: list(map(int, text.split("/"))) for kind, text in by_kind.n.items()}
         exchanged = {"cloze": "classification", "classification": "cloze"}
-        if all(any(reachable(by_kind.value[kind], k) for k in n[exchanged[kind]]) for kind in exchanged):
+        if all(any(is_share(by_kind.value[kind], k) for k in n[exchanged[kind]]) for kind in exchanged):
             rows.append({**dict(zip([*ROW, "set"], key)), **by_kind.value.to_dict()})
     return pd.DataFrame(rows)

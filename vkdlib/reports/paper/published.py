@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 PAPER = LABELS["published"]  # what the papers call things -> what we do
 
 
-def published_cells(paper: str | None = None, table: int | None = None) -> pd.DataFrame:
+def paper_cells(paper: str | None = None, table: int | None = None) -> pd.DataFrame:
     """Published cells: columns paper, table, model, benchmark, forget_ratio, method, condition, set,
     modality, kind, metric, value, spread, all text, and `number`, the value as a float (NaN for words).
 
@@ -48,7 +48,7 @@ def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
     Raises:
         ValueError: the table has no such model or benchmark.
     """
-    cells = published_cells(*table.split()).assign(**PAPER["unstated"].get(table, {}))
+    cells = paper_cells(*table.split()).assign(**PAPER["unstated"].get(table, {}))
     for field, value in (("model", model), ("benchmark", benchmark)):
         checks.one_of(f"{field} of the published table {table}", value, sorted(cells[field].unique()))
         cells = cells[cells[field] == value]
