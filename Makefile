@@ -27,7 +27,7 @@ UNSHIPPED := llava-clear/retain-only-10 qwen2-vl-mllmu/retain-only-10 qwen2-vl-c
              qwen2-vl-clear/retain-only-10 qwen2.5-vl-mllmu/retain-only-5 qwen2.5-vl-mllmu/retain-only-10 \
              qwen2.5-vl-clear/retain-only-5 qwen2.5-vl-clear/retain-only-10
 
-.PHONY: unshipped needed quickstart test test-all unit notebooks notebooks-whole lab figures \
+.PHONY: unshipped needed quickstart test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-figures faults overhead $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
@@ -39,7 +39,10 @@ test: unit notebooks  ## everything that CI runs
 
 unit: $(READY)
 	$(BIN)/ruff check .
-	$(PYTEST) --dist worksteal
+	$(PYTEST) --dist worksteal -m "not slow"
+
+slow: $(READY)  ## tests that kill sweeps, clusters and launchers
+	$(PYTEST) --dist worksteal -m slow
 
 notebooks: $(READY)
 	rm -rf runs/.tested
@@ -54,7 +57,7 @@ notebooks-whole: $(READY)  ## the notebooks that train, with all their steps
 	rm -rf runs/.tested
 	$(NBVAL) --nbval-lax $(LEARN)
 
-test-all: test notebooks-whole faults models  ## also what takes hours
+test-all: test slow notebooks-whole faults models  ## also what takes hours
 
 lab: $(READY)  ## open the notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb

@@ -30,6 +30,7 @@ def ends(pid):
     return not psutil.pid_exists(pid)
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
     """Two real worker processes and a scheduler; the third point kills its worker, which has done another."""
     from distributed import LocalCluster
@@ -47,6 +48,7 @@ def test_a_sweep_survives_the_loss_of_a_dask_worker(home):
     assert (home / "figures" / "data" / "tiny.csv").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_with_points_on_a_cluster(home):
     """What runs there ends and is kept, what waits is not begun; the same command goes on."""
     from distributed import LocalCluster

@@ -125,7 +125,9 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(home, tmp_path, monkeyp
 HERE = ("SIGKILL of the sweep", "kernel that dies in a step", "full disk, sweep")
 
 
-@pytest.mark.parametrize("name", [*HERE, *faults.FROM_INSIDE])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in HERE), *faults.FROM_INSIDE]
+)
 def test_what_comes_of_it(place, name):
     expected = (faults.FROM_OUTSIDE | faults.FROM_INSIDE)[name][1]
     row = faults.tried(place, name, 1)

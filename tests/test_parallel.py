@@ -115,6 +115,7 @@ def cell(file, port):
     notebook_launcher(experiments.run_together, read_run_file(file), num_processes=2, use_port=port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launch", [from_a_shell, from_a_notebook])
 def test_launched_by_accelerate(launch, whole, alone, tmp_path, monkeypatch):
     """Two processes start, and together they do the same run: one folder, the same answers."""

@@ -487,6 +487,7 @@ def test_a_notebook_that_failed_after_its_run_has_failed(swept, monkeypatch):
     assert point_result(point).run is None and "not of today's data" in point_result(point).error
 
 
+@pytest.mark.slow
 def test_two_sweeps_of_the_same_points_share_them(home):
     """They wait for the same last point, and end at the same moment."""
     file = tiny_sweep(home, seeds=[0, 1], faults=[[2, "slow"]])
@@ -575,6 +576,7 @@ def test_an_error_that_the_kernel_did_not_tell_is_known_by_its_answer(tmp_path):
     assert point_result(point).error == "cell 1: ValueError: too long"
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_process_and_the_sweep_goes_on(home, capsys):
     """The second point hangs at first, the third loses its kernel."""
     file = tiny_sweep(home, seeds=[0], faults=[[1, "hang"], [2, "kernel"]])
