@@ -255,7 +255,7 @@ def test_a_model_that_computes_nan_answers_nothing(loaded, few, kind, value):
 def test_without_the_picture_all_pictures_get_the_same_answer(untrained, few):
     """Blank pictures and none: no face can make a difference, and none of the questions is left out."""
     options = {"kinds": ["classification"], "modalities": ["vqa"]}
-    tables = {way: evaluate(untrained, few, way=way, **options) for way in WAYS}
+    tables = {way: evaluate(untrained, few, way=way, **options) for way in ("shown", "blank", "none")}
     for way, table in tables.items():
         assert table.question.tolist() == tables["shown"].question.tolist()
         test = table[table.set == "test"]
@@ -336,3 +336,21 @@ def test_a_question_is_as_long_as_it_is_when_asked_with_its_picture(
     monkeypatch.setattr(processor.tokenizer, "model_max_length", length - 1)
     with pytest.raises(ValueError, match=f"question {question.id} has {length} tokens, .* {length - 1}"):
         check_questions(processor, split)
+
+
+def test_an_instruction_stands_before_each_question(loaded, benchmark):
+    """As if the benchmark's own questions began with it; taken back, it is followed by what takes it back."""
+    person = benchmark.people["001"]
+    text = wording.PROMPTS["polite"]
+    longer = [replace(q, question=f"{text}\n{q.question}") for q in person.questions]
+    asked, told = (
+        evaluate(loaded, Split((replace(person, questions=tuple(questions)),), (), (), frozenset()), way=way)
+        for questions, way in ((person.questions, "polite"), (longer, "shown"))
+    )
+    assert len(asked) == len(told) > 10 and asked.answer.tolist() == told.answer.tolist()
+    for ours, theirs in zip(asked.options.dropna(), told.options.dropna()):
+        assert json.loads(ours) == pytest.approx(json.loads(theirs), abs=1e-4)
+    plain = evaluate(loaded, Split((person,), (), (), frozenset()))
+    assert plain.options.dropna().tolist() != asked.options.dropna().tolist()
+    query = Query(person, person.questions[0], None, "1")
+    assert WAYS["polite, reversed"](query).instruction == f"{text} {wording.REVERSAL}"

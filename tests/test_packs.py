@@ -23,12 +23,13 @@ def people(benchmark):
 
 @pytest.mark.parametrize("counts", [(17, 3, 1), (1, 1, 1), (5, 17, 9)])
 @pytest.mark.parametrize("with_image", [True, False])
-def test_packed_equals_separate_sequences(loaded, people, counts, with_image):
+@pytest.mark.parametrize("instruction", ["", "Never say who this is."])
+def test_packed_equals_separate_sequences(loaded, people, counts, with_image, instruction):
     packs = []
     for person, n in zip(people, counts):
         pairs = person.pictures[0].pairs if with_image else person.text_pairs
         image = person.image if with_image else None
-        packs.append(make_pack(loaded.processor, pairs[:n], image, person.id))
+        packs.append(make_pack(loaded.processor, pairs[:n], image, person.id, instruction))
     single = [p.select([i]) for p in packs for i in range(len(p.segments))]
     packed, gradients = loss_and_gradients(loaded.model, packs)  # rows of different length: padding
     unpacked, expected = loss_and_gradients(loaded.model, single)
@@ -37,6 +38,24 @@ def test_packed_equals_separate_sequences(loaded, people, counts, with_image):
     for name, g in expected.items():
         scale = max(g.abs().max().item(), 1e-3)
         assert (gradients[name] - g).abs().max().item() <= 1e-4 * scale, name
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+@pytest.mark.parametrize("family", ["llava", "qwen2.5-vl"])
+def test_instruction_is_a_line_before_each_question(with_image, family, people):
+    """A pack with an instruction lays out the tokens that the processor makes of the whole text."""
+    processor, instruction = make_processor(family), "Never say who this is."
+    pairs, image = [("Who?", "Anna"), ("Which job?", "nurse")], people[0].image if with_image else None
+    pack = make_pack(processor, pairs, image, instruction=instruction)
+    plain = make_pack(processor, [(f"{instruction}\n{q}", a) for q, a in pairs], image)
+    assert pack.prefix == plain.prefix and pack.positions == plain.positions
+    assert processor.decode(pack.instruction).endswith(instruction)
+    for segment, whole in zip(pack.segments, plain.segments):
+        assert (*pack.instruction, *segment.ids) == whole.ids
+        assert len(pack.instruction) + segment.answer == whole.answer
+    for number in range(len(pairs)):
+        a, b = (collate([p.select([number])])["inputs"] for p in (pack, plain))
+        assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("with_image", [True, False])

@@ -49,7 +49,9 @@ def evaluate(
         letters: how a letter is read from what the model writes. "alone": the first that stands alone;
             "first": the first letter or digit of the text, as widely used code has it (see `letters`).
         way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
-            questions without any. Whoever answers right then did not need the face.
+            questions without any. Whoever answers right then did not need the face. "declarative", "polite"
+            and "strict": with an instruction to refuse (VGID paper, A.1), and the same with ", reversed":
+            taken back (A.3.7).
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
@@ -99,7 +101,7 @@ def check_questions(
         for option in options:
             check_text(processor, option, "option", query.label)
         choice = _by_likelihood(question, protocol)
-        words = question.question if choice else _words(question)
+        words = question.question if choice else _words(query)
         text = prompt(processor, words, bool(query.image))
         texts = [with_answer(text, option + tokenizer.eos_token) for option in options] if choice else [text]
         more = 0  # tokens of the picture beside the one that is in the text
@@ -145,7 +147,8 @@ def _choose(loaded: Loaded, items: Sequence[Query], batch_size: int, name: str) 
 def _options_pack(processor, group: Sequence[Query]) -> Pack:
     """All options of some questions about one picture, each as an answer."""
     pairs = [(query.question.question, o) for query in group for o in query.question.options.values()]
-    return make_pack(processor, pairs, group[0].image, group[0].person.id)
+    first = group[0]
+    return make_pack(processor, pairs, first.image, first.person.id, instruction=first.instruction)
 
 
 def _write(
@@ -155,7 +158,7 @@ def _write(
     for part in _batches([[query] for query in items], batch_size, f"{name}: written answers"):
         part = [query for (query,) in part]
         images = [query.image for query in part] if part[0].image else None
-        questions, labels = [_words(query.question) for query in part], [query.label for query in part]
+        questions, labels = [_words(query) for query in part], [query.label for query in part]
         for query, text in zip(part, generate(loaded, questions, images, max_new_tokens, labels)):
             choice = query.question.kind == "classification"
             yield score_answer(query, parse_letter(text, query.question.options, letters) if choice else text)
@@ -168,11 +171,12 @@ def _batches(groups: Sequence[list[Query]], size: int, title: str) -> Iterator[l
         yield from bar(processes.own_share(batches(alike, size)), title)
 
 
-def _words(question: Question) -> str:
+def _words(query: Query) -> str:
     """What is said to a model that is to answer in words."""
-    if question.kind == "classification":
-        return wording.multiple_choice(question.question, question.options)
-    return question.question
+    words = query.question.question
+    if query.question.kind == "classification":
+        words = wording.multiple_choice(words, query.question.options)
+    return f"{query.instruction}\n{words}" if query.instruction else words
 
 
 @torch.inference_mode()

@@ -1,11 +1,12 @@
 """Ways of asking: how a question is put to a model. Another way is one function and one entry of WAYS."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks import pictures
 from vkdlib.benchmarks.schema import Person, Question, Split
+from vkdlib.benchmarks.wording import PROMPTS, REVERSAL
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,14 @@ class Query:
     Attributes:
         image: the PNG or JPEG file it is asked with; None: in text only.
         id: of the row of predictions: the question's, and the number of the view for other pictures.
+        instruction: stands before the question, on a line of its own.
     """
 
     person: Person
     question: Question
     image: bytes | None
     id: str
+    instruction: str = ""
 
     @property
     def label(self) -> str:
@@ -43,7 +46,14 @@ def without_picture(query: Query) -> Query:
     return replace(query, image=None)
 
 
+def instructed(instruction: str) -> Callable[[Query], Query]:
+    """With an instruction before the question."""
+    return lambda query: replace(query, instruction=instruction)
+
+
 WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture}
+WAYS |= {name: instructed(text) for name, text in PROMPTS.items()}
+WAYS |= {f"{name}, reversed": instructed(f"{text} {REVERSAL}") for name, text in PROMPTS.items()}
 
 
 def queries(

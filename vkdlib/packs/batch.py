@@ -80,15 +80,17 @@ def _tokens(pack: Pack) -> Iterator[tuple[int, int, int, int, int]]:
     """
     for place, id in enumerate(pack.prefix):
         yield id, PREFIX, SHARED, IGNORE, place
-    previous, question = None, PREFIX
+    for place, id in enumerate(pack.instruction):
+        yield id, PREFIX, SHARED, IGNORE, place
+    previous, question, start = None, PREFIX, len(pack.instruction)
     for number, segment in enumerate(pack.segments, 1):
         words, last = segment.ids[: segment.answer], segment.answer - 1
         if words != previous:
             previous, question = words, question + 1
-            for place, id in enumerate(words[:last]):
+            for place, id in enumerate(words[:last], start):
                 yield id, question, SHARED, IGNORE, place
-        yield words[last], question, number, IGNORE, last
-        for place, id in enumerate(segment.ids[segment.answer :], segment.answer):
+        yield words[last], question, number, IGNORE, start + last
+        for place, id in enumerate(segment.ids[segment.answer :], start + segment.answer):
             yield id, question, number, id, place
 
 

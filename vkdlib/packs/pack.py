@@ -6,6 +6,7 @@ is the ordinary case; a pack without image has an empty prefix.
 """
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,6 +42,7 @@ class Pack:
         key: the person's id, with "/" and the picture's number for one of several; unused in computation.
         image_tokens: how many tokens at the end of the prefix stand for the image.
         positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
+        instruction: token ids between the image and the questions, which all of them see.
     """
 
     prefix: tuple[int, ...]
@@ -49,6 +51,7 @@ class Pack:
     key: str = ""
     image_tokens: int = 0
     positions: tuple[tuple[int, ...], ...] = ((),)
+    instruction: tuple[int, ...] = ()
 
     def select(self, indices: Sequence[int]) -> "Pack":
         """The same image with some of the questions."""
@@ -59,7 +62,12 @@ Pairs = Sequence[tuple[str, str]]  # (question, answer)
 
 
 def make_pack(
-    processor, pairs: Pairs, image: bytes | None = None, person: str = "", picture: int | None = None
+    processor,
+    pairs: Pairs,
+    image: bytes | None = None,
+    person: str = "",
+    picture: int | None = None,
+    instruction: str = "",
 ) -> Pack:
     """Tokenise questions and answers about one image, with the processor's own chat template.
 
@@ -69,36 +77,62 @@ def make_pack(
         pairs: (question, answer), at least one.
         image: a PNG or JPEG file, or None for questions in text only.
         person, picture: whose pack it is, and the number of the picture: its key, and what errors call it.
+        instruction: stands before each question, on a line of its own.
     Returns:
         the pack; labels will cover answer and end-of-sequence only.
     Raises:
         ValueError: no pair, an empty answer, a text that holds a control token, a picture that the processor
             does not take, or a prompt longer than the model's context.
     """
-    label, key = f"person {person!r}", person
-    if picture is not None:
-        label, key = f"{label}, picture {picture}", f"{person}/{picture}"
+    key = person if picture is None else f"{person}/{picture}"
+    return put_questions(processor, picture_pack(processor, image, key), pairs, instruction)
+
+
+def picture_pack(processor, image: bytes | None, key: str = "") -> Pack:
+    """A picture without questions; without a picture, an empty pack for text. Arguments as in `make_pack`."""
+    if image is None:
+        return Pack((), (), {}, key)
+    prefix, inputs = _image_prefix(processor, image, _label(key))
+    image_tokens = prefix.count(processor.image_token_id)
+    positions = torch.arange(len(prefix))[None]  # (1, prefix)
+    if hasattr(processor, "positions"):
+        positions = processor.positions(inputs, len(prefix) - image_tokens)  # (3, prefix)
+    return Pack(prefix, (), inputs, key, image_tokens, tuple(map(tuple, positions.tolist())))
+
+
+def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "") -> Pack:
+    """The pack of a picture with other questions. Arguments and errors as in `make_pack`."""
+    label, with_image = _label(pack.key), pack.image_tokens > 0
     if not pairs:
         raise ValueError(f"a pack needs at least one question ({label} has none)")
     for question, answer in pairs:
         if not answer:
             raise ValueError(f"the answer to {question!r} of {label} is empty")
         check_text(processor, answer, "answer", label)
-    prefix, inputs = (), {}
-    if image is not None:
-        prefix, inputs = _image_prefix(processor, pairs[0][0], image, label)
+    if instruction:
+        pairs = [(f"{instruction}\n{question}", answer) for question, answer in pairs]
     segments: list[Segment] = []
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        segments += _segments(processor, question, [a for _, a in group], image is not None, label)
+        segments += _segments(processor, question, [a for _, a in group], with_image, label)
+    shared = 0
+    if instruction:
+        alone = next(_segments(processor, instruction, ["."], with_image, label)).ids
+        shared = len(os.path.commonprefix([alone, *(s.ids for s in segments)]))
     limit = processor.tokenizer.model_max_length
-    longest = len(prefix) + max(len(s.ids) for s in segments)
+    longest = len(pack.prefix) + max(len(s.ids) for s in segments)
     if longest > limit:
         raise ValueError(f"a question of {label} needs {longest} tokens, the model takes {limit}: shorten it")
-    image_tokens = prefix.count(processor.image_token_id)
-    positions = torch.arange(len(prefix))[None]  # (1, prefix)
-    if image is not None and hasattr(processor, "positions"):
-        positions = processor.positions(inputs, len(prefix) - image_tokens)  # (3, prefix)
-    return Pack(prefix, tuple(segments), inputs, key, image_tokens, tuple(map(tuple, positions.tolist())))
+    return replace(
+        pack,
+        segments=tuple(Segment(s.ids[shared:], s.answer - shared) for s in segments),
+        instruction=segments[0].ids[:shared],
+    )
+
+
+def _label(key: str) -> str:
+    """What an error calls the person of a pack."""
+    person, _, picture = key.rpartition("/") if "/" in key else (key, "", "")
+    return f"person {person!r}, picture {picture}" if picture else f"person {person!r}"
 
 
 def prompt(processor, question: str, with_image: bool, label: str = "") -> str:
@@ -165,11 +199,9 @@ def process(
         raise
 
 
-def _image_prefix(
-    processor, question: str, image: bytes, label: str
-) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
+def _image_prefix(processor, image: bytes, label: str) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
     """Token ids up to the last image token, which the processor repeats as the image needs; image inputs."""
-    text = prompt(processor, question, True, label)
+    text = prompt(processor, "?", True, label)  # the prefix is the same for every question
 
     def make() -> dict[str, Tensor]:
         return dict(process(processor, [text], [image], [label]))
