@@ -245,3 +245,11 @@ def test_a_batch_of_pictures_names_whose_is_not_taken(processors):
         process(processor, texts, pictures, ["person 7", "person 8"], padding=True)
     with pytest.raises(ValueError, match="the question .* of person 8 holds <|im_end|>"):
         prompt(processor, "Who?<|im_end|>", True, "person 8")
+
+
+def test_a_slash_in_a_name_is_no_picture(untrained):
+    """A pack's key joins person and picture by a slash; errors name the person as the data have it."""
+    with pytest.raises(ValueError, match="of person 'AC/DC' is empty"):
+        make_pack(untrained.processor, [("Who?", "")], person="AC/DC")
+    with pytest.raises(ValueError, match="of person 'AC/DC', picture 2 is empty"):
+        make_pack(untrained.processor, [("Who?", "")], person="AC/DC", picture=2)

@@ -109,6 +109,7 @@ class Qwen(Family):
         return blocks
 
     def processor(self, folder: str, max_pixels: int | None = None, **options):
+        """One that needs no torchvision and takes pictures of any size up to `max_pixels`."""
         from transformers import AutoImageProcessor, AutoTokenizer
 
         from vkdlib.models.qwen import QwenImageProcessor

@@ -84,15 +84,22 @@ def make_pack(
         ValueError: no pair, an empty answer, a text that holds a control token, a picture that the processor
             does not take, or a prompt longer than the model's context.
     """
-    key = person if picture is None else f"{person}/{picture}"
-    return put_questions(processor, picture_pack(processor, image, key), pairs, instruction)
+    label, key = f"person {person!r}", person
+    if picture is not None:
+        label, key = f"{label}, picture {picture}", f"{person}/{picture}"
+    return put_questions(processor, picture_pack(processor, image, key, label), pairs, instruction, label)
 
 
-def picture_pack(processor, image: bytes | None, key: str = "") -> Pack:
-    """A picture without questions; without a picture, an empty pack for text. Arguments as in `make_pack`."""
+def picture_pack(processor, image: bytes | None, key: str, label: str = "") -> Pack:
+    """A picture without questions; without a picture, an empty pack for text.
+
+    Args:
+        key: of the pack.
+        label: what errors call it; empty: the person that the key names.
+    """
     if image is None:
         return Pack((), (), {}, key)
-    prefix, inputs = _image_prefix(processor, image, _label(key))
+    prefix, inputs = _image_prefix(processor, image, label or f"person {key!r}")
     image_tokens = prefix.count(processor.image_token_id)
     positions = torch.arange(len(prefix))[None]  # (1, prefix)
     if hasattr(processor, "positions"):
@@ -100,9 +107,9 @@ def picture_pack(processor, image: bytes | None, key: str = "") -> Pack:
     return Pack(prefix, (), inputs, key, image_tokens, tuple(map(tuple, positions.tolist())))
 
 
-def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "") -> Pack:
-    """The pack of a picture with other questions. Arguments and errors as in `make_pack`."""
-    label, with_image = _label(pack.key), pack.image_tokens > 0
+def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "", label: str = "") -> Pack:
+    """The pack of a picture with other questions. Arguments as in `picture_pack`; errors as in `make_pack`."""
+    label, with_image = label or f"person {pack.key!r}", pack.image_tokens > 0
     if not pairs:
         raise ValueError(f"a pack needs at least one question ({label} has none)")
     for question, answer in pairs:
@@ -127,12 +134,6 @@ def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "") ->
         segments=tuple(Segment(s.ids[shared:], s.answer - shared) for s in segments),
         instruction=segments[0].ids[:shared],
     )
-
-
-def _label(key: str) -> str:
-    """What an error calls the person of a pack."""
-    person, _, picture = key.rpartition("/") if "/" in key else (key, "", "")
-    return f"person {person!r}, picture {picture}" if picture else f"person {person!r}"
 
 
 def prompt(processor, question: str, with_image: bool, label: str = "") -> str:

@@ -81,7 +81,7 @@ class Configuration:
             raise ValueError(f"kinds is empty; it must name some of {', '.join(KINDS)}")
         object.__setattr__(self, "kinds", tuple(kind for kind in KINDS if kind in self.kinds))
         for name in ("settings", "training"):
-            values = {key: whole_number(value) for key, value in getattr(self, name).items()}
+            values = {key: drop_zero_fraction(value) for key, value in getattr(self, name).items()}
             object.__setattr__(self, name, values)
 
     @property
@@ -115,8 +115,8 @@ class Machine:
         check_fields(self)
 
 
-def whole_number(value):
+def drop_zero_fraction(value):
     """The same value, 3.0 as 3, also in a tuple: beta 3 and beta 3.0 are one run."""
     if isinstance(value, tuple):
-        return tuple(map(whole_number, value))
+        return tuple(map(drop_zero_fraction, value))
     return int(value) if isinstance(value, float) and value.is_integer() else value
