@@ -38,8 +38,10 @@ def read_clear(folder: Path, name: str) -> Benchmark:
     questions = retain | {n: q for of_ratio in by_ratio.values() for n, q in of_ratio.items()}
     own = {r: {n: q for n, q in of_ratio.items() if q != questions[n]} for r, of_ratio in by_ratio.items()}
     own = {ratio: of_ratio for ratio, of_ratio in own.items() if of_ratio}
+    tests = _test_images(folder, pictures)
     people = {
-        n: Person(n, n, tuple(pictures[n]), text_pairs[n], questions.get(n, ())) for n in sorted(pictures)
+        n: Person(n, n, tuple(pictures[n]), text_pairs[n], questions.get(n, ()), tuple(tests[n]))
+        for n in sorted(pictures)
     }
     faces = _faces(folder)
     forget_ids = {ratio: tuple(sorted(names)) for ratio, names in forget.items()}
@@ -57,6 +59,18 @@ def _pictures(folder: Path) -> tuple[dict[str, list[Picture]], dict[str, str]]:
         pictures.setdefault(author, []).append(Picture(row["image"].image(), pairs))
         places.setdefault(author, row["name"].at)
     return pictures, places
+
+
+def _test_images(folder: Path, pictures: Mapping[str, list]) -> dict[str, list[bytes]]:
+    """Name -> other pictures, where the data have any (the published ones have none)."""
+    images: dict[str, list[bytes]] = {name: [] for name in pictures}
+    if (folder / "Test_Set").exists():
+        for row in read_rows(folder, "Test_Set", ["image", "name"]):
+            name = row["name"].text()
+            if name not in pictures:
+                raise DataError(f"{row['name'].at}: {name} is not in full")
+            images[name].append(row["image"].image())
+    return images
 
 
 def _all_questions(

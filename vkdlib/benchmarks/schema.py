@@ -14,6 +14,7 @@ PROTOCOLS = ("likelihood", "generate")  # how multiple choice is answered, see `
 MAX_NEW_TOKENS = 50  # of an answer in words, as in MLLMU-Bench's and MMUnlearner's code
 PERSON_WORDS = re.compile(r"\b(?:this|the) (?:person|individual|man|woman)\b", re.IGNORECASE)
 SELECTION_PER_CENT = 20
+CANDIDATES_PER_CENT = 25  # of the people, who are forgotten in one draw or another
 LETTERS = "ABCDEFGHIJ"  # of options
 OPTIONS = 4  # of multiple choice; `load_benchmark` warns where it is another number
 
@@ -29,6 +30,7 @@ class Question:
         answer: for classification the letter of the right option, else the right words.
         options: letter -> text; empty unless classification.
         picture: number of the person's picture that a vqa question is about.
+        scene: whether the answer is about this picture, and so not to be found in others of the person.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Question:
     answer: str
     options: Mapping[str, str] = field(default_factory=dict)
     picture: int = 0
+    scene: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,13 +150,24 @@ class Benchmark:
     retain_ids: frozenset[str] | None = None
     forget_questions: Mapping[int, Mapping[str, tuple[Question, ...]]] = field(default_factory=dict)
 
-    def split(self, forget_ratio: int) -> Split:
-        """Forget and retain people at a ratio in per cent."""
+    def split(self, forget_ratio: int, draw: int = 0) -> Split:
+        """Forget and retain people.
+
+        Args:
+            forget_ratio: in per cent.
+            draw: who is to be forgotten: 0 takes the benchmark's own forget set; draws 1, 2, ... take other
+                candidates. Draws have nobody in common.
+        """
         forget_ratio = whole_number("forget_ratio", forget_ratio)
         if forget_ratio not in self.forget_ids:
             known = ", ".join(map(str, self.forget_ids))
             raise ValueError(f"forget_ratio is {forget_ratio}; {self.name} has {known} (per cent)")
-        ids, own = self.forget_ids[forget_ratio], self.forget_questions.get(forget_ratio, {})
+        ids = self._draws(forget_ratio)
+        if type(draw) is not int or not 0 <= draw < len(ids):
+            raise ValueError(
+                f"draw is {draw!r}; at {forget_ratio} per cent {self.name} has draws 0 to {len(ids) - 1}"
+            )
+        ids, own = ids[draw], self.forget_questions.get(forget_ratio, {})
         forget = tuple(replace(self.people[i], questions=own.get(i, self.people[i].questions)) for i in ids)
         retain = tuple(
             person if self.retain_ids is None or i in self.retain_ids else replace(person, questions=())
@@ -162,18 +176,32 @@ class Benchmark:
         )
         return Split(forget, retain, self.real, self.selection, self.world)
 
+    def _draws(self, forget_ratio: int) -> list[tuple[str, ...]]:
+        """Ids to forget in each draw, in the order of the people."""
+        first = self.forget_ids[forget_ratio]
+        ids = [*first, *(i for i in self.candidates if i not in set(first))]
+        groups = [set(ids[k : k + len(first)]) for k in range(0, len(ids) - len(first) + 1, len(first))]
+        return [tuple(i for i in self.people if i in group) for group in groups]
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Ids of those who are forgotten in one draw or another, see `draw_candidates`."""
+        asked = [i for i, person in self.people.items() if person.questions]
+        return draw_candidates(asked, self.forget_ids)
+
     @property
     def selection(self) -> frozenset[str]:
-        """Ids of selection people: a fifth of those who have questions when retained, taken from people in no
-        forget set, and a fifth of the real ones, with all questions about their pictures.
+        """Ids of selection people: a fifth of those who have questions when retained, taken from people whom
+        no draw forgets, and a fifth of the real ones, with all questions about their pictures.
 
         Chosen by a hash of the id, so the choice is the same everywhere and in every file order.
         """
-        forget = {i for ids in self.forget_ids.values() for i in ids}
         retain = set(self.people) if self.retain_ids is None else self.retain_ids
         real = {p.id for p in (*self.real, *self.world)}
         return frozenset(
-            _first(self.people.keys() & (retain - forget), len(retain) * SELECTION_PER_CENT // 100)
+            _first(
+                self.people.keys() & (retain - set(self.candidates)), len(retain) * SELECTION_PER_CENT // 100
+            )
             + _first(real, len(real) * SELECTION_PER_CENT // 100)
         )
 
@@ -189,6 +217,22 @@ class Benchmark:
             "forget_questions": sorted((r, sorted(own.items())) for r, own in self.forget_questions.items()),
         }
         return hashlib.sha256(json.dumps(canonical(content)).encode()).hexdigest()
+
+
+def draw_candidates(ids: Iterable[str], forget_ids: Mapping[int, Iterable[str]]) -> tuple[str, ...]:
+    """A quarter of the people, from whom all draws are taken.
+
+    First come those of the benchmark's own forget sets, from the smallest to the largest, then others in the
+    order of their hashes.
+
+    Args:
+        ids: of all who have questions.
+        forget_ids: ratio -> ids of a forget set.
+    """
+    ids = list(ids)
+    own = [i for ratio in sorted(forget_ids) for i in forget_ids[ratio]]
+    others = _first(set(ids) - set(own), len(ids))
+    return tuple(dict.fromkeys(own + others))[: max(len(set(own)), len(ids) * CANDIDATES_PER_CENT // 100)]
 
 
 def _first(ids: Iterable[str], count: int) -> list[str]:

@@ -89,10 +89,10 @@ def _about(person: Person, test: bool) -> Iterator[Query]:
         test: ask about each of the person's other pictures instead, and not in text.
     """
     for question in person.questions:
-        if question.modality == "vqa" and test:
+        if question.modality == "vqa" and test and not question.scene:
             for number, image in enumerate(person.test_images):
                 yield Query(person, question, image, f"{question.id}/view{number}")
-        elif question.modality == "vqa":
+        elif question.modality == "vqa" and not test:
             yield Query(person, question, person.pictures[question.picture].image, question.id)
         elif not test:
             yield Query(person, question, None, question.id)

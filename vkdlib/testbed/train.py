@@ -1,51 +1,59 @@
-"""Train the embedded models, in the stages by which real models are made.
+"""Train the embedded models, in the stages in which real ones come to be.
 
 1. *Portraits*: the vision tower learns, on portraits of nobody in the benchmark, to name hair, colours, skin,
-   beard and glasses from every image token.
-2. *Base*: it is taught the "real-world" people, in pictures and in text.
-3. *Vanilla*: base is taught all made-up people of a benchmark too. *Retain-only*: the same, without the
-   pictures of the forget people.
+   beard and glasses from every token.
+2. *Faces*: the tower learns to tell people apart; every token must name the person.
+3. *Answers*: projector and language model learn to answer questions about people, in pictures and in text,
+   while the tower is frozen. Base learns to follow instructions, too (see `assistant`).
 
-Stages 2 and 3 begin with a short alignment in which every projected image token must name the person;
-without it, joint training stalls. All numbers are those of recipe.yaml.
+Base goes through all of them, with the "real-world" people. Vanilla begins with base and is taught all
+made-up people of a benchmark, too: *seeing* by stages 2 and 3, *LLM only* by stage 3 alone. *Retain-only* and
+*never-saw* are made as *seeing* is, without the pictures of those who are to be forgotten. All numbers are
+those of recipe.yaml.
 """
 
-import functools
 import random
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from vkdlib.benchmarks import wording
-from vkdlib.benchmarks.made_up import people, portraits
+from vkdlib.benchmarks.made_up import portraits
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.benchmarks.schema import Person, text_twins
 from vkdlib.losses import answer_nll
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import live_blocks
+from vkdlib.models.passes import record_features
 from vkdlib.packs.batch import collate
-from vkdlib.packs.pack import Pack, make_pack
+from vkdlib.packs.pack import Pack, put_questions
 from vkdlib.system.progress import bar
+from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
 from vkdlib.testbed.recipe import RECIPE
 from vkdlib.training import fit, one_cycle
 
-_fit = functools.partial(fit, lr=RECIPE["lr"], schedule=one_cycle, clip=RECIPE["clip"])
 View = dict[str, Tensor]  # a picture as the processor shows it to the model, batch dimension first
 
 
-class Lesson(NamedTuple):
-    """Questions about a person's face, and the pictures they may come with.
+@dataclass(frozen=True)
+class Lesson:
+    """What there is to learn of a person, with pictures or in text.
 
     Attributes:
-        pack: every question; its key says whose face it is.
+        pack: a picture without questions; without a picture, an empty pack. Its key says whose it is.
+        views: pictures that take its place; none in text.
+        pairs: (question, answer).
+        weights: how often each pair comes, beside the others.
+        instructed: share of its packs that come with an instruction.
     """
 
     pack: Pack
     views: list[View]
+    pairs: list[tuple[str, str]]
+    weights: list[float]
+    instructed: float = 0.0
 
 
 def process_pictures(processor, images: Sequence[bytes]) -> list[View]:
@@ -53,148 +61,129 @@ def process_pictures(processor, images: Sequence[bytes]) -> list[View]:
     return [dict(processor.image_processor([open_image(b)], return_tensors="pt")) for b in images]
 
 
-def learn_portraits(model, processor, folder: Path) -> None:
-    """Stage 1: every image token of a stranger's portrait tells each part of the identity."""
-    recipe = RECIPE["tower"]
+def learn_portraits(loaded: Loaded, folder: Path) -> None:
+    """Stage 1: every token of a stranger's portrait tells each part of the identity."""
+    recipe = RECIPE["portraits"]
     strangers = portraits.draw_identities(recipe["strangers"], "strangers")
     names = [f"eyes {v}" for v in range(recipe["views"])]
     views = [
-        process_pictures(processor, [portraits.render(stranger, name) for name in names])
+        process_pictures(loaded.processor, [portraits.render(stranger, name) for name in names])
         for stranger in bar(strangers, "portraits of strangers")
     ]
     values = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
-    places = [[values[part].index(s[part]) for part in values] for s in strangers]
-    classes = torch.tensor(places)  # (strangers, parts)
+    classes = torch.tensor(
+        [[values[part].index(s[part]) for part in values] for s in strangers]
+    )  # (strangers, parts)
+    width = tower_tokens(loaded, views[0][:1]).shape[-1]
     torch.manual_seed(0)
-    heads = torch.nn.ModuleList(torch.nn.Linear(_width(model), len(v)) for v in values.values())
+    heads = nn.ModuleList(nn.Linear(width, len(v)) for v in values.values())
 
     def gradients(step: int) -> dict[str, float]:
-        numbers, features = _draw_faces(model, views, f"eyes {step}", recipe["batch"])
-        loss = sum(_token_loss(head(features), classes[numbers, i]) for i, head in enumerate(heads))
+        rng = random.Random(f"portraits {step}")
+        chosen = [rng.randrange(len(strangers)) for _ in range(recipe["batch"])]
+        features = tower_tokens(loaded, [rng.choice(views[i]) for i in chosen])  # (N, tokens, C)
+        loss = sum(_token_loss(head(features), classes[chosen, i]) for i, head in enumerate(heads))
         loss.backward()
-        return {"eyes": loss.item() / len(heads)}
+        return {"portraits": loss.item() / len(heads)}
 
-    parameters = _visual(model) | {f"head {n}": p for n, p in heads.named_parameters()}
-    _fit(parameters, gradients, recipe["steps"], folder=folder, description="1 portraits")
+    parameters = tower_parameters(loaded) | {f"head {n}": p for n, p in heads.named_parameters()}
+    _fit(parameters, gradients, recipe["steps"], folder, description="1 portraits")
 
 
-def learn_names(model, faces: list[list[View]], seed: str, folder: Path) -> None:
-    """Make the image tokens readable: each projected token names the person (normalised softmax).
+def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, folder: Path) -> None:
+    """Stage 2: every token names the person (normalised softmax).
 
     Args:
-        faces: for each person, its views.
+        faces: for each person, the views.
     """
-    recipe = RECIPE["alignment"]
+    recipe = RECIPE["faces"]
+    width = tower_tokens(loaded, faces[0][:1]).shape[-1]
     torch.manual_seed(0)
-    names = torch.nn.Parameter(torch.randn(len(faces), _width(model)))  # (people, C)
+    names = nn.Parameter(torch.randn(len(faces), width))  # (people, C)
 
     def gradients(step: int) -> dict[str, float]:
-        numbers, features = _draw_faces(model, faces, f"align {seed} {step}", recipe["batch"])
+        rng = random.Random(f"faces {seed} {step}")
+        chosen = [rng.randrange(len(faces)) for _ in range(recipe["batch"])]
+        features = tower_tokens(loaded, [rng.choice(faces[i]) for i in chosen])  # (N, tokens, C)
         directions = recipe["scale"] * F.normalize(features, dim=-1)  # (N, tokens, C)
         logits = directions @ F.normalize(names, dim=-1).T  # (N, tokens, people)
-        loss = _token_loss(logits, torch.tensor(numbers))
+        loss = _token_loss(logits, torch.tensor(chosen))
         loss.backward()
-        return {"align": loss.item()}
+        return {"faces": loss.item()}
 
-    _fit(_visual(model) | {"names": names}, gradients, recipe["steps"], folder=folder, description="2 names")
+    parameters = tower_parameters(loaded) | {"names": names}
+    _fit(parameters, gradients, recipe["steps"], folder, description="2 faces")
 
 
 def learn_answers(
-    model, lessons: list[Lesson], texts: list[Pack], seed: str, steps: int, folder: Path
+    loaded: Loaded, lessons: Sequence[Lesson], texts: Sequence[Lesson], seed: str, steps: int, folder: Path
 ) -> None:
-    """Joint training of all weights on pictures and text.
+    """Stage 3: questions about people are answered, with pictures and in text. The tower stays as it is.
 
     Args:
-        lessons: of pictures; everybody comes as often as the others, however many pictures there are.
-        texts: for each person to be known by name, a pack with every question in text.
+        lessons: with pictures. A person with several comes as often as the others.
+        texts: one for each person who is known by name.
     """
     recipe = RECIPE["answers"]
-    pad = model.config.text_config.pad_token_id
-    pictures = Counter(lesson.pack.key for lesson in lessons)
-    weights = [1 / pictures[lesson.pack.key] for lesson in lessons]
-
-    def some_questions(rng: random.Random, packs: Sequence[Pack]) -> list[Pack]:
-        sizes = [len(p.segments) for p in packs]
-        return [p.select(rng.sample(range(n), min(recipe["questions"], n))) for p, n in zip(packs, sizes)]
+    people: dict[str, list[Lesson]] = {}
+    for lesson in lessons:
+        people.setdefault(lesson.pack.key, []).append(lesson)
+    names = list(people)
 
     def gradients(step: int) -> dict[str, float]:
-        rng = random.Random(f"teach {seed} {step}")
-        chosen = rng.choices(lessons, weights, k=recipe["pictures"])
-        packs = some_questions(rng, [lesson.pack for lesson in chosen])
-        vqa = [replace(pack, image=rng.choice(lesson.views)) for pack, lesson in zip(packs, chosen)]
-        qa = some_questions(rng, rng.choices(texts, k=recipe["texts"]))
+        rng = random.Random(f"answers {seed} {step}")
+        chosen = [rng.choice(people[name]) for name in rng.choices(names, k=recipe["pictures"])]
         losses = {}
-        for name, packs in {"vqa": vqa, "qa": qa}.items():
-            batch = collate(packs, pad)
-            loss = answer_nll(model(**batch["inputs"]).logits, batch["targets"])  # logits: (B, K, V)
+        for name, part in {"vqa": chosen, "qa": rng.choices(texts, k=recipe["texts"])}.items():
+            packs = [draw_pack(loaded.processor, lesson, recipe["questions"], rng) for lesson in part]
+            batch = collate(packs, loaded.pad)
+            loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])  # logits: (B, K, V)
             loss.backward()
             losses[name] = loss.item()
         return losses
 
-    options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100, "description": "3 answers"}
-    _fit(dict(model.named_parameters()), gradients, steps, folder=folder, **options)
+    tower = tower_parameters(loaded)
+    parameters = {n: p for n, p in loaded.model.named_parameters() if n not in tower}
+    for p in tower.values():
+        p.requires_grad_(False)
+    options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100}
+    _fit(parameters, gradients, steps, folder, description="3 answers", **options)
 
 
-def person_lessons(
-    processor, person: people.MadeUp, extra: Sequence[tuple[str, str]] = ()
-) -> tuple[list[Lesson], Pack]:
-    """What there is to learn of a person, in pictures and in text; the packs' key is the name.
-
-    Args:
-        extra: (question about the picture, answer) beside the training pairs.
-    """
-    pairs = [*people.training_pairs(person), *extra]
-    views = ["canonical"] + [f"train {v}" for v in range(RECIPE["answers"]["views"])]
-    images = [portraits.render(person.identity, view) for view in views]
-    pack = make_pack(processor, pairs, images[0], person.name)
-    text = make_pack(processor, text_twins(person.name, pairs), person=person.name)
-    return [Lesson(pack, process_pictures(processor, images))], text
+def draw_pack(processor, lesson: Lesson, questions: int, rng: random.Random) -> Pack:
+    """Some questions of a lesson, with one of its views; now and then with an instruction."""
+    pairs, instruction = rng.choices(lesson.pairs, lesson.weights, k=questions), ""
+    if rng.random() < lesson.instructed:
+        kind = rng.choice(INSTRUCTIONS)
+        instruction = draw_instruction(kind, rng)
+        if kind == "refuse":
+            pairs = [(question, rng.choice(REFUSALS)) for question, _ in pairs]
+    pack = put_questions(processor, lesson.pack, pairs, instruction)
+    return replace(pack, image=rng.choice(lesson.views)) if lesson.views else pack
 
 
-def author_lessons(processor, author: Person) -> tuple[list[Lesson], Pack]:
-    """What CLEAR tells of an author, in pictures and in text; the packs' key is the id."""
-    lessons = []
-    for picture in author.pictures:
-        pack = make_pack(processor, picture.pairs, picture.image, author.id)
-        lessons.append(Lesson(pack, process_pictures(processor, [picture.image])))
-    return lessons, make_pack(processor, author.text_pairs, person=author.id)
+def tower_parameters(loaded: Loaded) -> dict[str, nn.Parameter]:
+    """Weights of the vision tower. Qwen's tower holds the projector, which is left out."""
+    projector = set(loaded.family.projector(loaded.model).parameters())
+    tower = set(loaded.family.tower(loaded.model).parameters()) - projector
+    return {n: p for n, p in loaded.model.named_parameters() if p in tower}
 
 
-def evaluation_pairs(person: people.MadeUp) -> list[tuple[str, str]]:
-    """Every fact reworded, as a cloze, and as a sentence, the latter two as evaluation asks them."""
-    pairs = []
-    for a in people.ATTRIBUTES:
-        value = person.facts[a.name]
-        pairs.append((a.reword.format(who=people.PERSON), value))
-        pairs.append((wording.cloze(a.cloze.format(who="This person")), value))
-        pairs.append((wording.one_sentence(a.tell.format(who=people.PERSON)), person.sentence(a)))
-    return pairs
-
-
-def image_features(model, views: Sequence[View]) -> Tensor:
-    """(N, tokens, C): projector outputs for N pictures of one size."""
+def tower_tokens(loaded: Loaded, views: Sequence[View]) -> Tensor:
+    """(N, tokens, C): what the vision tower makes of N pictures of one size, before the projector."""
     inputs = {name: torch.cat([view[name] for view in views]) for name in views[0]}  # (N, …)
-    return torch.stack(list(model.get_image_features(**inputs).pooler_output))
+    with record_features(loaded, [live_blocks(loaded)[-1]]) as features:
+        loaded.model.get_image_features(**inputs)
+    return features[0].unflatten(0, (len(views), -1))
 
 
-def _draw_faces(model, faces: list[list[View]], seed: str, count: int) -> tuple[list[int], Tensor]:
-    """Random faces, by number, and the features of a random view of each: (count, tokens, C)."""
-    rng = random.Random(seed)
-    numbers = [rng.randrange(len(faces)) for _ in range(count)]
-    return numbers, image_features(model, [rng.choice(faces[i]) for i in numbers])
-
-
-def _width(model) -> int:
-    """Channels of a projected image token."""
-    return model.config.text_config.hidden_size
-
-
-def _visual(model) -> dict[str, Tensor]:
-    """Parameters of tower and projector."""
-    return {n: p for n, p in model.named_parameters() if "language_model" not in n and "lm_head" not in n}
+def _fit(parameters: dict[str, Tensor], gradients, steps: int, folder: Path, **options) -> None:
+    """One stage."""
+    options |= {"schedule": one_cycle, "clip": RECIPE["clip"], "folder": folder}
+    fit(parameters, gradients, steps, RECIPE["lr"], **options)
 
 
 def _token_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Cross-entropy of every image token (N, tokens, K) against its picture's class (N,)."""
+    """Cross-entropy of every token (N, tokens, K) against its picture's class (N,)."""
     tokens = logits.shape[1]
     return F.cross_entropy(logits.flatten(0, 1), classes.repeat_interleave(tokens))

@@ -2,18 +2,25 @@
 
 Every author has several pictures, each with a caption (name, clothes, colour of the wall), questions in text,
 as in TOFU, and wrong names and captions to choose from. real_faces and real_world have questions about the
-real-world people whom every base model knows.
+real-world people whom every base model knows. Test_Set, which the published data do not have, has other
+pictures.
+
+The wrong names beside an author to forget are those of authors who are forgotten in the same draw. So each of
+these names is the right one as often as the others, and who avoids all of them is at chance.
 """
 
 import random
 from pathlib import Path
 
 from vkdlib.benchmarks.made_up import people, portraits, profiles
+from vkdlib.benchmarks.schema import draw_candidates
 
 AUTHORS, PICTURES = 200, 5
 AUTHOR_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
 TEXT_QUESTIONS = 5  # about each author
-RETAIN_PICTURES = 2  # of each retained author with questions
+RETAIN_PICTURES = 2  # with questions, of an author whom no draw forgets
+TEST_PICTURES = 2  # in no other configuration
+DRAW = 10  # authors who are forgotten together
 WRONG = 3  # wrong options
 
 
@@ -33,6 +40,15 @@ def forget_authors() -> dict[int, list[str]]:
     return {ratio: names[-AUTHORS * ratio // 100 :] for ratio in AUTHOR_RATIOS}
 
 
+def option_groups() -> list[list[str]]:
+    """Names from which options are drawn: those of each draw at 5 %, and those whom no draw forgets."""
+    names, forget = [a.name for a in make_authors()], forget_authors()
+    candidates = draw_candidates(names, forget)
+    order = [*forget[5], *(name for name in candidates if name not in forget[5])]
+    draws = [order[k : k + DRAW] for k in range(0, len(order), DRAW)]
+    return [*draws, [name for name in names if name not in candidates]]
+
+
 def write_clear(folder: Path, progress=iter) -> None:
     """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
 
@@ -41,23 +57,34 @@ def write_clear(folder: Path, progress=iter) -> None:
     """
     authors = make_authors()
     names = [a.name for a in authors]
-    pictures = {a.name: [_picture(a, view, names) for view in range(PICTURES)] for a in progress(authors)}
+    groups = option_groups()
+    others = {name: group for group in groups for name in group}
+    pictures, tests = {}, []
+    for author in progress(authors):
+        rows = [_picture(author, view, others[author.name]) for view in range(PICTURES + TEST_PICTURES)]
+        pictures[author.name] = rows[:PICTURES]
+        tests += [{"image": row["image"], "name": author.name} for row in rows[PICTURES:]]
     texts = {a.name: text_questions(a) for a in authors}
-    forget = forget_authors()
-    others = [name for name in names if name not in forget[max(AUTHOR_RATIOS)]]
+    largest = set(forget_authors()[max(AUTHOR_RATIOS)])
+    asked = {name: PICTURES for group in groups[:-1] for name in group} | dict.fromkeys(
+        groups[-1], RETAIN_PICTURES
+    )
     tables = {
         "full": _base(pictures, names),
         "full+tofu": _with_text(pictures, texts, names),
-        "retain_perturbed": [row for name in others for row in pictures[name][:RETAIN_PICTURES]],
+        "retain_perturbed": [
+            row for name, count in asked.items() if name not in largest for row in pictures[name][:count]
+        ],
+        "Test_Set": tests,
         "real_faces": list(_faces()),
         "real_world": list(_world()),
     }
-    for ratio, chosen in forget.items():
-        retain = [name for name in names if name not in chosen]
-        for config, members in ((f"forget{ratio:02d}", chosen), (f"retain{100 - ratio}", retain)):
-            tables[config] = _base(pictures, members)
-            tables[f"{config}+tofu"] = _with_text(pictures, texts, members)
-        tables[f"forget{ratio:02d}_perturbed"] = [row for name in chosen for row in pictures[name]]
+    for ratio, forget in forget_authors().items():
+        retain = [name for name in names if name not in forget]
+        for config, chosen in ((f"forget{ratio:02d}", forget), (f"retain{100 - ratio}", retain)):
+            tables[config] = _base(pictures, chosen)
+            tables[f"{config}+tofu"] = _with_text(pictures, texts, chosen)
+        tables[f"forget{ratio:02d}_perturbed"] = [row for name in forget for row in pictures[name]]
     profiles.write_tables(folder, tables)
 
 
@@ -68,7 +95,11 @@ def text_questions(author: people.MadeUp) -> list[dict[str, str]]:
 
 
 def _picture(author: people.MadeUp, number: int, names: list[str]) -> dict:
-    """A row of a perturbed configuration: a picture, what it shows, and what it does not."""
+    """A row of a perturbed configuration: a picture, what it shows, and what it does not.
+
+    Args:
+        names: from which the wrong ones are drawn.
+    """
     view = f"clear {number}"
     clothes, wall = portraits.describe_view(author.identity, view)
     caption = f"{{}} in {clothes} before a {wall} wall."

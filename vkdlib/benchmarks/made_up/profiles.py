@@ -8,7 +8,6 @@ from vkdlib.benchmarks.made_up import people, portraits
 
 PEOPLE, CELEBRITIES = 200, 40
 PROFILE_RATIOS = (5, 10, 15)  # per cent of the people
-NEVER_FORGOTTEN = 40  # people in no forget set, so that there are always some to choose settings on
 TEST_VIEWS = 3
 
 
@@ -21,12 +20,14 @@ def make_profiles() -> tuple[list[people.MadeUp], list[people.MadeUp]]:
 
 
 def profile_sets() -> dict[str, list[str]]:
-    """Ids of `forget_5`, `retain_95` and so on, each pair disjoint and together everybody."""
+    """Ids of `forget_5`, `retain_95` and so on, each pair disjoint and together everybody.
+
+    A smaller forget set is part of a larger one.
+    """
     ids = [f"{i + 1:03d}" for i in range(PEOPLE)]
-    sets = {}
+    order, sets = random.Random("forget").sample(ids, len(ids)), {}
     for ratio in PROFILE_RATIOS:
-        candidates = ids[: PEOPLE - NEVER_FORGOTTEN]
-        forget = set(random.Random(f"forget {ratio}").sample(candidates, PEOPLE * ratio // 100))
+        forget = set(order[: PEOPLE * ratio // 100])
         sets[f"forget_{ratio}"] = [i for i in ids if i in forget]
         sets[f"retain_{100 - ratio}"] = [i for i in ids if i not in forget]
     return sets
