@@ -95,9 +95,8 @@ def make_processor(family: str = "llava"):
     recipe = ARCHITECTURES[family]
     made_up, celebrities = profiles.make_profiles()
     rng = random.Random("vocabulary")
-    refusals = [
-        (draw_instruction(kind, rng), r) for _ in range(50) for kind in INSTRUCTIONS for r in REFUSALS
-    ]
+    kinds = [(kind, refusal) for kind in INSTRUCTIONS for refusal in REFUSALS for _ in range(50)]
+    refusals = [(draw_instruction(kind, rng), refusal) for kind, refusal in kinds]
     texts = [recipe["words"].format(*pair) for pair in refusals]
     for person in made_up + celebrities:
         texts += [recipe["words"].format(*pair) for pair in lessons.person_pairs(person)]
