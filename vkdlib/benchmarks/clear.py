@@ -112,7 +112,7 @@ def _questions(
             Question(f"{name}/classification/vqa/{number}", "classification", "vqa", NAME_QUESTION, right,
                      options, picture),
             Question(f"{name}/generation/vqa/{number}", "generation", "vqa", CAPTION_QUESTION,
-                     row["caption"].text(), picture=picture),
+                     row["caption"].text(), picture=picture, scene=True),
         ]  # fmt: skip
     for name, about in questions.items():
         for number, (question, answer) in enumerate(text_pairs[name]):
