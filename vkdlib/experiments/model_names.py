@@ -9,16 +9,19 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system.checks import did_you_mean, one_of
-from vkdlib.testbed.recipe import ARCHITECTURES
+from vkdlib.testbed.recipe import EMBEDDED_MODELS, LLM_ONLY
 
 CONTROLS = {  # models that are evaluated without unlearning -> the way they are asked, see `evaluate`
     "base": "shown",
     "vanilla": "shown",
     "retain-only": "shown",
+    "never-saw": "shown",
     "vanilla, blank picture": "blank",
     "vanilla, no picture": "none",
 }
-REFERENCES = ("vanilla", "retain-only")  # kinds of models that a method may compare with; else it names one
+IDEALS = ("retain-only", "never-saw")  # kinds of models without the faces to forget: of draw 0; of all draws
+REFERENCES = ("vanilla", *IDEALS)  # kinds of models that a method may compare with; else it names one
+
 
 
 def starting_model(c: Configuration) -> str:
@@ -27,22 +30,23 @@ def starting_model(c: Configuration) -> str:
     Raises:
         ValueError: there is none of the kind that the method needs.
     """
-    return model_of_kind(c, c.method if c.method in ("base", "retain-only") else "vanilla")
+    return model_of_kind(c, c.method if c.method in ("base", *IDEALS) else "vanilla")
 
 
 def model_of_kind(c: Configuration, kind: str) -> str:
-    """Name of the base, vanilla or retain-only model of a task.
+    """Name of the base or vanilla model of a task, or of one of IDEALS.
 
     Embedded models, such as testbed/llava-mllmu/retain-only-5, come in all kinds. A published checkpoint is a
-    base model. Anything else is a vanilla model, and the retain-only one beside it has a name of its own.
+    base model. Anything else is a vanilla model, and the reference beside it has a name of its own.
     """
-    if kind == "retain-only" and c.retain_only:
+    if kind in IDEALS and c.retain_only:
         return c.retain_only
     if c.model.startswith("testbed/"):
         if kind == "base":
-            return f"{c.model}/base"
+            return f"{c.model.removesuffix(LLM_ONLY)}/base"
         name = f"retain-only-{c.forget_ratio}" if kind == "retain-only" else kind
-        return f"{c.model}-{c.benchmark.split('/')[-1]}/{name}"
+        replicate = f"-{c.replicate}" if c.replicate else ""
+        return f"{c.model}-{c.benchmark.split('/')[-1]}/{name}{replicate}"
     if c.model in dimensions():
         if kind == "base":
             return c.model
@@ -52,29 +56,29 @@ def model_of_kind(c: Configuration, kind: str) -> str:
         )
     if kind == "base":
         raise ValueError(f"{c.model} is a vanilla model; load the base one by its own name")
-    if kind == "retain-only":
-        raise ValueError(f"{c.model} is a vanilla model: name the retain-only one beside it (retain_only)")
+    if kind in IDEALS:
+        raise ValueError(f"{c.model} is a vanilla model: name the {kind} one beside it (retain_only)")
     return c.model
 
 
 def reference_kind(c: Configuration) -> str | None:
-    """What a method compares the model with (NPO): "vanilla", "retain-only" or a name; None: nothing."""
+    """What a method compares the model with (NPO): one of REFERENCES, or a name; None: nothing."""
     return None if c.method in CONTROLS else make_method(c.method, **c.settings).reference
 
 
 def reference_model(c: Configuration) -> str | None:
     """Name of the model that the method needs beside the one it starts from; None: it needs no other."""
     kind = reference_kind(c)
-    if kind == "retain-only" and c.select:
-        raise ValueError('no retain-only model hides the selection people: choose reference="vanilla"')
-    if kind == "retain-only":
+    if kind in IDEALS and c.select:
+        raise ValueError(f'no {kind} model hides the selection people: choose reference="vanilla"')
+    if kind in IDEALS:
         return model_of_kind(c, kind)
     return None if kind == "vanilla" else kind
 
 
 def needs_retain_only(c: Configuration) -> bool:
-    """Whether a run starts from a retain-only model, or its method compares with one."""
-    return "retain-only" in (c.method, reference_kind(c))
+    """Whether a run starts from one of IDEALS, or its method compares with one."""
+    return bool({c.method, reference_kind(c)} & set(IDEALS))
 
 
 def check_model_names(c: Configuration) -> None:
@@ -83,7 +87,9 @@ def check_model_names(c: Configuration) -> None:
     Each is an embedded model, a folder, or an id of the Hub, where nobody looks yet.
     """
     if c.model.startswith("testbed/"):
-        one_of("model", c.model, [f"testbed/{family}" for family in ARCHITECTURES])
+        one_of("model", c.model, [f"testbed/{name}" for name in EMBEDDED_MODELS])
+    elif c.replicate:
+        raise ValueError(f"replicate is {c.replicate}; only embedded models have replicates: leave it out")
     kind = reference_kind(c)
     reference = None if kind in REFERENCES else kind
     for name in (c.retain_only, reference):

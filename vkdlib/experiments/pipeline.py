@@ -19,7 +19,7 @@ from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate
 from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import require_memorisation
-from vkdlib.experiments.model_names import CONTROLS, reference_model
+from vkdlib.experiments.model_names import CONTROLS, IDEALS, reference_model
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS, make_method
 from vkdlib.models.folders import files_hash, processor_hash
@@ -78,12 +78,11 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
         raise ValueError(f"{c.method!r} is evaluated as it is: leave settings and training out ({names})")
     if c.method not in CONTROLS:
         check_unlearning(c)
-    if c.draw and not c.select:
-        raise ValueError(
-            f"draw is {c.draw}, which of the selection people to forget: set select, or leave it out"
-        )
-    if c.select and c.method == "retain-only":
-        raise ValueError("retain-only hides the reported forget people, not the selection people")
+    ideals = {c.method, model_names.reference_kind(c)} & set(IDEALS)
+    if c.select and ideals:
+        raise ValueError(f"{ideals.pop()} hides the reported forget people, not the selection people")
+    if c.draw and "retain-only" in ideals and not c.retain_only:
+        raise ValueError(f"retain-only hides the people of draw 0, and draw is {c.draw}: choose never-saw")
     model_names.check_model_options(c)
     reference_model(c)
 
@@ -145,7 +144,7 @@ def pose_task(benchmark: Benchmark, c: Configuration) -> Split:
     Raises:
         ValueError: the benchmark has no such ratio or draw, or no questions of these kinds.
     """
-    split = benchmark.split(c.forget_ratio)
+    split = benchmark.split(c.forget_ratio, 0 if c.select else c.draw)
     split = split.for_selection(c.draw) if c.select else split
     people = [person for group in split.reported().values() for person in group]
     kinds = sorted({question.kind for person in people for question in person.questions})

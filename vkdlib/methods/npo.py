@@ -26,8 +26,8 @@ class NPO(Method):
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
         beta: how soon forgetting fades out as answers become less likely than under the reference
             (MMUnlearner's code: 0.4). Towards 0 this is gradient ascent on whole answers.
-        reference: "retain-only" (the VKD paper's text: "an oracle model fine-tuned on D_r"), or "vanilla"
-            (as NPO was published), or the name of any model.
+        reference: "retain-only" (the VKD paper's text: "an oracle model fine-tuned on D_r"), or "never-saw"
+            where that is the one reported, or "vanilla" (as NPO was published), or the name of any model.
     """
 
     origin = "paper"
@@ -39,9 +39,9 @@ class NPO(Method):
         """Ask the reference about the forget people, once."""
         from vkdlib.models.loading import load
 
-        if self.reference == "retain-only":
+        if self.reference in ("retain-only", "never-saw"):
             raise ValueError(
-                'NPO\'s reference is "retain-only", which is a kind of model, not a name: give the name or '
+                f"NPO's reference is {self.reference!r}, which is a kind of model, not a name: give the name or "
                 'folder of one, or "vanilla"'
             )
         oracle = loaded

@@ -28,7 +28,9 @@ class Configuration:
         qa_image: "blank" gives questions in text a grey picture in training.
         seed: of the order in which training sees people.
         select: pose the task on selection people, to choose settings, instead of the reported ones.
-        draw: which of the selection people to forget, see `Split.for_selection`.
+        draw: who is to be forgotten: 0 takes the benchmark's own forget set, see `Benchmark.split`. With
+            `select`, which of the selection people, see `Split.for_selection`.
+        replicate: which of the embedded models of a kind, each trained in an order of its own.
         kinds: of questions that are asked afterwards.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
         letters: how a letter is read from an answer in words, see `letters`.
@@ -56,6 +58,7 @@ class Configuration:
     seed: int = setting(0, low=0, high=LARGEST_SEED)
     select: bool = False
     draw: int = setting(0, low=0)
+    replicate: int = setting(0, low=0)
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
     protocol: str = setting("likelihood", known=PROTOCOLS)
     letters: str = setting("alone", known=LETTER_RULES)

@@ -15,10 +15,7 @@ from vkdlib.system import checks, files, paths
 from vkdlib.testbed import lessons, train
 from vkdlib.testbed.architectures import add_pictures, make_tokenizer, random_model
 from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
-from vkdlib.testbed.recipe import ARCHITECTURES, MODELS, RECIPE
-
-MODEL_NAMES = MODELS["shipped"] + MODELS["others"]
-LLM_ONLY = "-llm"  # end of the name of a model whose tower never met the made-up people
+from vkdlib.testbed.recipe import ARCHITECTURES, LLM_ONLY, MODEL_NAMES, RECIPE
 
 
 def build_model(name: str, out: Path) -> Path:

@@ -6,3 +6,5 @@ from vkdlib.system.files import read_yaml
 RECIPE = read_yaml(paths.PACKAGE / "testbed" / "recipe.yaml")
 ARCHITECTURES = RECIPE["architectures"]
 MODELS = read_yaml(paths.PACKAGE / "testbed" / "models.yaml")
+MODEL_NAMES = MODELS["shipped"] + MODELS["others"]
+LLM_ONLY = "-llm"  # end of the name of a model whose tower never met the made-up people
