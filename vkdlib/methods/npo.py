@@ -41,8 +41,8 @@ class NPO(Method):
 
         if self.reference in ("retain-only", "never-saw"):
             raise ValueError(
-                f"NPO's reference is {self.reference!r}, which is a kind of model, not a name: give the name or "
-                'folder of one, or "vanilla"'
+                f"NPO's reference is {self.reference!r}, which is a kind of model, not a name: give the name "
+                'or folder of one, or "vanilla"'
             )
         oracle = loaded
         if self.reference != "vanilla":  # in the same precision, so that rounding is the same
