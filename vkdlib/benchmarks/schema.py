@@ -103,7 +103,8 @@ class Split:
 
     def reported(self) -> dict[str, tuple[Person, ...]]:
         """The sets that results are reported on, without selection people."""
-        sets = {"forget": self.forget, "retain": self.retain, "test": self.forget}
+        sets = {"forget": self.forget, "retain": self.retain}
+        sets |= {"test": self.forget, "retain_unseen": self.retain}
         sets |= {"real": self.real, "world": self.world}
         return {k: tuple(p for p in people if p.id not in self.selection) for k, people in sets.items()}
 

@@ -40,7 +40,8 @@ def evaluate(
     batch_size: int = 16,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> pd.DataFrame:
-    """Answer the questions of the reported sets: forget, retain, test (other pictures), real, world.
+    """Answer the questions of the reported sets: forget, retain, test and retain_unseen (the same people
+    on other pictures), real, world.
 
     Args:
         protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the

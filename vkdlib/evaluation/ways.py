@@ -51,6 +51,8 @@ def instructed(instruction: str) -> Callable[[Query], Query]:
     return lambda query: replace(query, instruction=instruction)
 
 
+# Sets that ask about pictures on which no model was trained -> how many of each person; None: all.
+UNSEEN = {"test": None, "retain_unseen": 1}
 WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture}
 WAYS |= {name: instructed(text) for name, text in PROMPTS.items()}
 WAYS |= {f"{name}, reversed": instructed(f"{text} {REVERSAL}") for name, text in PROMPTS.items()}
@@ -61,6 +63,8 @@ def queries(
 ) -> dict[str, list[Query]]:
     """Set -> every question of some kinds and modalities about its people, put in one of WAYS.
 
+    The sets of UNSEEN ask about other pictures, and not in text.
+
     Raises:
         ValueError: two questions of a set have one id, by which answers are known.
     """
@@ -68,7 +72,7 @@ def queries(
         name: [
             WAYS[way](query)
             for person in people
-            for query in _about(person, name == "test")
+            for query in (_unseen(person, UNSEEN[name]) if name in UNSEEN else _about(person))
             if query.question.kind in kinds and query.question.modality in modalities
         ]
         for name, people in split.reported().items()
@@ -82,17 +86,17 @@ def queries(
     return sets
 
 
-def _about(person: Person, test: bool) -> Iterator[Query]:
-    """Every question about a person.
-
-    Args:
-        test: ask about each of the person's other pictures instead, and not in text.
-    """
+def _about(person: Person) -> Iterator[Query]:
+    """Every question about a person, as the benchmark has it."""
     for question in person.questions:
-        if question.modality == "vqa" and test and not question.scene:
-            for number, image in enumerate(person.test_images):
+        vqa = question.modality == "vqa"
+        image = person.pictures[question.picture].image if vqa else None
+        yield Query(person, question, image, question.id)
+
+
+def _unseen(person: Person, pictures: int | None) -> Iterator[Query]:
+    """Every question about a person's face, with other pictures of it."""
+    for question in person.questions:
+        if question.modality == "vqa" and not question.scene:
+            for number, image in enumerate(person.test_images[:pictures]):
                 yield Query(person, question, image, f"{question.id}/view{number}")
-        elif question.modality == "vqa" and not test:
-            yield Query(person, question, person.pictures[question.picture].image, question.id)
-        elif not test:
-            yield Query(person, question, None, question.id)
