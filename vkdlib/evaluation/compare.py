@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vkdlib.evaluation.metrics import option_probability
+from vkdlib.evaluation.metrics import option_probability, spread, t_interval
 
 KEYS = ["set", "modality", "kind", "question"]
 
@@ -58,26 +58,6 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
     options = {"permutation_type": "samples", "vectorized": True, "n_resamples": 99_999, "batch": 10_000}
     result = permutation_test((by_person,), total, rng=np.random.default_rng(0), **options)
     return float(result.pvalue)
-
-
-def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
-    """Variance of the mean of all values, with people as the units, and its degrees of freedom.
-
-    It is that of a cluster-robust regression on a constant, from the difference between each person's sum
-    and what the mean predicts. A single person says nothing about others: NaN.
-    """
-    by_person = pd.Series(list(values), dtype=float).groupby(list(people)).agg(["sum", "count"])
-    rest = by_person["sum"] - np.mean(list(values)) * by_person["count"]
-    free = len(by_person) - 1
-    return (rest**2).sum() * (free + 1) / free / len(list(values)) ** 2 if free else float("nan"), free
-
-
-def t_interval(mean: float, variance: float, free: int) -> tuple[float, float]:
-    """95 % t interval: (low, high). With ten people a bootstrap interval is a fifth narrower, too narrow."""
-    from scipy.stats import t
-
-    half = t.ppf(0.975, free) * np.sqrt(variance) if free else float("nan")
-    return float(mean - half), float(mean + half)
 
 
 Tables = pd.DataFrame | Sequence[pd.DataFrame]  # predictions of one seed, or of several

@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from vkdlib.evaluation.compare import sign_flip, spread, t_interval
+from vkdlib.evaluation.compare import sign_flip
+from vkdlib.evaluation.metrics import spread, t_interval
 from vkdlib.reports.columns import QUESTIONS, balance
 from vkdlib.system import checks
 

@@ -17,7 +17,7 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
     What was measured has four decimals; settings stay as they are, for a learning rate has more.
     """
     table = pd.concat(records).drop_duplicates()
-    keys = [c for c in table.columns if c not in ("value", "n", "low", "high", "run")]
+    keys = [c for c in table.columns if c not in ("value", "n", "people", "low", "high", "run")]
     table = table.sort_values(keys)
     for measured in ("value", "low", "high"):
         table[measured] = table[measured].map("{:.4f}".format)

@@ -26,8 +26,8 @@ from vkdlib.system import files
 from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
-    "experiment", "model", "benchmark", "schema", "forget_ratio", "method", "seed", "set", "modality", "kind",
-    "metric", "value", "n", "low", "high", "run",
+    "experiment", "model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed", "set",
+    "modality", "kind", "metric", "value", "n", "people", "low", "high", "run",
 ]  # fmt: skip
 
 FILES = [
@@ -151,7 +151,7 @@ class Run:
         Args:
             swept: further columns, name -> value.
         """
-        names = ("model", "benchmark", "schema", "forget_ratio", "method", "seed")
+        names = ("model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed")
         values = {name: getattr(self.configuration, name) for name in names}
         table = metrics.summarise(self.predictions)
         return table.assign(experiment=self.experiment, run=self.hash, **values)[RECORD].assign(**swept)
