@@ -26,8 +26,8 @@ from vkdlib.system import files
 from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
-    "experiment", "model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed", "set",
-    "modality", "kind", "metric", "value", "n", "people", "low", "high", "run",
+    "experiment", "model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed",
+    "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "run",
 ]  # fmt: skip
 
 FILES = [
