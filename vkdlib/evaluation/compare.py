@@ -1,5 +1,6 @@
 """Two models on the same questions: whether they differ by more than noise, and how much is forgotten."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 
@@ -9,22 +10,6 @@ import pandas as pd
 from vkdlib.evaluation.metrics import option_probability, spread, t_interval
 
 KEYS = ["set", "modality", "kind", "question"]
-
-
-def mean_over_seeds(tables: pd.DataFrame | Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Predictions of one or several seeds as one table: each question's score is the mean over seeds.
-
-    Raises:
-        ValueError: they are not about the same questions.
-    """
-    tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
-    first = tables[0].set_index(KEYS)
-    for other in tables:
-        index = pd.MultiIndex.from_frame(other[KEYS])
-        if not index.is_unique or not index.sort_values().equals(first.index.sort_values()):
-            raise ValueError("the predictions are not of the same questions: compare runs of one task")
-    scores = sum(t.set_index(KEYS).score.reindex(first.index) for t in tables) / len(tables)
-    return first.assign(score=scores)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -60,66 +45,109 @@ def sign_flip(differences: Sequence[float], people: Sequence[str]) -> float:
     return float(result.pvalue)
 
 
-Tables = pd.DataFrame | Sequence[pd.DataFrame]  # predictions of one seed, or of several
+Tables = pd.DataFrame | Sequence[pd.DataFrame]  # predictions of one run, or of several: draws, seeds
 
 
-def differences(
-    ours: Tables, others: Mapping[str, Tables], columns: Sequence[tuple[str, str, str]] | None = None
-) -> pd.DataFrame:
-    """Our scores minus those of other models, question by question, averaged over seeds.
+def differences(ours: Tables, others: Mapping[str, Tables]) -> pd.DataFrame:
+    """Our scores minus those of other models, question by question.
 
     Args:
-        ours: predictions, as `evaluate` returns them; of several seeds, a list.
-        others: name -> predictions on the same questions.
-        columns: (set, modality, kind) of the comparisons to make; None: all there are.
+        ours: predictions, as `evaluate` returns them; of several runs, a list.
+        others: name -> predictions on the same questions, run by run in the same order.
     Returns:
-        one row a model and column: difference in points (per cent, ROUGE-L times 100), low and high (95 %,
-        `t_interval` with people as units), n, differ (questions that are not answered the same), p of no
-        difference (`sign_flip`), and p_holm over the models compared in a column. Seeds are averaged over:
-        interval and p are about other people, not about other seeds.
+        one row a model, set, modality and kind: difference in points (per cent, ROUGE-L times 100), and what
+        `difference_facts` says of it; p_holm over the models compared in a column.
     """
-    names = ["other", *KEYS[:-1], "difference", "low", "high", "n", "differ", "p"]
-    rows, a = [], mean_over_seeds(ours)
-    for name, theirs in others.items():
-        for where, part in _gaps(a, name, theirs).groupby(KEYS[:-1], sort=False):
-            if columns is None or where in columns:
-                mean = part.score.mean()
-                interval = t_interval(mean, *spread(part.score, part.person))
-                p = sign_flip(part.score, part.person)
-                rows.append([name, *where, mean, *interval, len(part), int((part.score != 0).sum()), p])
-    return add_holm(pd.DataFrame(rows, columns=names), KEYS[:-1])
+    rows = [
+        {"other": name} | dict(zip(KEYS[:-1], where)) | difference_facts(part.score, part.person)
+        for name, theirs in others.items()
+        for where, part in paired_gaps(ours, theirs, name).groupby(KEYS[:-1], sort=False)
+    ]
+    return add_holm(pd.DataFrame(rows), KEYS[:-1])
+
+
+def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.DataFrame:
+    """Ours minus theirs in points, one row a question. A question that several runs were asked counts once,
+    with the mean.
+
+    Raises:
+        ValueError: they were not asked the same questions.
+    """
+    pairs = [[t] if isinstance(t, pd.DataFrame) else list(t) for t in (ours, theirs)]
+    parts = []
+    for a, b in itertools.zip_longest(*pairs):
+        a, b = (pd.DataFrame(columns=[*KEYS, "score"]) if t is None else t for t in (a, b))
+        a, b = a.set_index(KEYS), b.set_index(KEYS)
+        gap = 100 * (a.score - b.score.reindex(a.index)) if a.index.is_unique and b.index.is_unique else None
+        if gap is None or gap.isna().any() or len(a) != len(b):
+            raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
+        parts.append(a.assign(score=gap))
+    table = pd.concat(parts).groupby(KEYS, sort=False).agg({"score": "mean", "person": "first"})
+    return table.assign(score=table.score.where(table.score.abs() > 1e-9, 0.0))  # equal scores are equal
+
+
+def difference_facts(gaps: pd.Series, people: pd.Series) -> dict[str, float]:
+    """What is known of a mean difference of questions, with people as units.
+
+    Returns:
+        difference; low, high: 95 % `t_interval`; low_90, high_90: 90 %, which lies within a margin exactly if
+        two one-sided tests at 5 % say so; smallest: difference that would have been found with 80 % power;
+        n (questions), people, differ (people whose answers differ) and p of no difference (`sign_flip`).
+    """
+    variance, free = spread(gaps, people)
+    return _facts(gaps.mean(), variance, free) | _counts(gaps, people)
+
+
+def _facts(mean: float, variance: float, free: int) -> dict[str, float]:
+    from scipy.stats import t
+
+    (low, high), (low_90, high_90) = (t_interval(mean, variance, free, level) for level in (0.95, 0.9))
+    smallest = (t.ppf(0.975, free) + t.ppf(0.8, free)) * np.sqrt(variance) if free else float("nan")
+    facts = {"difference": mean, "low": low, "high": high, "low_90": low_90, "high_90": high_90}
+    return facts | {"smallest": float(smallest)}
+
+
+def _counts(gaps: pd.Series, people: Sequence[str]) -> dict[str, float]:
+    by_person = (gaps != 0).groupby(list(people)).any()
+    counts = {"n": len(gaps), "people": len(by_person), "differ": int(by_person.sum())}
+    return counts | {"p": sign_flip(gaps, people)}
 
 
 def balance_difference(
-    ours: Tables, theirs: Tables, retain: Sequence[tuple[str, str, str]], forget: tuple[str, str, str]
+    ours: Tables,
+    theirs: Tables,
+    retain: Sequence[tuple[str, str, str]],
+    forget: tuple[str, str, str],
+    chance: float = 0.25,
 ) -> dict[str, float]:
     """How much better our balance is: the mean difference in the columns to retain, minus the difference in
     the column to forget.
 
     Args:
         retain, forget: (set, modality, kind) of columns, each about people of its own.
+        chance: share of right answers, 0 to 1, below which to forget more is no gain: a model below it counts
+            as if it were there (as in `columns.balance`).
     Returns:
-        difference in points, low, high, n, differ and p, as of `differences`; the interval's degrees of
-        freedom are those of the column with the fewest people.
+        as `difference_facts`; the interval's degrees of freedom are those of the column with the fewest
+        people.
     """
-    parts = dict(list(_gaps(mean_over_seeds(ours), "the other", theirs).groupby(KEYS[:-1])))
+    ours, theirs = (_raise_to_chance(tables, forget, chance) for tables in (ours, theirs))
+    parts = dict(list(paired_gaps(ours, theirs).groupby(KEYS[:-1])))
     weights = {forget: -1.0} | {where: 1 / len(retain) for where in retain}
     variances, free = zip(*(spread(parts[where].score, parts[where].person) for where in weights))
     share = pd.concat([parts[where].score * w / len(parts[where]) for where, w in weights.items()])
     people = [f"{where} {person}" for where in weights for person in parts[where].person]
-    mean = share.sum()
-    low, high = t_interval(mean, sum(v * w**2 for v, w in zip(variances, weights.values())), min(free))
-    numbers = {"difference": mean, "low": low, "high": high, "n": len(share)}
-    return numbers | {"differ": int((share != 0).sum()), "p": sign_flip(share, people)}
+    variance = sum(v * w**2 for v, w in zip(variances, weights.values()))
+    return _facts(share.sum(), variance, min(free)) | _counts(share, people) | {"people": min(free) + 1}
 
 
-def _gaps(a: pd.DataFrame, name: str, theirs: Tables) -> pd.DataFrame:
-    """`a` (from `mean_over_seeds`) with the difference from another model for a score, in points."""
-    b = mean_over_seeds(theirs)
-    gap = 100 * (a.score - b.score.reindex(a.index))
-    if gap.isna().any() or len(a) != len(b):
-        raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
-    return a.assign(score=gap.where(gap.abs() > 1e-9, 0.0))  # the mean over seeds of equal scores is equal
+def _raise_to_chance(tables: Tables, forget: tuple[str, str, str], chance: float) -> list[pd.DataFrame]:
+    """Predictions in which the column to forget scores chance throughout, if its mean is below."""
+    tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
+    asked = [(table[KEYS[:-1]] == list(forget)).all(axis=1) for table in tables]
+    if pd.concat([table.score[rows] for table, rows in zip(tables, asked)]).mean() >= chance:
+        return tables
+    return [table.assign(score=table.score.where(~rows, chance)) for table, rows in zip(tables, asked)]
 
 
 def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:

@@ -52,11 +52,11 @@ def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
     return (rest**2).sum() * (free + 1) / free / len(list(values)) ** 2 if free else float("nan"), free
 
 
-def t_interval(mean: float, variance: float, free: int) -> tuple[float, float]:
-    """95 % t interval: (low, high). With ten people a bootstrap interval is a fifth narrower, too narrow."""
+def t_interval(mean: float, variance: float, free: int, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval: (low, high). A bootstrap interval of ten people is a fifth narrower, too narrow."""
     from scipy.stats import t
 
-    half = t.ppf(0.975, free) * np.sqrt(variance) if free else float("nan")
+    half = t.ppf((1 + level) / 2, free) * np.sqrt(variance) if free else float("nan")
     return float(mean - half), float(mean + half)
 
 
