@@ -53,7 +53,7 @@ def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
 
 
 def t_interval(mean: float, variance: float, free: int, level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval: (low, high). A bootstrap interval of ten people is a fifth narrower, too narrow."""
+    """Student's t interval: (low, high). Ten people's bootstrap interval is a fifth narrower, too narrow."""
     from scipy.stats import t
 
     half = t.ppf((1 + level) / 2, free) * np.sqrt(variance) if free else float("nan")
