@@ -17,7 +17,7 @@ from vkdlib.evaluation.compare import (
     sign_flip,
     truth_ratio,
 )
-from vkdlib.evaluation.metrics import clustered_bootstrap, mcnemar
+from vkdlib.evaluation.metrics import mcnemar, share_interval
 
 
 def predictions(scores, people=None, options=None):
@@ -57,18 +57,77 @@ def test_differences_pair_questions_whatever_their_order():
     assert differences(ours, {}).empty
 
 
-def test_seeds_are_averaged_by_question_and_only_shown_columns_are_corrected_for():
+def test_runs_are_paired_and_a_question_of_several_counts_once_with_the_mean():
     first, second = predictions([1.0, 0.0, 1.0]), predictions([1.0, 1.0, 0.0])
     other = predictions([0.0, 0.0, 0.0])
     rows = differences([first, second], {"x": [other, other]})
     assert rows.difference.tolist() == pytest.approx([100 * 2 / 3])
+    assert rows.n.tolist() == [3] and rows.people.tolist() == [3]
     both = [pd.concat([t, t.assign(set="test")]) for t in (first, other)]
-    shown = differences(both[0], {"x": both[1]}, [("forget", "vqa", "classification")])
-    assert len(shown) == 1 and (shown.p_holm == shown.p).all()
     everything = differences(both[0], {"x": both[1]})
     assert (everything.p_holm >= everything.p).all() and len(everything) == 2
-    with pytest.raises(ValueError, match="not of the same questions"):
-        differences([first, second.iloc[1:]], {"x": other})
+    for ours, theirs in (([first, second.iloc[1:]], [other, other]), ([first, second], [other])):
+        with pytest.raises(ValueError, match="x was not asked the same questions"):
+            differences(ours, {"x": theirs})
+
+
+def test_draws_are_pooled():
+    """Two draws ask about people of their own, and once about the same ones: all of them are units."""
+    a = predictions([1.0, 1.0], ["p0", "p1"])
+    b = predictions([1.0, 0.0], ["p2", "p1"]).assign(question=["q7", "q1"])
+    zeros = [t.assign(score=0.0) for t in (a, b)]
+    row = differences([a, b], {"x": zeros}).iloc[0]
+    assert (row.n, row.people) == (3, 3)
+    assert row.difference == pytest.approx(100 * (1 + 0.5 + 1) / 3)
+
+
+def test_equivalence_and_the_smallest_difference_by_simulation():
+    """The 90 % interval lies within a margin as one-sided tests say; the smallest difference that could be seen
+    is seen four times in five."""
+    rng, found, people = np.random.default_rng(0), [], np.repeat(np.arange(30), 5)
+    for _ in range(400):
+        gaps = 10 * rng.standard_normal(30)[people] + 20 * rng.standard_normal(150)
+        facts = compare.difference_facts(pd.Series(gaps), pd.Series(people))
+        moved = pd.Series(gaps + facts["smallest"])
+        found.append(compare.difference_facts(moved, pd.Series(people))["low"] > 0)
+    assert 0.72 < np.mean(found) < 0.88
+    means = gaps.reshape(30, 5).mean(1)
+    for margin in (3.0, 6.0, 9.0):
+        above = scipy.stats.ttest_1samp(means, -margin, alternative="greater").pvalue
+        below = scipy.stats.ttest_1samp(means, margin, alternative="less").pvalue
+        within = -margin <= facts["low_90"] and facts["high_90"] <= margin
+        assert within == (max(above, below) <= 0.05)
+
+
+def test_a_share_has_people_as_units():
+    """The interval holds the truth about as often as it says, few or many people, alike or not."""
+    rng = np.random.default_rng(0)
+    for people, share in ((10, 0.25), (50, 0.1), (50, 0.5), (150, 0.9)):
+        held, names = [], np.repeat(np.arange(people), 5)
+        for _ in range(200):
+            chances = rng.beta(share * 2, (1 - share) * 2, people)[names]
+            low, high = share_interval((rng.random(len(names)) < chances).astype(float), names)
+            held.append(low <= share <= high)
+        assert 0.9 < np.mean(held), (people, share)
+    assert share_interval([1.0] * 50, ["p"] * 50) == pytest.approx((math.nan, math.nan), nan_ok=True)
+    low, high = share_interval([1.0] * 50, np.repeat(np.arange(10), 5))  # as ten answers, not as fifty
+    assert high == 1.0 and 0.6 < low < 0.7
+    independent = share_interval([1.0, 0.0] * 200, range(400))
+    assert independent == pytest.approx(
+        scipy.stats.binomtest(200, 400).proportion_ci(method="wilson"), abs=1e-3
+    )
+
+
+def test_a_balance_takes_nothing_below_chance_for_forgetting():
+    where, names = ("forget", "vqa", "classification"), [f"p{i // 5}" for i in range(50)]
+    keep = predictions([1.0] * 50, names).assign(set="retain")
+    models = [
+        pd.concat([predictions([1.0] * right + [0.0] * (50 - right), names), keep], ignore_index=True)
+        for right in (0, 5, 40)
+    ]
+    retain = [("retain", "vqa", "classification")]
+    assert balance_difference(models[0], models[1], retain, where)["difference"] == 0
+    assert balance_difference(models[0], models[2], retain, where)["difference"] == pytest.approx(80 - 25)
 
 
 def test_sign_flips_by_hand():
@@ -162,16 +221,24 @@ def test_the_interval_is_students_over_people():
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
-    """People with unequal numbers of questions, who differ; the bootstrap's interval holds it less often."""
+    """People with unequal numbers of questions, who differ."""
     rng = np.random.default_rng(0)
     people, held = np.repeat(np.arange(10), [2, 3, 5, 5, 5, 5, 5, 5, 7, 8]), []
     for _ in range(300):
         values = rng.standard_normal(10)[people] + rng.standard_normal(50)
-        bounds = [compare.t_interval(values.mean(), *compare.spread(values, people))]
-        bounds += [clustered_bootstrap(values, people, resamples=200)]
-        held.append([low <= 0 <= high for low, high in bounds])
-    ours, bootstrap = np.mean(held, axis=0)
-    assert ours > 0.92 and ours > bootstrap + 0.02
+        low, high = compare.t_interval(values.mean(), *compare.spread(values, people))
+        held.append(low <= 0 <= high)
+    assert 0.92 < np.mean(held) < 0.98
+
+
+def test_each_question_counts_alike_however_many_a_person_has():
+    """By hand: sums of people less their share of the mean, of questions, not of people, that are equal."""
+    values, people = [1.0, 1.0, 1.0, 0.0, 0.0, 1.0], list("aaabbc")
+    mean, sums, counts = 4 / 6, np.array([3, 0, 1]), np.array([3, 2, 1])
+    expected = ((sums - mean * counts) ** 2).sum() * 3 / 2 / 36
+    assert compare.spread(values, people) == pytest.approx((expected, 2))
+    alike = np.var([1.0, 0.0, 1.0], ddof=1) / 3  # of three means
+    assert abs(expected - alike) > 0.005
 
 
 def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
@@ -184,7 +251,7 @@ def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
                   .assign(set=where[0]) for where, r in zip(wheres, right)]  # fmt: skip
         return pd.concat(tables, ignore_index=True)
 
-    ours, other = model([0.1, 0.9, 0.9]), model([0.9, 0.8, 0.5])
+    ours, other = model([0.4, 0.9, 0.9]), model([0.9, 0.8, 0.5])
     found = balance_difference(ours, other, wheres[1:], wheres[0])
     parts = differences(ours, {"x": other}).set_index("set")
     gap = parts.difference

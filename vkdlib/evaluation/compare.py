@@ -63,7 +63,7 @@ def differences(ours: Tables, others: Mapping[str, Tables]) -> pd.DataFrame:
         for name, theirs in others.items()
         for where, part in paired_gaps(ours, theirs, name).groupby(KEYS[:-1], sort=False)
     ]
-    return add_holm(pd.DataFrame(rows), KEYS[:-1])
+    return add_holm(pd.DataFrame(rows), KEYS[:-1]) if rows else pd.DataFrame()
 
 
 def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.DataFrame:

@@ -23,7 +23,6 @@ IDEALS = ("retain-only", "never-saw")  # kinds of models without the faces to fo
 REFERENCES = ("vanilla", *IDEALS)  # kinds of models that a method may compare with; else it names one
 
 
-
 def starting_model(c: Configuration) -> str:
     """Name of the model that a run starts from.
 
