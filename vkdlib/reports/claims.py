@@ -1,4 +1,4 @@
-"""What a paper says of its tables and figures, tested on ours: holds, does not hold, or inside the noise.
+"""What a paper says of its tables and figures, tested on ours, with one of VERDICTS.
 
 A claim compares two rows of a table, or speaks of a curve (`curves`). Each is tested for every model,
 benchmark and column: these are its cases. People are the units, as in `compare`; seeds are averaged over.
@@ -12,7 +12,8 @@ import pandas as pd
 from filelock import FileLock
 
 from vkdlib.evaluation import compare
-from vkdlib.experiments.model_names import CONTROLS
+from vkdlib.evaluation.metrics import share_interval
+from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.experiments.presets import preset
 from vkdlib.reports import curves
 from vkdlib.reports.columns import BALANCE, LABELS, Column, record_columns
@@ -20,11 +21,14 @@ from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
 from vkdlib.system import checks, files, paths
 
-MARGIN = 5.0  # points: what "as good" and "as low" allow
+MARGIN = 5.0  # points: what "as good" and "as low" allow, and within which two rows are equivalent
 BY_INTERVAL = ("as good", "as low")  # expectations on which an interval decides
+VERDICTS = ("holds", "does not hold", "over-forgotten", "equivalent", "cannot tell", "in some draws")
+CHANCE = 0.25  # share of right answers when one of four options is guessed
 COMPARISONS = ("lower", "higher", *BY_INTERVAL)  # of two rows of a table
 CURVE_BALANCE = "Balance"  # of a curve, see `curves.seed_balances`
 TASK = ["model", "benchmark", "forget_ratio"]
+REPETITIONS = ["draw", "replicate", "seed"]
 TEST_AGAIN = "run the record's notebook with -p write True"
 
 
@@ -114,16 +118,16 @@ class AnsweredTable:
     answers: dict[str, pd.DataFrame]
 
     def runs(self, row: str) -> list[str]:
-        """Hashes of a row's runs, one a seed.
+        """Hashes of a row's runs, one a draw, replicate and seed, in this order.
 
         Raises:
-            ValueError: there is no such row, or it has several runs of one seed.
+            ValueError: there is no such row, or it has several runs of one draw and seed.
         """
         checks.check_names("the record", [row], self.records.row.unique())
         runs = self.records[self.records.row == row].drop_duplicates("run")
-        if runs.duplicated("seed").any():
-            raise ValueError(f"row {row!r} has several runs of one seed; keep those of one setting")
-        return list(runs.run)
+        if runs.duplicated(REPETITIONS).any():
+            raise ValueError(f"row {row!r} has several runs of one draw and seed; keep those of one setting")
+        return list(runs.sort_values(REPETITIONS).run)
 
     def predictions(self, runs: Sequence[str], columns: Sequence[Column]) -> list[pd.DataFrame]:
         """The predictions of runs, in some columns."""
@@ -131,12 +135,13 @@ class AnsweredTable:
         return [pd.concat(column.about(table) for column in columns).sort_index() for table in tables]
 
     def over_forgets(self, runs: Sequence[str]) -> bool:
-        """Whether runs, together, forget more than retain-only (`over_forgets`), if there is one."""
-        if "retain-only" not in set(self.records.row):
+        """Whether runs, together, forget more than a model that never saw the faces (`over_forgets`), if the
+        table has one."""
+        ideals = [row for row in reversed(IDEALS) if row in set(self.records.row)]
+        if not ideals:
             return False
         forget = [column for column in self.columns.values() if column.less]
-        never = self.predictions(self.runs("retain-only"), forget)
-        return over_forgets(self.predictions(runs, forget), never)
+        return over_forgets(self.predictions(runs, forget), self.predictions(self.runs(ideals[0]), forget))
 
 
 def answered_tables(record: str, topic: str | None = None) -> list[AnsweredTable]:
@@ -162,17 +167,18 @@ def judge(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         one row a claim, model, benchmark and column, with the columns `claims` of labels.yaml. Of two rows:
-        difference is ours minus the other, in points, with its 95 % interval; differ: how many questions are
-        not answered the same; over_forgotten: which row has forget VQA below retain-only's by more than
-        noise, so that to be lower is no success. Of a curve: statistic and change, see `curves`; differ: how
-        many questions' answers depend on the setting; over_forgotten: at which values. people: of a balance,
-        in the column that has fewest, for they limit its interval. p_holm is over the rows of a claim, NaN
-        where there is no p.
+        difference is ours minus the other, in points, with its 95 % interval and the smallest difference
+        that would have been found with 80 % power; differ: how many people's answers are not the same;
+        over_forgotten: which row has forgotten more than a model that never saw the faces, so that to be
+        lower is no success. Of a curve: statistic and change, see `curves`; differ: how many people's
+        answers depend on the setting; over_forgotten: at which values. people: of a balance, in the column
+        that has fewest, for they limit its interval. p is the claim's own, p_holm over all claims about a
+        table, both NaN where an interval decides.
     """
     cases = pd.DataFrame(
         [case for table in tables for claim in table.topic.claims for case in _cases(table, claim)]
     )
-    cases["p_holm"] = compare.add_holm(cases.dropna(subset="p"), ["claim"]).p_holm
+    cases["p_holm"] = compare.add_holm(cases.dropna(subset="p"), TASK).p_holm
     cases["verdict"] = [verdict(case) for case in cases.itertuples()]
     return cases.reindex(columns=LABELS["claims"])
 
@@ -203,15 +209,14 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
         gap = compare.balance_difference(a, b, faces, forget)
     else:
         gap = compare.differences(a, {other: b}).iloc[0].to_dict()
-    forgetting = any(column.less for column in columns) and "retain-only" not in claim["rows"]
+    forgetting = any(column.less for column in columns) and not set(IDEALS) & {ours}
     over = [row for row in claim["rows"] if forgetting and table.over_forgets(table.runs(row))]
     return {
         **gap,
         **compare_with_expected(gap, claim["expected"]),
-        "people": min(column.about(a[0]).person.nunique() for column in columns),
         "ours": ours,
         "other": other,
-        "seeds": len(a),
+        "runs": len(a),
         "runs_ours": " ".join(table.runs(ours)),
         "runs_other": " ".join(table.runs(other)),
         "over_forgotten": ", ".join(over),
@@ -224,15 +229,23 @@ def compare_with_expected(gap: dict, expected: str) -> dict:
     Args:
         gap: with difference, low, high and p.
         expected: "lower", "higher"; "as good": not more than MARGIN lower; "as low": not more than MARGIN
-            higher.
+            higher or lower, for to forget more is no success.
     """
     checks.one_of("expected", expected, COMPARISONS)
+    low, high = gap["low_90"], gap["high_90"]
+    equivalent = -MARGIN <= low and high <= MARGIN
     if expected not in BY_INTERVAL:
         holds = (gap["difference"] < 0) == (expected == "lower")
-        return {"test": "sign flips by person", "p": gap["p"], "holds": holds}
-    low, high = (gap["low"], gap["high"]) if expected == "as good" else (-gap["high"], -gap["low"])
-    holds = True if low >= -MARGIN else False if high < -MARGIN else None
-    return {"test": f"interval within {MARGIN:g} points", "p": np.nan, "holds": holds}
+        return {"test": "sign flips by person", "p": gap["p"], "holds": holds, "equivalent": equivalent}
+    reached = equivalent if expected == "as low" else low >= -MARGIN
+    missed = high < -MARGIN or (expected == "as low" and low > MARGIN)
+    holds = True if reached else False if missed else None
+    return {
+        "test": f"90 % interval within {MARGIN:g} points",
+        "p": np.nan,
+        "holds": holds,
+        "equivalent": False,
+    }
 
 
 def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
@@ -255,29 +268,38 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
     over = [f"{value:g}" for value, runs in settings.items() if table.over_forgets(runs)]
     return {
         **facts,
-        "seeds": int(swept.seed.nunique()),
+        "runs": len(swept[REPETITIONS].drop_duplicates()),
+        "equivalent": False,
         "runs_ours": " ".join(swept.run.unique()),
         "over_forgotten": f"{x} = {', '.join(over)}" if over else "",
     }
 
 
-def over_forgets(ours: Sequence[pd.DataFrame], retain_only: Sequence[pd.DataFrame]) -> bool:
-    """Whether answers about what is to be forgotten are below retain-only's by more than noise: the 95 %
-    interval says so, and p too."""
-    gap = compare.differences(ours, {"retain-only": retain_only})
-    return bool(((gap.high < 0) & (gap.p < 0.05)).any())
+def over_forgets(ours: Sequence[pd.DataFrame], never_saw: Sequence[pd.DataFrame]) -> bool:
+    """Whether answers about what is to be forgotten are right less often than those of a model that never saw
+    the faces, or than by guessing, by more than noise: wrong answers are no ignorance.
+
+    Below the other: the 95 % interval of the difference says so, and p too. Below chance: the 95 % interval.
+    """
+    gap = compare.differences(ours, {"never-saw": never_saw})
+    answers = pd.concat(ours)
+    _, high = share_interval(answers.score, answers.person)
+    return bool(((gap.high < 0) & (gap.p < 0.05)).any() or high < CHANCE)
 
 
 def verdict(case) -> str:
-    """What a test says of a claim. Where there is no p, `holds` decides alone, and None is neither.
+    """What a test says of a claim: one of VERDICTS. Where there is no p, `holds` decides alone, and None is
+    neither.
 
     Args:
-        case: with column, differ, p_holm and holds.
+        case: with column, differ, p_holm, holds, equivalent, over_forgotten and ours.
     """
-    if case.p_holm == 1 and not case.differ:
-        return "no answer differs"
     if case.holds is None or case.p_holm >= 0.05:
-        return "in some seeds" if case.column == CURVE_BALANCE else "inside the noise"
+        if case.column == CURVE_BALANCE:
+            return "in some draws"
+        return "equivalent" if case.equivalent else "cannot tell"
+    if case.holds and case.ours in str(case.over_forgotten).split(", "):
+        return "over-forgotten"
     return "holds" if case.holds else "does not hold"
 
 
