@@ -26,7 +26,7 @@ BY_INTERVAL = ("as good", "as low")  # expectations on which an interval decides
 VERDICTS = ("holds", "does not hold", "over-forgotten", "equivalent", "cannot tell", "in some draws")
 CHANCE = 0.25  # share of right answers when one of four options is guessed
 COMPARISONS = ("lower", "higher", *BY_INTERVAL)  # of two rows of a table
-CURVE_BALANCE = "Balance"  # of a curve, see `curves.seed_balances`
+CURVE_BALANCE = "Balance"  # of a curve, see `curves.draw_balances`
 TASK = ["model", "benchmark", "forget_ratio"]
 REPETITIONS = ["draw", "replicate", "seed"]
 TEST_AGAIN = "run the record's notebook with -p write True"
@@ -259,7 +259,7 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
     checks.one_of(f"what {claim['claim']!r} expects of this column", expected, known)
     if title == CURVE_BALANCE:
         facts = curves.counts(scores, people)
-        balances = curves.seed_balances(part, x)
+        balances = curves.draw_balances(part, x)
         facts |= curves.shortfall(balances, claim["at"]) if "at" in claim else curves.optimum(balances)
     else:
         facts = curves.answer_facts(scores, people, expected)
@@ -267,9 +267,9 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
     settings = swept.groupby(x).run.unique() if any(column.less for column in columns) else {}
     over = [f"{value:g}" for value, runs in settings.items() if table.over_forgets(runs)]
     return {
+        "equivalent": False,
         **facts,
         "runs": len(swept[REPETITIONS].drop_duplicates()),
-        "equivalent": False,
         "runs_ours": " ".join(swept.run.unique()),
         "over_forgotten": f"{x} = {', '.join(over)}" if over else "",
     }

@@ -1,7 +1,7 @@
 """What a paper says of a curve: does it rise, fall, stay flat, start low, or have a best value in between?
 
 `claims` tests such sentences on the answers kept with a record. A test takes the scores of `column_answers`
-or the balances of `seed_balances`. It returns `test` (what it is called), `statistic`, `p` (NaN: there is
+or the balances of `draw_balances`. It returns `test` (what it is called), `statistic`, `p` (NaN: there is
 none) and `holds` (None: neither).
 """
 
@@ -29,9 +29,9 @@ def column_answers(
         x: column of the rows with the setting's value; it is empty for vanilla and retain-only.
         answers: hash of a run -> its predictions.
     Returns:
-        (questions, values ascending), mean over seeds; vanilla's are under -inf, if there are any.
+        (questions, values ascending), mean over draws; vanilla's are under -inf, if there are any.
     Raises:
-        ValueError: not all runs were asked the same questions, or a seed lacks some value.
+        ValueError: not all runs were asked the same questions, or a draw lacks some value.
     """
     rows = rows.assign(at=rows[x].where(rows.method != "vanilla", -np.inf)).dropna(subset="at")
     scores = pd.concat(answers[run].assign(run=run) for run in rows.run.unique())
@@ -40,24 +40,24 @@ def column_answers(
     swept = scores[scores["at"] > -np.inf]
     times = swept.pivot_table(index=keys, columns="at", values="score", aggfunc="size", fill_value=0)
     if (times != times.iloc[0, 0]).any(axis=None):
-        raise ValueError(f"not every value of {x} has the same questions and seeds: run the whole sweep")
+        raise ValueError(f"not every value of {x} has the same questions and draws: run the whole sweep")
     wide = scores.pivot_table(index=keys, columns="at", values="score") * 100
     return wide, scores.groupby(keys).person.first()[wide.index]
 
 
-def seed_balances(rows: pd.DataFrame, x: str) -> pd.DataFrame:
-    """(seeds, values ascending) of `columns.balance` of faces, in points: answers in text cannot change here,
+def draw_balances(rows: pd.DataFrame, x: str) -> pd.DataFrame:
+    """(draws, values ascending) of `columns.balance` of faces, in points: answers in text cannot change here,
     and would only thin out what does."""
-    balances = balance(rows.dropna(subset=[x]), ["seed", x], faces=True).unstack()
+    balances = balance(rows.dropna(subset=[x]), ["draw", "seed", x], faces=True).unstack()
     if len(balances) < 2 or balances.shape[1] < 3 or balances.isna().any(axis=None):
-        raise ValueError(f"an optimum needs two seeds, three values of {x}, and each seed at each value")
+        raise ValueError(f"an optimum needs two draws, three values of {x}, and each draw at each value")
     return balances
 
 
 def counts(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Of `column_answers`: how many questions and people there are, of several columns the fewest people; and
-    of how many questions the answer depends on the setting."""
-    differ = int((scores.nunique(axis=1) > 1).sum())
+    of how many people an answer depends on the setting."""
+    differ = people[scores.nunique(axis=1) > 1].nunique()
     return {"n": len(scores), "people": int(people.groupby(QUESTIONS).nunique().min()), "differ": differ}
 
 
@@ -76,14 +76,16 @@ def answer_facts(scores: pd.DataFrame, people: pd.Series, expected: str) -> dict
 
 def slope(scores: pd.DataFrame, people: pd.Series, downwards: bool = False) -> dict:
     """Change over the whole range in points, by the straight line over the order of the values; p by sign
-    flips of people's own changes. Holds if it is FLAT points or more, upwards or downwards. `change` is the
-    last value minus the first, in points."""
+    flips of people's own changes. Holds if it goes up, or down; equivalent to none if its 90 % interval is
+    within FLAT. `change` is the last value minus the first, in points."""
     steps = np.arange(scores.shape[1]) - (scores.shape[1] - 1) / 2
     tilt = scores @ steps / (steps**2).sum() * (len(steps) - 1)
     change = (scores.iloc[:, -1] - scores.iloc[:, 0]).mean()
     statistic = tilt.mean()
-    holds = statistic <= -FLAT if downwards else statistic >= FLAT
+    holds = statistic < 0 if downwards else statistic > 0
+    low, high = t_interval(statistic, *spread(tilt, people), level=0.9)
     facts = {"test": "slope, sign flips", "statistic": statistic, "change": change}
+    facts |= {"equivalent": -FLAT <= low and high <= FLAT}
     return facts | {"p": sign_flip(tilt, people), "holds": bool(holds)}
 
 
@@ -122,32 +124,32 @@ def starts_low(scores: pd.DataFrame, people: pd.Series) -> dict:
 
 
 def optimum(balances: pd.DataFrame) -> dict:
-    """The value with the best of `seed_balances`. For each seed, take the value in between that is best in
-    the mean of the other seeds. The claim holds if in every seed this value is better than both ends by FLAT
-    points or more, does not hold if in none, and else holds "in some seeds"."""
+    """The value with the best of `draw_balances`. For each draw, take the value in between that is best in
+    the mean of the other draws. The claim holds if in every draw this value is better than both ends by FLAT
+    points or more, does not hold if in none, and else holds "in some draws"."""
     inside, ends = balances.iloc[:, 1:-1], balances.iloc[:, [0, -1]]
     better = _best_of_others(inside) - ends.max(axis=1) >= FLAT
-    return {"test": "best at, every seed", "statistic": balances.mean().idxmax(), **_in_seeds(better)}
+    return {"test": "best at, every draw", "statistic": balances.mean().idxmax(), **_in_draws(better)}
 
 
 def shortfall(balances: pd.DataFrame, value: float) -> dict:
     """By how much the balance at the best value exceeds that at a given value, in points, averaged over
-    seeds. For each seed the best value is that of the other seeds' mean. Holds if it is less than FLAT in
-    every seed, does not hold if in none."""
+    draws. For each draw the best value is that of the other draws' mean. Holds if it is less than FLAT in
+    every draw, does not hold if in none."""
     checks.one_of(f"the value of {balances.columns.name} that a claim calls good", value, balances.columns)
     short = _best_of_others(balances) - balances[value]
-    return {"test": f"best - at {value:g}", "statistic": short.mean(), **_in_seeds(short < FLAT)}
+    return {"test": f"best - at {value:g}", "statistic": short.mean(), **_in_draws(short < FLAT)}
 
 
 def _best_of_others(balances: pd.DataFrame) -> pd.Series:
-    """Each seed's balance at the value that is best in the mean of the other seeds: the best of many values
-    is always good by luck as well, but not in a seed that did not choose it."""
-    best = {seed: balances.drop(index=seed).mean().idxmax() for seed in balances.index}
-    return pd.Series({seed: balances.at[seed, value] for seed, value in best.items()})
+    """Each draw's balance at the value that is best in the mean of the other draws: the best of many values
+    is always good by luck as well, but not in a draw that did not choose it."""
+    best = {draw: balances.drop(index=draw).mean().idxmax() for draw in balances.index}
+    return pd.Series({draw: balances.at[draw, value] for draw, value in best.items()})
 
 
-def _in_seeds(true: pd.Series) -> dict:
-    """A claim holds if it does in every seed, and does not hold if it does in none; there is no p."""
+def _in_draws(true: pd.Series) -> dict:
+    """A claim holds if it does in every draw, and does not hold if it does in none; there is no p."""
     return {"p": np.nan, "holds": True if true.all() else None if true.any() else False}
 
 

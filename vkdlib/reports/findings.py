@@ -33,7 +33,7 @@ def claim_sentence(cases: pd.DataFrame) -> str:
     for verdict in VERDICTS:
         rows = cases[cases.verdict == verdict]
         if len(rows):
-            often = count_phrase(len(rows), total, verdict in ("holds", "in some seeds"))
+            often = count_phrase(len(rows), total, verdict not in ("does not hold", "equivalent"))
             often = often.removesuffix(f" of {total} cases") if parts else often
             parts.append(VERDICTS[verdict] + often + _notes(rows, total, with_column))
     text = f"**{claim[0].upper()}{claim[1:]}**: {'; '.join(parts)}. *{cases.source.iloc[0]}*"
@@ -72,7 +72,7 @@ def _notes(rows: pd.DataFrame, total: int, with_column: bool) -> str:
         for row in rows.itertuples():
             where = f"{NAMES.get(row.model, row.model)} on {NAMES.get(row.benchmark, row.benchmark)}"
             notes.append(f"{row.column}, {where}" if with_column else where)
-    if "inside the noise" in set(rows.verdict):
+    if "cannot tell" in set(rows.verdict):
         few, many = int(rows.people.min()), int(rows.people.max())
         notes.append(f"{few} people" if few == many else f"{few} to {many} people")
     return f" ({'; '.join(notes)})" if notes else ""
