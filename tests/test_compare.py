@@ -82,7 +82,7 @@ def test_draws_are_pooled():
 
 
 def test_equivalence_and_the_smallest_difference_by_simulation():
-    """The 90 % interval lies within a margin as one-sided tests say; the smallest difference that could be seen
+    """The 90 % interval lies within a margin as one-sided tests say; the smallest difference to be seen
     is seen four times in five."""
     rng, found, people = np.random.default_rng(0), [], np.repeat(np.arange(30), 5)
     for _ in range(400):
