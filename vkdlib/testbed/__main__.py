@@ -69,8 +69,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def model_facts(folder: Path, name: str) -> dict:
-    """Hashes, size and metrics of a model: of all questions about draw 0 at 5 % (retain-only: at its own ratio),
-    and of clozes under each instruction."""
+    """Hashes, size and metrics of a model: of all questions about draw 0 at 5 % (retain-only: at its own
+    ratio), and of clozes under each instruction."""
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
     loaded = load(str(folder))
