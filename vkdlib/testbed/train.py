@@ -23,12 +23,11 @@ from torch import Tensor, nn
 
 from vkdlib.benchmarks.made_up import portraits
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.losses import answer_nll
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import live_blocks
-from vkdlib.models.passes import record_features
-from vkdlib.packs.batch import collate
-from vkdlib.packs.pack import Pack, put_questions
+from vkdlib.models.passes import batch_nll, record_features
+from vkdlib.packs.batch import length
+from vkdlib.packs.pack import Pack, batches, put_questions
 from vkdlib.system.progress import bar
 from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
 from vkdlib.testbed.recipe import RECIPE
@@ -136,10 +135,11 @@ def learn_answers(
         losses = {}
         for name, part in {"vqa": chosen, "qa": rng.choices(texts, k=recipe["texts"])}.items():
             packs = [draw_pack(loaded.processor, lesson, recipe["questions"], rng) for lesson in part]
-            batch = collate(packs, loaded.pad)
-            loss = answer_nll(loaded.model(**batch["inputs"]).logits, batch["targets"])  # logits: (B, K, V)
-            loss.backward()
-            losses[name] = loss.item()
+            packs, losses[name] = sorted(packs, key=length), 0.0
+            for few in batches(packs, recipe["at_once"]):
+                loss = batch_nll(loaded, few, packs)
+                loss.backward()
+                losses[name] += loss.item()
         return losses
 
     tower = tower_parameters(loaded)
