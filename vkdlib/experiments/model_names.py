@@ -43,9 +43,9 @@ def model_of_kind(c: Configuration, kind: str) -> str:
     if c.model.startswith("testbed/"):
         if kind == "base":
             return f"{c.model.removesuffix(LLM_ONLY)}/base"
-        name = f"retain-only-{c.forget_ratio}" if kind == "retain-only" else kind
+        ends = {"retain-only": f"-{c.forget_ratio}", "never-saw": "-selection" if c.select else ""}
         replicate = f"-{c.replicate}" if c.replicate else ""
-        return f"{c.model}-{c.benchmark.split('/')[-1]}/{name}{replicate}"
+        return f"{c.model}-{c.benchmark.split('/')[-1]}/{kind}{ends.get(kind, '')}{replicate}"
     if c.model in dimensions():
         if kind == "base":
             return c.model
@@ -68,8 +68,6 @@ def reference_kind(c: Configuration) -> str | None:
 def reference_model(c: Configuration) -> str | None:
     """Name of the model that the method needs beside the one it starts from; None: it needs no other."""
     kind = reference_kind(c)
-    if kind in IDEALS and c.select:
-        raise ValueError(f'no {kind} model hides the selection people: choose reference="vanilla"')
     if kind in IDEALS:
         return model_of_kind(c, kind)
     return None if kind == "vanilla" else kind

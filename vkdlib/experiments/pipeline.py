@@ -79,10 +79,9 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
     if c.method not in CONTROLS:
         check_unlearning(c)
     ideals = {c.method, model_names.reference_kind(c)} & set(IDEALS)
-    if c.select and ideals:
-        raise ValueError(f"{ideals.pop()} hides the reported forget people, not the selection people")
-    if c.draw and "retain-only" in ideals and not c.retain_only:
-        raise ValueError(f"retain-only hides the people of draw 0, and draw is {c.draw}: choose never-saw")
+    if "retain-only" in ideals and not c.retain_only and (c.select or c.draw):
+        people = "selection people" if c.select else f"those of draw {c.draw}"
+        raise ValueError(f"retain-only hides the people of draw 0, not {people}: choose never-saw")
     model_names.check_model_options(c)
     reference_model(c)
 

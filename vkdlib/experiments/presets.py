@@ -1,11 +1,10 @@
 """What a run needs beyond the paper's equations, for each kind of machine; each value with its source.
 
 The VKD paper publishes alpha and beta, but not the thresholds d_I and d_F, the learning rate, epochs or
-batch. The testbed's were chosen on selection people, who are never reported, by the rules and grids in
-notebooks/sweeps: selection.yaml, then selection_draws.yaml for the batch of people to keep. Their results are
-in figures/data. Epochs are an exception: presets.yaml. "testbed-clear" has the same but for beta and epochs:
-selection_clear.yaml. Learning rates of the other methods are in chosen.yaml, from selection_methods*.yaml;
-"testbed-qwen2-vl" differs from "testbed" in these and in its model.
+batch. Of the testbed, learning rate and epochs of every method, model and benchmark are in chosen.yaml. They
+were chosen on selection people, who are never reported, by the rule of notebooks/sweeps/selection.yaml. VKD's
+thresholds and beta, and the batches of all methods, are those chosen on selection people of the testbed's
+first edition.
 
 At paper scale, values that nobody published are marked "ours, not tried". Start from them, choose on
 selection people (`select`), then report. Nobody has run these presets yet. Tried without the weights: parts,
@@ -29,7 +28,7 @@ from vkdlib.system.files import read_yaml
 from vkdlib.unlearn import Training
 
 PARTS = ("model", "data", "method", "training", "evaluation", "machine")
-TRIALS = "ours, chosen on selection people (selection_methods.yaml, chosen.yaml)"
+TRIALS = "ours, chosen on selection people (selection.yaml, chosen.yaml)"
 
 
 def read_presets() -> dict[str, dict]:
@@ -118,9 +117,8 @@ def fitting_preset(model: str | None, benchmark: str) -> str:
             f"preset is not given, and the model {model} does not say which one fits: name that of the "
             f"checkpoint it was made from, one of {', '.join(PRESETS)}"
         )
-    if cached_benchmark(benchmark).schema == "clear":
-        return "testbed-clear"
-    return "testbed-qwen2-vl" if model == "testbed/qwen2-vl" else "testbed"
+    family = "-qwen2-vl" if model in ("testbed/qwen2-vl", "testbed/qwen2.5-vl") else ""
+    return f"testbed{family}" + ("-clear" if cached_benchmark(benchmark).schema == "clear" else "")
 
 
 @functools.lru_cache(maxsize=8)

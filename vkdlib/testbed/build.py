@@ -79,12 +79,14 @@ def base_folder(family: str, out: Path) -> Path:
 def hidden_faces(name: str) -> set[str]:
     """Ids of the made-up people whose pictures an embedded model never sees."""
     group, kind = name.split("/")
+    if kind == "base" or kind.startswith("vanilla"):
+        return set()
+    benchmark = load_benchmark(f"testbed/{group.rpartition('-')[2]}")
+    if kind == "never-saw-selection":
+        return benchmark.selection & set(benchmark.people)
     if kind.startswith("never-saw"):
-        return set(load_benchmark(f"testbed/{group.rpartition('-')[2]}").candidates)
-    if kind.startswith("retain-only-"):
-        forget = load_benchmark(f"testbed/{group.rpartition('-')[2]}").forget_ids
-        return set(forget[int(kind.removeprefix("retain-only-"))])
-    return set()
+        return set(benchmark.candidates)
+    return set(benchmark.forget_ids[int(kind.removeprefix("retain-only-"))])
 
 
 def make_processor(family: str = "llava"):
