@@ -3,7 +3,7 @@
 import copy
 import inspect
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
@@ -289,16 +289,33 @@ def test_manu_measures_every_token_of_both_modalities(loaded, tasks):
     assert set(neuron_statistics(loaded, tasks.forget_vqa, outputs, 2)) == set(outputs)
 
 
+def test_manu_counts_a_picture_as_often_as_it_is_asked_about(loaded, tasks):
+    """Packed or not: k questions with a picture are k packs of one, answers that share a question, too."""
+    first, *others = tasks.forget_vqa
+    first = replace(first, segments=(first.segments[0], *first.segments))  # the same question twice
+    packs = [first, others[0].select([1, 2]), others[1].select([3])]
+    alone = [p.select([i]) for p in packs for i in range(len(p.segments))]
+    outputs = projections(loaded, None)
+    packed, single = (neuron_statistics(loaded, p, outputs, 3) for p in (packs, alone))
+    unlike = neuron_statistics(loaded, [*packs, others[1]], outputs, 3)
+    for name, expected in single.items():
+        assert torch.allclose(packed[name], expected, rtol=1e-4, atol=1e-6), name
+        assert not torch.allclose(unlike[name], expected, rtol=1e-4, atol=1e-6), name
+
+
 def test_manus_four_statistics_of_a_layer_by_hand():
     """Two neurons, four tokens."""
     z = torch.tensor([[3.0, 0.05], [-1.0, -0.05], [1.0, 0.05], [1.0, 0.35]])
-    mean, frequency, deviation, root = four_statistics(moments(z[:3]) + moments(z[3:])).tolist()
+    sums = moments(z[:3], torch.ones(3)) + moments(z[3:], torch.ones(1))
+    mean, frequency, deviation, root = four_statistics(sums).tolist()
     assert mean == pytest.approx([1.5, 0.125])
     assert frequency == [1.0, 0.25]
     assert deviation == pytest.approx(
         [math.sqrt(2), math.sqrt(0.0225)]
     )  # z² is 3 and 0.0325, means 1 and 0.1
     assert root == pytest.approx([math.sqrt(3), math.sqrt(0.0325)])
+    counts = torch.tensor([2, 0, 1, 3])
+    assert torch.allclose(moments(z, counts), moments(z.repeat_interleave(counts, 0), torch.ones(6)))
 
 
 def test_manu_scores_and_picks():

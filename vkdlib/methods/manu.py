@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from vkdlib.losses import check_finite
 from vkdlib.masking import density
 from vkdlib.methods.base import Cost, Method, Prepared, TaskSize
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import deepest_blocks, mlp_output
-from vkdlib.models.passes import make_batch
-from vkdlib.packs.batch import length
+from vkdlib.models.passes import make_batch, rows_by_image
+from vkdlib.packs.batch import token_counts
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.pruning import watch_inputs
 from vkdlib.system.checks import setting
@@ -97,28 +98,41 @@ def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:
 def neuron_statistics(
     loaded: Loaded, packs: Sequence[Pack], layers: dict[str, nn.Linear], batch_size: int
 ) -> dict[str, Tensor]:
-    """`four_statistics` (4, neurons) over all tokens but padding, of each projection that the packs reach."""
+    """`four_statistics` (4, neurons) over all tokens but padding, of each projection that the packs reach.
+
+    A picture's tokens count as often as there are questions about it, as they would if each question came
+    with the picture by itself.
+    """
     sums: dict[str, Tensor] = {}  # projection -> (5, neurons)
-    real = torch.empty(0)  # (B, T), False for padding, of the batch at hand
+    counts = {}  # part -> of the batch at hand: how often a token counts, (B * T,); a picture, (B,)
 
     def add(name: str, z: Tensor) -> None:
-        z = z[real] if name.startswith("language") else z.flatten(0, -2)  # (tokens, neurons)
-        sums[name] = sums.get(name, 0) + moments(z.float()).cpu()
+        z, part = z.flatten(0, -2).float(), name.split(".")[0]  # (tokens, neurons)
+        weights = counts[part]
+        if part == "vision":
+            weights = weights.repeat_interleave(torch.tensor(rows_by_image(group, len(z))))  # (tokens,)
+        sums[name] = sums.get(name, 0) + moments(z, weights.to(z.device)).cpu()
 
     with watch_inputs(layers, add):
         for group in batches(packs, batch_size):
-            inputs = make_batch(loaded, group)["inputs"]
-            lengths = torch.tensor([length(p) for p in group])  # (B,)
-            columns = torch.arange(inputs["input_ids"].shape[1])  # (T,)
-            real = (columns < lengths[:, None]).to(loaded.device)
-            loaded.model(**inputs)
+            tokens = [torch.tensor(token_counts(p)) for p in group]
+            counts["language"] = pad_sequence(tokens, batch_first=True).flatten()  # 0 for padding
+            counts["vision"] = torch.tensor([len(p.segments) for p in group])
+            loaded.model(**make_batch(loaded, group)["inputs"])
     return {name: four_statistics(m) for name, m in sums.items()}
 
 
-def moments(z: Tensor) -> Tensor:
-    """Sums over tokens of 1, z, |z|, z² and 1[|z| > FIRES]: (tokens, neurons) -> (5, neurons), in fp64."""
+def moments(z: Tensor, counts: Tensor) -> Tensor:
+    """Sums over tokens of 1, z, |z|, z² and 1[|z| > FIRES], in fp64.
+
+    Args:
+        z: (tokens, neurons).
+        counts: (tokens,) how often each counts.
+    Returns:
+        (5, neurons).
+    """
     parts = (torch.ones_like(z), z, z.abs(), z.square(), z.abs() > FIRES)
-    return torch.stack([part.double().sum(0) for part in parts])  # (5, neurons)
+    return torch.stack([counts.double() @ part.double() for part in parts])  # (5, neurons)
 
 
 def four_statistics(sums: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ gradients are those of separate sequences (tests/test_packs.py). In the same way
 such as the options of multiple choice, share the question's tokens.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -97,6 +98,15 @@ def _tokens(pack: Pack) -> Iterator[tuple[int, int, int, int, int]]:
 def length(pack: Pack) -> int:
     """Number of tokens in a pack's sequence."""
     return sum(1 for _ in _tokens(pack))
+
+
+def token_counts(pack: Pack) -> list[int]:
+    """How often each token of a pack's sequence would come if each answer had a pack of its own: one of the
+    picture as often as there are answers."""
+    places = [(question, answer) for _, question, answer, _, _ in _tokens(pack)]
+    counts = Counter(question for question, answer in set(places) if answer != SHARED)
+    counts[PREFIX] = len(pack.segments)
+    return [counts[question] if answer == SHARED else 1 for question, answer in places]
 
 
 def block_mask(questions: Tensor, answers: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
