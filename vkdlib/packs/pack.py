@@ -108,7 +108,7 @@ def picture_pack(processor, image: bytes | None, key: str, label: str = "") -> P
 
 
 def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "", label: str = "") -> Pack:
-    """The pack of a picture with other questions. Arguments as in `picture_pack`; errors as in `make_pack`."""
+    """A picture with other questions. Arguments as in `picture_pack`, errors as in `make_pack`."""
     label, with_image = label or f"person {pack.key!r}", pack.image_tokens > 0
     if not pairs:
         raise ValueError(f"a pack needs at least one question ({label} has none)")
