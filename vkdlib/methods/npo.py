@@ -26,8 +26,8 @@ class NPO(Method):
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
         beta: how soon forgetting fades out as answers become less likely than under the reference
             (MMUnlearner's code: 0.4). Towards 0 this is gradient ascent on whole answers.
-        reference: "never-saw" or "retain-only" (the VKD paper's text: "an oracle model fine-tuned on D_r"), or
-            "vanilla" (as NPO was published), or the name of any model.
+        reference: "never-saw" or "retain-only" (the VKD paper's text: "an oracle model fine-tuned on D_r"),
+            or "vanilla" (as NPO was published), or the name of any model.
     """
 
     origin = "paper"
