@@ -356,7 +356,7 @@ DEFAULTS = {  # of version 0.1.0
     "GA": {"trained": "all"},
     "GA_Diff": {"trained": "all"},
     "KL_Min": {"trained": "all"},
-    "NPO": {"trained": "all", "beta": 0.4, "reference": "retain-only"},
+    "NPO": {"trained": "all", "beta": 0.4, "reference": "never-saw"},
     "MANU": {"share": 0.02, "statistic_weights": (2.0, 0.0, 2.0, 2.0), "layers": None},
     "MMUnlearner": {"trained": "all", "alpha": 1.0, "threshold": 1.0},
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
