@@ -48,8 +48,8 @@ def test_a_misspelt_preset_part_or_method_is_named(names, message):
         (None, "testbed/mllmu", "testbed"),
         ("testbed/llava", "testbed/clear", "testbed-clear"),
         ("testbed/qwen2-vl", "testbed/mllmu", "testbed-qwen2-vl"),
-        ("testbed/qwen2-vl", "testbed/clear", "testbed-clear"),
-        ("testbed/qwen2.5-vl", "testbed/mllmu", "testbed"),
+        ("testbed/qwen2-vl", "testbed/clear", "testbed-qwen2-vl-clear"),
+        ("testbed/qwen2.5-vl", "testbed/mllmu", "testbed-qwen2-vl"),
         ("llava-hf/llava-1.5-7b-hf", "MLLMMU/MLLMU-Bench", "paper-llava-1.5-7b"),
     ],
 )
