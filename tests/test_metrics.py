@@ -6,6 +6,7 @@ import unicodedata
 
 import pandas as pd
 import pytest
+import scipy.stats
 
 from vkdlib.evaluation import metrics
 from vkdlib.evaluation.tokens import Tokenizer
@@ -89,25 +90,24 @@ def test_latin_text_scores_as_rouge_score_has_it():
             assert metrics.rouge_l(gold, answer) == stock.score(gold, answer)["rougeL"].fmeasure
 
 
-def test_wilson_closed_form():
-    # Wilson (1927) with z = 1.959964 for 10 of 50, written out.
-    z, p, n = 1.959964, 0.2, 50
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    assert metrics.wilson(10, 50) == pytest.approx((middle - half, middle + half), abs=1e-6)
-    assert metrics.wilson(0, 50)[0] == pytest.approx(0) and metrics.wilson(0, 50)[1] > 0.05
-    assert all(metrics.wilson(n, n)[1] == 1 and metrics.wilson(0, n)[0] == 0 for n in (32, 50, 288, 750))
-    with pytest.raises(ValueError, match="no questions"):
-        metrics.wilson(0, 0)
+def test_a_share_of_independent_questions_by_hand():
+    """Wilson (1927) of 10 of 50, whose people are one question each: 49 effective ones, and Student's t."""
+    t, p, n = 2.009575, 0.2, 49
+    middle = (p + t * t / (2 * n)) / (1 + t * t / n)
+    half = t / (1 + t * t / n) * (p * (1 - p) / n + t * t / (4 * n * n)) ** 0.5
+    found = metrics.share_interval([1.0] * 10 + [0.0] * 40, range(50))
+    assert found == pytest.approx((middle - half, middle + half), abs=1e-6)
+    for n in (32, 50, 288, 750):
+        assert metrics.share_interval([1.0] * n, range(n))[1] == 1
+        assert metrics.share_interval([0.0] * n, range(n))[0] == 0
 
 
 def test_clustering_widens_the_interval_when_people_differ():
     """Five people who know all, five who know nothing: 50 answers are worth ten."""
     values, people = [1.0] * 25 + [0.0] * 25, [str(i // 5) for i in range(50)]
-    low, high = metrics.clustered_bootstrap(values, people)
-    alone = metrics.clustered_bootstrap(values, [str(i) for i in range(50)])
+    low, high = metrics.share_interval(values, people)
+    alone = metrics.share_interval(values, range(50))
     assert high - low > 1.5 * (alone[1] - alone[0])
-    assert (low, high) == metrics.clustered_bootstrap(values, people)  # seeded
 
 
 def predictions():
@@ -125,11 +125,11 @@ def test_summary():
     assert table.loc["accuracy", ["value", "n"]].tolist() == [75.0, 4]
     assert table.loc["unparsable", "value"] == 25.0
     assert table.loc["rouge_l", ["value", "n"]].tolist() == [0.25, 3]
-    low, high = metrics.wilson(3, 4)
+    assert table.loc["accuracy", "people"] == 3
+    low, high = metrics.share_interval([0.0, 1.0, 1.0, 1.0], list("0120"))
     assert table.loc["accuracy", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
-    part = predictions()[lambda p: p.kind == "generation"]
-    low, high = metrics.clustered_bootstrap(part.score, part.person)
-    assert table.loc["rouge_l", ["low", "high"]].tolist() == [low, high]
+    low, high = scipy.stats.t.interval(0.95, 2, 0.25, scipy.stats.sem([0, 0.25, 0.5]))
+    assert table.loc["rouge_l", ["low", "high"]].tolist() == pytest.approx([low, high])
 
 
 def test_no_questions_have_no_summary():
