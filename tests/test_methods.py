@@ -361,7 +361,8 @@ DEFAULTS = {  # of version 0.1.0
     "MMUnlearner": {"trained": "all", "alpha": 1.0, "threshold": 1.0},
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
     | {"fisher": "summed", "mask_scope": "forget", "reduction": "mean", "trained": "visual"}
-    | {"order": "prune, mask", "target": "projector"},
+    | {"order": "prune, mask", "target": "projector"}
+    | {"prune_by": "forget people", "mask_by": "forget people"},
 }
 
 
@@ -428,6 +429,12 @@ WRONG_SETTINGS = [
     ("VKD", {"fisher": "sumed"}, "fisher is 'sumed'; .*did you mean 'summed'"),
     ("VKD", {"order": "mask prune"}, "order is 'mask prune'; .*did you mean 'mask, prune'"),
     ("VKD", {"target": "projektor"}, "target is 'projektor'; .*did you mean 'projector'"),
+    (
+        "VKD",
+        {"mask_by": "chance"},
+        "mask_by is 'chance'; it must be one of forget people, other people, random",
+    ),
+    ("VKD", {"prune": False, "prune_by": "random"}, "prune_by is 'random', and prune is False: leave one"),
     ("VKD", {"trained": "visuel"}, "trained is 'visuel'; .*did you mean 'visual'"),
     ("GA", {"trained": None}, "trained is None; it must be one of visual, all, lora"),
     ("NPO", {"beta": math.nan}, "beta is nan; it must be a number above 0"),

@@ -57,7 +57,7 @@ def test_one_step_is_the_combined_gradient(loaded, tasks, monkeypatch):
     gradients of the three terms computed here by other means."""
     method = make_method("VKD", alpha=1.5, beta=0.7, prune=False, d_F=1.0)
     twin = type(loaded)(copy.deepcopy(loaded.model), loaded.processor, loaded.family, loaded.name)
-    mask, parameters = method.choose_weights(twin, tasks, 2), method.scope(twin)
+    mask, parameters = method.choose_weights(twin, tasks, Steps(2)), method.scope(twin)
     twin.model.requires_grad_(False)
     for p in parameters.values():
         p.requires_grad_(True)
@@ -94,7 +94,7 @@ def test_one_step_is_the_combined_gradient(loaded, tasks, monkeypatch):
 
 def test_masked_weights_do_not_move_in_update_scope(loaded, tasks):
     method = make_method("VKD", mask_scope="update", d_F=1.0, prune=False)
-    mask = method.choose_weights(loaded, tasks, 2)
+    mask = method.choose_weights(loaded, tasks, Steps(2))
     before, after, *_ = run(loaded, tasks, 20, 1e-2, method, weight_decay=0.1)
     assert any(m.any() for m in mask.values()) and any((~m).any() for m in mask.values())
     for name, m in mask.items():
@@ -111,7 +111,7 @@ def test_in_forget_scope_masked_weights_move_by_the_other_terms(loaded, tasks):
 
 def test_pruned_neurons_stay_pruned(loaded, tasks):
     method = make_method("VKD", **QUIET)
-    neurons = method.choose_neurons(loaded, tasks)
+    neurons = method.choose_neurons(loaded, tasks, Steps())
     assert any(n.any() for n in neurons.values())
     *_, report = run(loaded, tasks, 3, 1e-2, method, weight_decay=0.1)
     for i, chosen in neurons.items():
@@ -186,9 +186,12 @@ def test_blank_images_let_the_qa_terms_in(loaded, tasks, benchmark):
         make_tasks(loaded, split, qa_image="noise")
 
 
-def test_interrupted_unlearning_resumes_bit_identically(loaded, tasks, tmp_path, monkeypatch):
+@pytest.mark.parametrize("choice", vkd.CHOICES)
+def test_interrupted_unlearning_resumes_bit_identically(loaded, tasks, tmp_path, monkeypatch, choice):
+    """Whoever chose what is pruned and masked: a control draws the same again."""
     start = copy.deepcopy(loaded.model.state_dict())
-    run(loaded, tasks, steps=6, lr=1e-2)
+    method = make_method("VKD", prune_by=choice, mask_by=choice, **QUIET)
+    run(loaded, tasks, steps=6, lr=1e-2, method=method, seed=1)
     whole = copy.deepcopy(loaded.model.state_dict())
     loaded.model.load_state_dict(start)
     from vkdlib.methods.vkd import VKD
@@ -203,9 +206,9 @@ def test_interrupted_unlearning_resumes_bit_identically(loaded, tasks, tmp_path,
 
     monkeypatch.setattr(VKD, "forget_terms", failing)
     with pytest.raises(KeyboardInterrupt):
-        run(loaded, tasks, steps=6, lr=1e-2, folder=tmp_path, checkpoint_every=2)
+        run(loaded, tasks, steps=6, lr=1e-2, method=method, seed=1, folder=tmp_path, checkpoint_every=2)
     loaded.model.load_state_dict(start)
-    run(loaded, tasks, steps=6, lr=1e-2, folder=tmp_path, checkpoint_every=2)
+    run(loaded, tasks, steps=6, lr=1e-2, method=method, seed=1, folder=tmp_path, checkpoint_every=2)
     assert len(calls) == 7  # four steps, the interruption, two more steps
     assert all(torch.equal(p, whole[n]) for n, p in loaded.model.state_dict().items())
 
@@ -267,15 +270,53 @@ def test_clear_errors(loaded, tasks):
 
 
 def test_the_mask_in_parallel_is_that_of_the_vanilla_model(loaded, tasks):
-    vanilla_mask = make_method("VKD", **QUIET).choose_weights(loaded, tasks)
+    vanilla_mask = make_method("VKD", **QUIET).choose_weights(loaded, tasks, Steps())
     parallel = make_method("VKD", order="parallel", **QUIET).prepare(loaded, tasks, Steps())
     assert parallel.report["pruned"] > 0
     assert all(torch.equal(parallel.mask[n], m) for n, m in vanilla_mask.items())
-    pruned_mask = make_method("VKD", **QUIET).choose_weights(loaded, tasks)  # of what is pruned by now
+    pruned_mask = make_method("VKD", **QUIET).choose_weights(
+        loaded, tasks, Steps()
+    )  # of what is pruned by now
     assert any(not torch.equal(pruned_mask[n], m) for n, m in vanilla_mask.items())
     for setting in ("order", "fisher", "reduction"):
         with pytest.raises(ValueError, match=f"{setting} is 'no'"):
             make_method("VKD", **{setting: "no"})
+
+
+def test_random_controls_are_as_dense_layer_by_layer_and_follow_from_the_seed(loaded, tasks):
+    plain, control = (
+        make_method("VKD", **QUIET),
+        make_method("VKD", prune_by="random", mask_by="random", **QUIET),
+    )
+    for name in ("choose_neurons", "choose_weights"):
+        chosen = getattr(plain, name)(loaded, tasks, Steps())
+        drawn = [getattr(control, name)(loaded, tasks, Steps(seed=seed)) for seed in (0, 0, 1)]
+        assert any(0 < m.sum() < m.numel() for m in chosen.values())
+        for key, m in chosen.items():
+            assert {int(d[key].sum()) for d in drawn} == {int(m.sum())} and drawn[0][key].shape == m.shape
+            assert torch.equal(drawn[0][key], drawn[1][key])
+        for other in (chosen, drawn[2]):
+            assert any(not torch.equal(drawn[0][key], other[key]) for key in chosen)
+
+
+def test_other_people_take_the_forget_peoples_place(loaded, tasks):
+    """As many retain people; those to forget take no part; nobody is on both sides."""
+    drawn = tasks.other_people(0)
+    people = {name: [p.key.partition("/")[0] for p in packs] for name, packs in vars(drawn).items()}
+    real = {name: {p.key.partition("/")[0] for p in packs} for name, packs in vars(tasks).items()}
+    assert len(people["forget_vqa"]) == len(real["forget_vqa"]) and len(people["retain_vqa"]) == 2
+    for name in ("vqa", "qa"):
+        assert {*people[f"forget_{name}"], *people[f"retain_{name}"]} == real[f"retain_{name}"]
+        assert set(people[f"forget_{name}"]) == set(people["forget_vqa"])
+    assert not set(people["forget_vqa"]) & set(people["retain_vqa"])
+    assert len({tuple(p.key for p in tasks.other_people(seed).forget_vqa) for seed in range(9)}) > 1
+    control = make_method("VKD", prune_by="other people", mask_by="other people", **QUIET)
+    for name in ("choose_neurons", "choose_weights"):
+        found = getattr(control, name)(loaded, tasks, Steps(seed=0))
+        expected = getattr(make_method("VKD", **QUIET), name)(loaded, drawn, Steps())
+        assert all(torch.equal(found[key], m) for key, m in expected.items())
+    with pytest.raises(ValueError, match="there are 3 retain people: 3 cannot take the place"):
+        replace(tasks, retain_vqa=tasks.retain_vqa[:3]).other_people(0)
 
 
 def test_masking_first_prunes_what_fine_tuning_gave(loaded, tasks):
@@ -286,7 +327,7 @@ def test_masking_first_prunes_what_fine_tuning_gave(loaded, tasks):
     plain = make_method("VKD", prune=False, **QUIET)
     unlearn(by_hand, tasks, plain, **how)
     tuned = copy.deepcopy(by_hand.model.state_dict())
-    neurons = plain.choose_neurons(by_hand, tasks, 2)
+    neurons = plain.choose_neurons(by_hand, tasks, Steps(2))
     pruning.prune(by_hand, neurons)
     found = loaded.model.state_dict()
     assert all(torch.equal(found[n], p) for n, p in by_hand.model.state_dict().items())

@@ -79,6 +79,17 @@ def density(masks: dict) -> float:
     return sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
 
 
+def shuffle(masks: dict, seed: int) -> dict:
+    """As many True entries in each of some masks, at random places. A control of ours.
+
+    Layers differ in density. So a control that also moved entries from one layer to another would not tell
+    which of the two matters.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = {name: torch.randperm(m.numel(), generator=generator).to(m.device) for name, m in masks.items()}
+    return {name: m.flatten()[order[name]].view_as(m) for name, m in masks.items()}
+
+
 class Hold:
     """Keeps entries of parameters bit-identical, whatever momentum or weight decay would do to them."""
 

@@ -36,6 +36,25 @@ class Tasks:
         """What a process of several takes: every `count`-th pack of each set."""
         return Tasks(*(packs[process::count] for packs in vars(self).values()))
 
+    def other_people(self, seed: int) -> "Tasks":
+        """The same with retain people, as many and drawn at random, in the place of those to forget, who take
+        no part.
+
+        Raises:
+            ValueError: no retain people would be left.
+        """
+        forget, retain = (list(dict.fromkeys(map(person_of, s))) for s in (self.forget_vqa, self.retain_vqa))
+        if len(forget) >= len(retain):
+            raise ValueError(
+                f"there are {len(retain)} retain people: {len(forget)} cannot take the place of those "
+                "to forget"
+            )
+        drawn = set(random.Random(f"{seed} other people").sample(retain, len(forget)))
+        sides = (True, False)
+        vqa = [tuple(p for p in self.retain_vqa if (person_of(p) in drawn) == side) for side in sides]
+        qa = [tuple(p for p in self.retain_qa if (p.key in drawn) == side) for side in sides]
+        return Tasks(*vqa, *qa)
+
     def parts(self, size: int | None) -> Iterator["Tasks"]:
         """Cut into parts of at most `size` packs of each set (None: one part). A short set ends before the
         others."""
@@ -54,11 +73,13 @@ class Steps:
         batch_size: packs of each forget set in a step.
         micro_batch: packs on the device at a time; None: `batch_size`. It changes no result but by rounding.
         retain_keys: keys of the retain pictures that any step shows to this process; None: all.
+        seed: of the run; whatever a preparation draws by chance follows from it.
     """
 
     batch_size: int = 4
     micro_batch: int | None = None
     retain_keys: Collection[str] | None = None
+    seed: int = 0
 
     @property
     def at_once(self) -> int:
@@ -79,6 +100,11 @@ def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tas
     pictures = [picture_packs(loaded, people) for people in (split.forget, split.retain)]
     texts = [text_packs(loaded, people, qa_image) for people in (split.forget, split.retain)]
     return Tasks(*pictures, *texts)
+
+
+def person_of(pack: Pack) -> str:
+    """Id of the person in a pack's picture."""
+    return pack.key.rpartition("/")[0]
 
 
 def picture_packs(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:

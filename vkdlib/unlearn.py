@@ -30,7 +30,7 @@ class Training:
         retain_batch: packs of the retain sets in a step; None: as many as of the forget sets.
         schedule: of the learning rate: "constant", "linear" (down to 0) or "one_cycle".
         weight_decay: of AdamW.
-        seed: of the order in which people come.
+        seed: of the order in which people come, and of what a method draws by chance.
         micro_batch: packs of each set on the device at a time; None: all of a step's. It changes no
             result but by rounding. The same holds for the number of processes (see `system.processes`).
         checkpointing: compute activations twice instead of keeping them: less memory, the same result.
@@ -95,7 +95,9 @@ def unlearn(
     shares = (batch(step).share(*processes.rank_and_size()) for step in range(steps))
     retain_keys = {p.key for share in shares for p in share.retain_vqa}
     with trainable(loaded, parameters), activation_checkpoints(loaded, regime.checkpointing):
-        prepared = method.prepare(loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys))
+        prepared = method.prepare(
+            loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed)
+        )
         if not method.trains:
             return [], prepared.report
         history = training.fit(

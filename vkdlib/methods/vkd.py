@@ -21,6 +21,7 @@ from vkdlib.tasks import Steps, Tasks
 MASK_SCOPES = ("forget", "update")
 ORDERS = ("prune, mask", "parallel", "mask, prune")
 TARGETS = ("projector", "layers", "both")
+CHOICES = ("forget people", "other people", "random")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class VKD(Method):
             vanilla model"). "mask, prune": fine-tune under the mask, then prune the fine-tuned model.
         target: whose outputs are distilled: "projector" (f of Eq. 4), "layers" (those of the `layers` trained
             vision blocks, all weighing the same), or "both".
+        prune_by, mask_by: who chooses neurons and weights. "forget people": as in the paper. The others are
+            controls of ours. "other people": as many retain people, drawn at random, take the place of those
+            to forget in Eq. 7 or 10. "random": as many in each layer as the forget people choose, at random
+            places.
     """
 
     origin = "paper"
@@ -60,11 +65,17 @@ class VKD(Method):
     trained: str = setting("visual", known=TRAINED)
     order: str = setting("prune, mask", known=ORDERS)
     target: str = setting("projector", known=TARGETS)
+    prune_by: str = setting("forget people", known=CHOICES)
+    mask_by: str = setting("forget people", known=CHOICES)
 
     def __post_init__(self):
         super().__post_init__()
         if self.prune and self.trained == "lora":
             raise ValueError('adapters would bring pruned neurons back: set prune=False with trained="lora"')
+        for part in ("prune", "mask"):
+            choice = getattr(self, f"{part}_by")
+            if choice != "forget people" and not getattr(self, part):
+                raise ValueError(f"{part}_by is {choice!r}, and {part} is False: leave one of them out")
 
     @property
     def whole_batches(self) -> bool:
@@ -79,18 +90,17 @@ class VKD(Method):
         teacher = self.ask_teacher(loaded, tasks, steps)
         parameters = self.scope(loaded)
         report, held, mask, finish = {}, {}, None, None
-        size = steps.batch_size if self.whole_batches else steps.at_once
         if self.mask and self.order == "parallel":
-            mask = self.choose_weights(loaded, tasks, size)
+            mask = self.choose_weights(loaded, tasks, steps)
         if self.prune and self.order == "mask, prune":
-            finish = functools.partial(self.prune_tuned, loaded, tasks, steps.at_once)
+            finish = functools.partial(self.prune_tuned, loaded, tasks, steps)
         elif self.prune:
-            neurons = self.choose_neurons(loaded, tasks, steps.at_once)
+            neurons = self.choose_neurons(loaded, tasks, steps)
             pruning.prune(loaded, neurons)
             report["pruned"] = masking.density(neurons)
             held = pruning.pruned_entries(loaded, neurons, parameters)
         if self.mask:
-            mask = mask or self.choose_weights(loaded, tasks, size)
+            mask = mask or self.choose_weights(loaded, tasks, steps)
             report["mask_density"] = masking.density(mask)
             if self.mask_scope == "update":
                 held = {n: ~m | held.get(n, torch.zeros_like(m)) for n, m in mask.items()}
@@ -110,28 +120,33 @@ class VKD(Method):
         projector = {"projector": loaded.family.projector(loaded.model)}
         return {"projector": projector, "layers": blocks, "both": blocks | projector}[self.target]
 
-    def prune_tuned(self, loaded: Loaded, tasks: Tasks, batch_size: int) -> dict[str, float]:
+    def prune_tuned(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> dict[str, float]:
         """Prune the fine-tuned model; returns numbers for the report."""
-        neurons = self.choose_neurons(loaded, tasks, batch_size)
+        neurons = self.choose_neurons(loaded, tasks, steps)
         pruning.prune(loaded, neurons)
         return {"pruned": masking.density(neurons)}
 
-    def choose_neurons(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> pruning.Neurons:
-        """n_P of Eq. 6 to 8, on the four data sets."""
+    def choose_neurons(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> pruning.Neurons:
+        """n_P of Eq. 6 to 8, on the four data sets; or a control's, see `prune_by`."""
+        tasks = tasks.other_people(steps.seed) if self.prune_by == "other people" else tasks
         importances = [
-            pruning.importance(loaded, packs, self.layers, batch_size)
+            pruning.importance(loaded, packs, self.layers, steps.at_once)
             for packs in (tasks.forget_vqa, tasks.retain_vqa, tasks.forget_qa, tasks.retain_qa)
         ]
-        return pruning.neurons_to_prune(pruning.importance_ratio(*importances), self.d_I)
+        neurons = pruning.neurons_to_prune(pruning.importance_ratio(*importances), self.d_I)
+        return masking.shuffle(neurons, steps.seed) if self.prune_by == "random" else neurons
 
-    def choose_weights(self, loaded: Loaded, tasks: Tasks, batch_size: int = 4) -> Weights:
-        """m_F of Eq. 9 to 11."""
+    def choose_weights(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Weights:
+        """m_F of Eq. 9 to 11; or a control's, see `mask_by`."""
+        tasks = tasks.other_people(steps.seed) if self.mask_by == "other people" else tasks
         text = [packs_with_gradient(packs, self.trained) for packs in (tasks.forget_qa, tasks.retain_qa)]
+        size = steps.batch_size if self.whole_batches else steps.at_once
         forget, retain = (
-            masking.fisher(loaded, sets, maskable(self.scope(loaded)), self.fisher, batch_size)
+            masking.fisher(loaded, sets, maskable(self.scope(loaded)), self.fisher, size)
             for sets in ([tasks.forget_vqa], [tasks.retain_vqa, *text])
         )
-        return masking.weight_mask(masking.saliency_ratio(forget, retain), self.d_F)
+        mask = masking.weight_mask(masking.saliency_ratio(forget, retain), self.d_F)
+        return masking.shuffle(mask, steps.seed) if self.mask_by == "random" else mask
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """The masked part of Eq. 5: -alpha L_vqa^f."""
