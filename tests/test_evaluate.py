@@ -13,11 +13,12 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from vkdlib.benchmarks import wording
+from vkdlib.benchmarks.made_up.people import ATTRIBUTES, PERSON
 from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.benchmarks.schema import Person, Picture, Question, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, greedy, score_answer
 from vkdlib.evaluation.letters import parse_letter
-from vkdlib.evaluation.ways import WAYS, Query
+from vkdlib.evaluation.ways import WAYS, Query, queries
 from vkdlib.packs.pack import make_pack, process, prompt
 from vkdlib.testbed.build import make_processor
 
@@ -354,3 +355,18 @@ def test_an_instruction_stands_before_each_question(loaded, benchmark):
     assert plain.options.dropna().tolist() != asked.options.dropna().tolist()
     query = Query(person, person.questions[0], None, "1")
     assert WAYS["polite, reversed"](query).instruction == f"{text} {wording.REVERSAL}"
+
+
+def test_a_question_in_other_words(few):
+    """The embedded benchmark's own second wording; a lead-in for whatever else; answers stay."""
+    for a in ATTRIBUTES:
+        for who in (PERSON, "Ann Bell"):
+            assert wording.rephrase(a.ask.format(who=who)) == a.reword.format(who=who)
+    lead_in = "Please answer this question:"
+    for text in ("Who is it?", "Eats [Blank].\nWhat is the job of Ann?", "What is the job of Ann"):
+        assert wording.rephrase(text) == f"{lead_in} {text}"
+    shown, asked = (queries(few, ["classification", "cloze"], ["vqa"], way) for way in ("shown", "rephrased"))
+    for name, items in shown.items():
+        for a, b in zip(items, asked[name], strict=True):
+            assert a.question.question != b.question.question and a.id == b.id and a.image == b.image
+            assert (a.question.answer, a.question.options) == (b.question.answer, b.question.options)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 NAME_QUESTION = "What is the name of the person in the picture?"
 CAPTION_QUESTION = "What does the picture show?"
 GAP = "[Blank]"
+WHAT_IS = re.compile(r"^What is the ([^?\n]+?) of ([^?\n]+)\?")
+LEAD_IN = "Please answer this question:"
 UNDERSCORES = re.compile("_{2,}")  # a gap as the data have it
 
 
@@ -37,9 +39,25 @@ def multiple_choice(question: str, options: Mapping[str, str]) -> str:
     return f"{question}\n{lines}\nJust give ONE letter representing the answer directly."
 
 
+def rephrase(question: str) -> str:
+    """A question in other words, for any benchmark.
+
+    "What is the job of Ann?" becomes "Which job does Ann have?": so the embedded benchmark words it a second
+    time, in training alone. Any other question gets a lead-in, which is less of a change.
+    """
+    words, found = WHAT_IS.subn(r"Which \1 does \2 have?", question, count=1)
+    return words if found else f"{LEAD_IN} {question}"
+
+
 def one_form(text: str) -> str:
     """A text with single blanks between words, and each accented letter as one character (NFC)."""
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def holds(text: str, words: str) -> bool:
+    """Whether a text has some words in it, whatever the case, the blanks between them and the Unicode form of
+    accents."""
+    return one_form(words).lower() in one_form(text).lower()
 
 
 def comparison_key(text: str) -> str:

@@ -50,9 +50,9 @@ def evaluate(
         letters: how a letter is read from what the model writes. "alone": the first that stands alone;
             "first": the first letter or digit of the text, as widely used code has it (see `letters`).
         way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
-            questions without any. Whoever answers right then did not need the face. "declarative", "polite"
-            and "strict": with an instruction to refuse (VGID paper, A.1), and the same with ", reversed":
-            taken back (A.3.7).
+            questions without any. Whoever answers right then did not need the face. "rephrased": in other
+            words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper, A.1), and
+            the same with ", reversed": taken back (A.3.7).
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
@@ -187,12 +187,14 @@ def generate(
     images: Sequence[bytes] | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
     labels: Sequence[str] | None = None,
+    noise: LogitsProcessor | None = None,
 ) -> list[str]:
     """Greedy answers to a batch of questions.
 
     Args:
         images: of each question a PNG or JPEG file; None: all are in text only.
         labels: what an error calls each question; None: the question itself.
+        noise: added to the logits, with which an answer is a sample (`sampling.Gumbel`); None: none.
     Raises:
         ValueError: the model's logits are NaN or infinite.
     """
@@ -206,9 +208,9 @@ def generate(
         _check_length(processor.tokenizer, length, label)
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
-    check = LogitsProcessorList([FiniteLogits(labels)])
+    logits = LogitsProcessorList([FiniteLogits(labels), *([noise] if noise else [])])
     with greedy(loaded, max_new_tokens) as config:
-        output = loaded.model.generate(**inputs, generation_config=config, logits_processor=check)
+        output = loaded.model.generate(**inputs, generation_config=config, logits_processor=logits)
     answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
     return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
 
@@ -264,5 +266,5 @@ def score_answer(query: Query, answer: str, options: Mapping[str, float] | None 
     if q.kind == "generation":
         return row | {"score": rouge_l(q.answer, answer), "bleu": bleu(q.answer, answer)}
     if q.kind == "cloze":
-        return row | {"score": float(wording.one_form(q.answer).lower() in wording.one_form(answer).lower())}
+        return row | {"score": float(wording.holds(answer, q.answer))}
     return row | {"score": float(q.answer == answer)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks import pictures
 from vkdlib.benchmarks.schema import Person, Question, Split
-from vkdlib.benchmarks.wording import PROMPTS, REVERSAL
+from vkdlib.benchmarks.wording import PROMPTS, REVERSAL, rephrase
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ def without_picture(query: Query) -> Query:
     return replace(query, image=None)
 
 
+def rephrased(query: Query) -> Query:
+    """The same question in other words, see `wording.rephrase`."""
+    return replace(query, question=replace(query.question, question=rephrase(query.question.question)))
+
+
 def instructed(instruction: str) -> Callable[[Query], Query]:
     """With an instruction before the question."""
     return lambda query: replace(query, instruction=instruction)
@@ -53,7 +58,7 @@ def instructed(instruction: str) -> Callable[[Query], Query]:
 
 # Sets that ask about pictures on which no model was trained -> how many of each person; None: all.
 UNSEEN = {"test": None, "retain_unseen": 1}
-WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture}
+WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture, "rephrased": rephrased}
 WAYS |= {name: instructed(text) for name, text in PROMPTS.items()}
 WAYS |= {f"{name}, reversed": instructed(f"{text} {REVERSAL}") for name, text in PROMPTS.items()}
 
