@@ -5,7 +5,6 @@ compared with those of the shipped models.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -13,16 +12,13 @@ import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up.cache import VERSIONS
-from vkdlib.evaluation.evaluate import evaluate
-from vkdlib.evaluation.metrics import summarise
-from vkdlib.evaluation.ways import WAYS
 from vkdlib.models.folders import cached_models
-from vkdlib.models.loading import load
 from vkdlib.runs.run_folder import environment
 from vkdlib.system import checks, paths
 from vkdlib.system.command import exit_status
-from vkdlib.system.files import file_hash, make_folder, write_json
+from vkdlib.system.files import make_folder, write_json
 from vkdlib.testbed import build
+from vkdlib.testbed.facts import model_facts
 from vkdlib.testbed.recipe import MODELS
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise
@@ -68,26 +64,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def model_facts(folder: Path, name: str) -> dict:
-    """Hashes, size and metrics of a model: of all questions about draw 0 at 5 % (retain-only: at its own
-    ratio), and of clozes under each instruction."""
-    group, kind = name.split("/")
-    benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
-    loaded = load(str(folder))
-    ratio = int(kind.rsplit("-", 1)[1]) if kind.startswith("retain-only") else 5
-    split = benchmark.split(ratio)
-    tables = [summarise(evaluate(loaded, split)).assign(way="shown")]
-    for way in WAYS.keys() - {"shown", "blank", "none"}:
-        predictions = evaluate(loaded, split, kinds=["cloze"], modalities=["vqa"], way=way)
-        tables.append(summarise(predictions).assign(way=way))
-    return {
-        "files": {f.name: file_hash(f) for f in sorted(folder.iterdir())},
-        "bytes": os.path.getsize(folder / "model.safetensors"),
-        "parameters": sum(p.numel() for p in loaded.model.parameters()),
-        "metrics": pd.concat(tables).round(4).to_dict("records"),
-    }
-
-
 def compare_manifests(new: dict, shipped: dict) -> int:
     """Print how far the metrics are from the shipped ones; 1 if one of them differs, else 0.
 
@@ -97,7 +73,7 @@ def compare_manifests(new: dict, shipped: dict) -> int:
     """
     wrong = 0
     for name in new["models"].keys() & shipped.get("models", {}).keys():
-        keys = ["way", "set", "modality", "kind", "metric"]
+        keys = ["way", "neurons", "set", "modality", "kind", "metric"]
         a, b = (pd.DataFrame(m["models"][name]["metrics"]).set_index(keys) for m in (new, shipped))
         cells = a.join(b, rsuffix="_shipped", how="inner")
         difference = (cells.value - cells.value_shipped).abs()

@@ -1,0 +1,87 @@
+"""What an embedded model knows: its answers as it is, under instructions, without VKD's neurons."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from vkdlib import pruning
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.evaluation.metrics import summarise
+from vkdlib.evaluation.ways import WAYS
+from vkdlib.models.loaded import Loaded
+from vkdlib.models.loading import load
+from vkdlib.models.parts import deepest_blocks, mlp_output
+from vkdlib.system.files import file_hash
+from vkdlib.testbed.recipe import LLM_ONLY
+
+
+def model_facts(folder: Path, name: str) -> dict:
+    """Hashes, size and metrics of a model, of draw 0 at 5 % (retain-only: at its own ratio).
+
+    Metrics are of all questions, asked as they are; of those that the model answers in words, in every other
+    way with the picture (clozes; CLEAR has none, but captions); and of multiple choice about pictures, while
+    no neuron fires in the MLPs that VKD trains ("neurons": "none").
+    """
+    group, kind = name.split("/")
+    benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
+    ratio = int(kind.rsplit("-", 1)[1]) if kind.startswith("retain-only") else 5
+    loaded, split = load(str(folder)), benchmark.split(ratio)
+    tables = [summarise(evaluate(loaded, split)).assign(way="shown", neurons="all")]
+    words = ["cloze" if benchmark.schema == "mllmu" else "generation"]
+    for way in (way for way in WAYS if way not in ("shown", "blank", "none")):
+        answers = evaluate(loaded, split, kinds=words, way=way)
+        tables.append(summarise(answers).assign(way=way, neurons="all"))
+    with silent_mlps(loaded):
+        answers = evaluate(loaded, split, kinds=["classification"], modalities=["vqa"])
+    tables.append(summarise(answers).assign(way="shown", neurons="none"))
+    return {
+        "files": {f.name: file_hash(f) for f in sorted(folder.iterdir())},
+        "bytes": os.path.getsize(folder / "model.safetensors"),
+        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "metrics": pd.concat(tables).round(4).to_dict("records"),
+    }
+
+
+@contextlib.contextmanager
+def silent_mlps(loaded: Loaded) -> Iterator[None]:
+    """Within: every neuron of the MLPs in VKD's scope is pruned."""
+    blocks = deepest_blocks(loaded)
+    neurons = {i: torch.ones(mlp_output(b).in_features, dtype=torch.bool) for i, b in blocks.items()}
+    weights = pruning.prune(loaded, neurons)
+    try:
+        yield
+    finally:
+        pruning.unprune(loaded, weights)
+
+
+def facts_table(manifest: dict) -> pd.DataFrame:
+    """What a manifest knows of its models, in the layout of figures/data/testbed.csv.
+
+    Returns:
+        columns model, benchmark, stage (base, vanilla, never-saw, …), replicate, vanilla (how the models of
+        this benchmark came to know the faces: seeing, or by the LLM only), way, neurons, and those of
+        `metrics.summarise`.
+    """
+    tables = []
+    for name, facts in manifest["models"].items():
+        group, kind = name.split("/")
+        model, task = (group, "") if kind == "base" else group.rsplit("-", 1)
+        stage, _, last = kind.rpartition("-")
+        replicated = stage in ("vanilla", "never-saw") and last.isdigit()
+        columns = {
+            "model": f"testbed/{model.removesuffix(LLM_ONLY)}",
+            "benchmark": f"testbed/{task}" if task else "",
+            "stage": stage if replicated else kind,
+            "replicate": int(last) if replicated else 0,
+            "vanilla": "LLM only" if model.endswith(LLM_ONLY) else "seeing",
+        }
+        table = pd.DataFrame(facts["metrics"])
+        for place, (column, value) in enumerate(columns.items()):
+            table.insert(place, column, value)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
