@@ -24,6 +24,7 @@ from nbformat import write
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.losses import answer_nll
+from vkdlib.models import memo
 from vkdlib.models.families import FAMILIES
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.batch import collate
@@ -185,6 +186,12 @@ def few_tasks(loaded: Loaded) -> Tasks:
     split = load_benchmark("testbed/mllmu").split(5)
     whole = make_tasks(loaded, replace(split, forget=split.forget[:3], retain=split.retain[:5]))
     return Tasks(*(tuple(p.select(range(4)) for p in packs) for packs in vars(whole).values()))
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """No test finds what another computed."""
+    memo.RESULTS.clear()
 
 
 @pytest.fixture(scope="session")

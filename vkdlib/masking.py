@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vkdlib.losses import check_finite
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.memo import memo
 from vkdlib.models.passes import batch_nll, trainable
 from vkdlib.packs.pack import Pack, answer_tokens, batches
 from vkdlib.system import checks, processes
@@ -15,6 +16,7 @@ Weights = dict[str, Tensor]  # parameter name -> tensor of its shape
 FISHERS = ("summed", "batch", "sample")
 
 
+@memo
 def fisher(
     loaded: Loaded,
     datasets: Sequence[Sequence[Pack]],

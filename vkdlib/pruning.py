@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vkdlib.losses import check_finite
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.memo import memo
 from vkdlib.models.parts import deepest_blocks, live_blocks, mlp_output
 from vkdlib.models.passes import rows_by_image
 from vkdlib.packs.pack import Pack, batches
@@ -21,6 +22,7 @@ from vkdlib.system import checks, processes
 Neurons = dict[int, Tensor]  # block number -> one entry per neuron of its MLP
 
 
+@memo
 @torch.no_grad()
 def importance(
     loaded: Loaded, packs: Sequence[Pack], layers: int | None = None, batch_size: int = 8

@@ -11,6 +11,7 @@ from vkdlib.losses import check_finite
 from vkdlib.masking import density
 from vkdlib.methods.base import Cost, Method, Prepared, TaskSize
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.memo import memo
 from vkdlib.models.parts import deepest_blocks, mlp_output
 from vkdlib.models.passes import make_batch, rows_by_image
 from vkdlib.packs.batch import token_counts
@@ -94,6 +95,7 @@ def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:
     }
 
 
+@memo
 @torch.no_grad()
 def neuron_statistics(
     loaded: Loaded, packs: Sequence[Pack], layers: dict[str, nn.Linear], batch_size: int

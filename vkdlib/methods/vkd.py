@@ -12,6 +12,7 @@ from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
 from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, maskable
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.memo import memo
 from vkdlib.models.parts import deepest_blocks, live_blocks, mlp_output
 from vkdlib.models.passes import batch_nll, record_features, rows_by_image, visual_features
 from vkdlib.packs.pack import Pack, batches
@@ -220,6 +221,7 @@ def count_image_tokens(packs: Sequence[Pack]) -> int:
     return sum(p.image_tokens for p in packs)
 
 
+@memo
 @torch.no_grad()
 def teacher_features(
     loaded: Loaded, packs: Sequence[Pack], batch_size: int = 8, module: nn.Module | None = None
