@@ -17,6 +17,15 @@ from vkdlib.tasks import Steps, Tasks
 METHODS = [("VKD", {"d_I": 1.05}), ("MANU", {}), ("MMUnlearner", {"trained": "visual"})]
 
 
+@pytest.fixture(scope="module")
+def tasks(tasks):
+    """One person to forget and three to retain, with two questions each."""
+    sets = vars(tasks).items()
+    return Tasks(
+        *(tuple(p.select([0, 1]) for p in packs[: 1 if "forget" in name else 3]) for name, packs in sets)
+    )
+
+
 def twin(loaded):
     """The same model, loaded again."""
     return replace(loaded, model=copy.deepcopy(loaded.model))
@@ -64,7 +73,7 @@ def test_what_no_pass_depends_on_needs_none(untrained, tasks, setting):
 def test_another_threshold_of_pruning_needs_another_mask(untrained, tasks):
     """The mask is that of the pruned model; importance and teacher are the vanilla model's."""
     _, passes, _ = prepare(untrained, tasks, "VKD", {"d_I": 1.05})
-    masks = 2 + 3  # batches of 2 of the people to forget and to retain
+    masks = 1 + 2  # batches of 2 of the people to forget and to retain
     assert prepare(untrained, tasks, "VKD", {"d_I": 1.01})[1] == masks < passes
 
 
@@ -87,7 +96,7 @@ def change_pixel(loaded, tasks):
 
 def change_question(loaded, tasks):
     first, *others = tasks.retain_vqa
-    return replace(tasks, retain_vqa=(first.select(range(3)), *others))
+    return replace(tasks, retain_vqa=(first.select([0]), *others))
 
 
 def change_config(loaded, tasks):
@@ -109,7 +118,7 @@ def test_other_content_is_computed_anew(loaded, tasks, change):
         return len(passes)
 
     once = compute(tasks)
-    assert once == 6 and compute(tasks) == once
+    assert once == 4 and compute(tasks) == once
     assert compute(change(loaded, tasks)) == 2 * once
 
 

@@ -1,8 +1,8 @@
 """Passes that several runs of one process have in common are made once.
 
-Importance (Eq. 6), Fisher information (Eq. 9), MANU's statistics and the teacher's features (Eq. 4) follow from
-weights, packs and few settings. They are the same for every alpha, beta and learning rate. A result is known
-by the content that it was computed from, and kept in memory alone: it is never stale.
+Importance (Eq. 6), Fisher information (Eq. 9), MANU's statistics and a teacher's features (Eq. 4) follow
+from weights, packs and few settings. They are the same for every alpha, beta and learning rate. A result is
+known by the content that it was computed from, and kept in memory alone: it is never stale.
 """
 
 import copy
