@@ -29,7 +29,7 @@ def records(values: dict[tuple, float], metric="accuracy", **labels) -> pd.DataF
         "forget_ratio": 5,
         "seed": 0,
     }
-    return pd.DataFrame(rows).assign(n=50, **task | labels).assign(low=0.0, high=100.0)
+    return pd.DataFrame(rows).assign(n=50, **task | labels).assign(low=0.0, high=100.0, over_forgotten=False)
 
 
 CHOICE = {(s, m, "classification"): 90.0 for s in ("forget", "retain", "real") for m in ("vqa", "qa")}
@@ -55,7 +55,8 @@ def test_a_new_table_is_one_entry(monkeypatch, tmp_path):
     asked = {("forget", "vqa", "cloze"): 40.0, ("test", "vqa", "classification"): 20.0}
     told = records({("retain", "vqa", "generation"): 0.75}, "rouge_l").assign(value=[0.75, 0.5])
     record = pd.concat([records(asked | CHOICE), told])
-    table = tables.main_table(record, over_forgotten=["VKD"], table="own 1")
+    record["over_forgotten"] = (record.method == "VKD") & (record.set != "retain")
+    table = tables.main_table(record, table="own 1")
     assert list(table) == ["Seen (N=50)", "Unseen (N=50)", "Kept (N=50)"]
     assert table.loc["VKD"].tolist() == [
         "35.0 [0.0, 100.0]↓",
@@ -70,12 +71,41 @@ def test_a_new_table_is_one_entry(monkeypatch, tmp_path):
     assert plots.forget_retain(plt.subplots()[1], record, "own 1").get_xlabel() == "seen (%)"
 
 
+def test_a_balance_counts_unseen_pictures():
+    """What is left of the pictures that were unlearnt, and kept of those that were shown, is not counted."""
+    unseen = {("test", "vqa", "classification"): 60.0, ("retain_unseen", "vqa", "classification"): 80.0}
+    record = records(CHOICE | unseen)
+    kept = {"vanilla": (80 + 90) / 2, "VKD": (75 + 85) / 2}
+    faces = columns.balance(record, ["method"], faces=True)
+    assert faces.to_dict() == {"vanilla": kept["vanilla"] - 60, "VKD": kept["VKD"] - 55}
+    everything = columns.balance(record, ["method"])
+    assert everything.vanilla == (80 + 90 + 3 * 90) / 5 - 60
+    other = record.assign(
+        value=record.value.where(~record.set.isin(["forget", "retain"]) | (record.modality == "qa"), 0)
+    )
+    assert columns.balance(other, ["method"]).equals(everything)
+    with pytest.raises(
+        ValueError, match="a balance counts Forget VQA, unseen, Retain VQA, unseen; the record"
+    ):
+        columns.balance(records(CHOICE), ["method"])
+
+
+def test_every_seen_column_that_is_not_counted_has_an_unseen_twin():
+    for table, schemas in TABLES.items():
+        for schema in schemas:
+            all_of = {column.title: column for column in columns.table_columns(table, schema)}
+            for title, column in all_of.items():
+                twin = all_of.get(title + columns.UNSEEN)
+                assert column.balance == (twin is None) and column.published != ["test", "vqa"]
+                assert twin is None or (twin.less, twin.other_faces) == (column.less, column.other_faces)
+
+
 TABLES = yaml.safe_load(columns.FILE.read_text())
 ENTRIES = [
     (t, s, title) for t, schemas in TABLES.items() for s, titles in schemas.items() for title in titles
 ]
 KNOWN = {
-    "set": ("forget", "retain", "test", "real", "world"),
+    "set": ("forget", "retain", "test", "retain_unseen", "real", "world"),
     "modality": MODALITIES,
     "kind": KINDS,
     "metric": ("accuracy", "rouge_l", "bleu"),
@@ -86,10 +116,10 @@ KNOWN = {
 def test_a_column_counts_what_there_is(table, schema, title):
     """A misspelt one would never have a row, and be left out of its table."""
     entry = TABLES[table][schema][title]
-    assert {"counts"} <= set(entry) <= {"counts", "less", "other_faces", "published"}
+    assert {"counts"} <= set(entry) <= {"counts", "less", "other_faces", "balance", "published"}
     assert len(entry["counts"]) == len(KNOWN)
     assert all(value in values for value, values in zip(entry["counts"], KNOWN.values()))
-    assert {entry.get("less", False), entry.get("other_faces", False)} <= {True, False}
+    assert {entry.get(name, False) for name in ("less", "other_faces", "balance")} <= {True, False}
     if "published" in entry:
         assert set(entry["published"]) <= {"forget", "retain", "real", "vqa", "qa"}
 
@@ -143,18 +173,29 @@ def test_a_report_says_what_is_missing(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.csv"):
         report.read_report(["nothing"], "table1_main")
     (tmp_path / "figures" / "data").mkdir(parents=True)
-    record = records(CHOICE)
+    record = records(CHOICE).assign(draw=0, replicate=0, start="a")
     monkeypatch.setattr(report, "read_records", lambda name: record)
     with pytest.raises(
-        FileNotFoundError, match="nothing_tests.csv: no such file; run the record's notebook with"
+        FileNotFoundError, match="nothing_table.csv: no such file; run the record's notebook with"
     ):
         report.read_report(["nothing"], "table1_main")
     monkeypatch.setattr(report, "read_records", lambda name: record.assign(method="SGD"))
-    with pytest.raises(ValueError, match="the table has no 'SGD'; it has: vanilla, retain-only"):
+    with pytest.raises(ValueError, match="the table has no 'SGD'; it has: vanilla, never-saw"):
         report.read_report(["nothing"], "table1_main")
     monkeypatch.setattr(report, "read_records", lambda name: record)
     with pytest.raises(ValueError, match="no claims are known of 'table_1': name the topic"):
         report.read_report(["nothing"], "table_1")
-    (tmp_path / "figures" / "data" / "claims.csv").write_text("record,claim\nother,it forgets\n")
+    monkeypatch.setattr(report, "read_records", lambda name: record.assign(start=name))
+    with pytest.raises(
+        ValueError, match="one, two: runs of m on own .* started from 2 different data or weights"
+    ):
+        report.read_report(["one", "two"], "table1_main")
+    monkeypatch.setattr(report, "read_records", lambda name: record)
+    (tmp_path / "figures" / "data" / "nothing_table.csv").write_text("method,model,benchmark\n")
+    claims_file = tmp_path / "figures" / "data" / "claims.csv"
+    claims_file.write_text("record,claim,over_forgotten\nother,it forgets,\n")
+    with pytest.raises(ValueError, match="claims.csv is of the first edition, for it has no column source"):
+        report.read_report(["nothing"], "fig2_beta")
+    pd.DataFrame({"record": ["other"]} | dict.fromkeys(columns.LABELS["claims"], "?")).to_csv(claims_file)
     with pytest.raises(ValueError, match="claims.csv has no row about nothing"):
         report.read_report(["nothing"], "fig2_beta")

@@ -74,22 +74,33 @@ def test_table_1_has_value_interval_and_n(records):
     assert table.loc["VKD", "Forget VQA (N=50)"] == "30.0 [21.0, 35.0]"
     assert list(table.index) == ["vanilla", "VKD"] and len(table.columns) == 6
     assert rendering.markdown(table).splitlines()[1] == "|---|---|---|---|---|---|---|"
-    with pytest.raises(ValueError, match="several rows for one method; pass those of one setting or seed"):
+    with pytest.raises(ValueError, match="several rows for one method; pass those of one setting and run"):
         tables.seed_table(pd.concat([records, records]))
 
 
-def test_the_forget_retain_plane_has_a_dot_a_method_and_a_star(records):
-    never = records[records.method == "VKD"].assign(method="retain-only", value=20.0, low=11.0, high=25.0)
-    seeds = pd.concat([records, records[records.method == "VKD"].assign(value=40.0), never])
-    ax = plots.forget_retain(plt.subplots()[1], seeds)
+def unseen(records, forget, retain):
+    """Rows of unseen pictures, with these accuracies."""
+    rows = records[(records.modality == "vqa") & (records.set != "real")]
+    values = rows.set.map({"forget": forget, "retain": retain})
+    unseen = rows.assign(set=rows.set.map({"forget": "test", "retain": "retain_unseen"}), value=values)
+    return unseen.assign(low=values - 4, high=values + 4)
+
+
+def test_the_forget_retain_plane_is_of_unseen_pictures_with_a_star_where_forgetting_should_end(records):
+    never = records[records.method == "VKD"].assign(method="never-saw")
+    vanilla, ours = (records[records.method == method] for method in ("vanilla", "VKD"))
+    rows = [records, never, unseen(vanilla, 85, 88), unseen(ours, 35, 80), unseen(never, 24, 87)]
+    ax = plots.forget_retain(plt.subplots()[1], pd.concat(rows))
     dots = {c.get_label(): c.lines[0] for c in ax.containers}
     assert {m: (d.get_xdata()[0], d.get_ydata()[0]) for m, d in dots.items()} == {
-        "vanilla": (90.0, 90.0),
-        "VKD": (35.0, 35.0),
-        "retain-only": (20.0, 20.0),
+        "vanilla": (85, 88),
+        "VKD": (35, 80),
+        "never-saw": (24, 87),
     }
-    assert [m for m, d in dots.items() if d.get_marker() == "*"] == ["retain-only"]
-    assert ax.get_xlabel() == "forget VQA (%)" and ax.get_ylabel() == "retain VQA (%)"
+    assert [m for m, d in dots.items() if d.get_marker() == "*"] == ["never-saw"]
+    assert ax.get_xlabel() == "forget VQA, unseen (%)" and ax.get_ylabel() == "retain VQA, unseen (%)"
+    with pytest.raises(ValueError, match="several rows for one method"):
+        plots.forget_retain(plt.subplots()[1], pd.concat([*rows, unseen(ours, 36, 81)]))
 
 
 def test_the_forest_shows_which_differences_are_sure():
@@ -107,21 +118,26 @@ def test_the_forest_shows_which_differences_are_sure():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["GA, Real faces", "NPO, Real world"]
 
 
-def test_curves_are_means_over_seeds_with_their_range(records):
-    swept = [records[records.method == "VKD"].assign(value=10.0 * b + s, beta=b, seed=s)
-             for b in (0.0, 1.0, 4.0) for s in (0, 2)]  # fmt: skip
+def test_curves_show_unseen_pictures_solid_and_seen_ones_dashed(records):
+    ours = records[records.method == "VKD"]
+    swept = []
+    for beta in (4.0, 0.0, 1.0):
+        rows = pd.concat([ours.assign(value=10 * beta), unseen(ours, 10 * beta + 5, 10 * beta + 9)])
+        swept.append(rows.assign(beta=beta, low=rows.value - 2, high=rows.value + 3))
     ax = plots.column_curves(plt.subplots()[1], pd.concat(swept), "beta", smallest=1.0)
-    curves = [line for line in ax.lines if len(line.get_xdata()) == 3]
-    assert len(curves) == 6
-    for line in curves:
-        assert line.get_xdata().tolist() == [0.0, 1.0, 4.0]
-        assert line.get_ydata().tolist() == [1.0, 11.0, 41.0]
-    corners = ax.collections[0].get_paths()[0].vertices
-    assert {(0.0, 0.0), (0.0, 2.0), (4.0, 40.0), (4.0, 42.0)} <= set(map(tuple, corners.round(6)))
+    lines = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) == 3}
+    assert len(lines) == 8
+    assert all(line.get_xdata().tolist() == [0.0, 1.0, 4.0] for line in lines.values())
+    seen, other = lines["Forget VQA"], lines["Forget VQA, unseen"]
+    assert seen.get_ydata().tolist() == [0, 10, 40] and other.get_ydata().tolist() == [5, 15, 45]
+    assert (seen.get_linestyle(), other.get_linestyle()) == ("--", "-")
+    assert seen.get_color() == other.get_color() != lines["Retain VQA"].get_color()
+    corners = [set(map(tuple, band.get_paths()[0].vertices.round(6))) for band in ax.collections]
+    assert len(corners) == 3 and {(0.0, 3.0), (0.0, 8.0), (4.0, 43.0), (4.0, 48.0)} <= corners[0]
     assert ax.get_xscale() == "symlog" and ax.get_legend() is None
     labels = ax.get_legend_handles_labels()[1]
-    assert labels == [*rows_by_title(records), "Chance"] and len(labels) == 7
-    never = records[records.method == "VKD"].assign(method="retain-only", value=7.0)
+    assert labels == [*rows_by_title(pd.concat(swept)), "Chance"] and len(labels) == 9
+    never = pd.concat([ours.assign(value=70.0), unseen(ours, 7.0, 80.0)]).assign(method="never-saw")
     ax = plots.column_curves(plt.subplots()[1], pd.concat([*swept, never]), "beta")
-    (line,) = [line for line in ax.lines if line.get_label() == "Forget VQA of retain-only"]
-    assert set(line.get_ydata()) == {7.0} and ax.get_xlim()[0] < 0.5
+    (line,) = [line for line in ax.lines if line.get_label() == "Forget VQA, unseen: never-saw"]
+    assert set(line.get_ydata()) == {7.0}

@@ -1,4 +1,4 @@
-"""The rule by which methods get their learning rates."""
+"""The rule by which methods get their settings."""
 
 import pandas as pd
 import pytest
@@ -6,87 +6,119 @@ import pytest
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
 from vkdlib.runs.records import read_records
-from vkdlib.sweep import grid
-from vkdlib.system import paths
+
+NAN = float("nan")
+KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
 
 
-def trial(method, tried, draw, forget, kept):
-    """Records of one trial: forget VQA, and the same accuracy in all else."""
-    field = "share" if method == "MANU" else "lr"
-    kept_columns = [("retain", "vqa"), ("real", "vqa"), *((s, "qa") for s in ("forget", "retain", "real"))]
-    where = [("forget", "vqa", forget), *((*column, kept) for column in kept_columns)]
-    rows = [{"set": s, "modality": m, "value": v, "method": method, "draw": draw} for s, m, v in where]
-    return pd.DataFrame(rows).assign(
-        **{"lr": 0.5, "share": float("nan")} | {field: tried},
-        kind="classification",
-        metric="accuracy",
-        benchmark="mllmu",
-        schema="mllmu",
-    )
+def trial(method, forget, kept, *draws, lr=0.5, epochs=10, share=NAN, **labels):
+    """Records of one trial, one run a draw: unseen forget VQA, and the same accuracy in all else that counts.
+    On seen pictures everything is forgotten, and kept."""
+    where = [("forget", "vqa", 0), ("retain", "vqa", 100), ("test", "vqa", forget)]
+    where += [(*place, kept) for place in KEEP]
+    rows = [
+        {"set": group, "modality": modality, "value": value, "draw": draw}
+        for draw in draws or (0,)
+        for group, modality, value in where
+    ]
+    task = {
+        "model": "m",
+        "benchmark": "mllmu",
+        "schema": "mllmu",
+        "kind": "classification",
+        "metric": "accuracy",
+    }
+    settings = {"method": method, "lr": lr, "epochs": epochs, "share": share}
+    return pd.DataFrame(rows).assign(**task | settings | labels)
 
 
-def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
-    records = pd.concat([trial("GA", 0.1, 0, 40, 90), trial("GA", 0.1, 1, 60, 80)])
-    assert selection.trial_balances(records)["GA", 0.1] == pytest.approx((50 + 20) / 2)
+def chosen(*trials, **options):
+    return selection.choose(pd.concat(trials), **options)
+
+
+def test_the_balance_is_that_of_unseen_pictures_over_draws():
+    records = pd.concat([trial("GA", 40, 90, 0), trial("GA", 60, 80, 1)])
+    (row,) = selection.trial_balances(records).itertuples()
+    assert (row.row, row.lr, row.epochs, row.draws) == ("GA", 0.5, 10, 2) and pd.isna(row.share)
+    assert row.balance == pytest.approx((50 + 20) / 2)
 
 
 def test_to_forget_more_than_a_guess_is_worth_nothing():
-    records = pd.concat([trial("GA", 0.1, 0, 0, 90), trial("GA", 0.2, 0, 25, 90.5)])
-    assert selection.trial_balances(records).tolist() == pytest.approx([65, 65.5])
-    assert selection.choose(records) == {"GA": 0.2}
+    assert chosen(trial("GA", 0, 90, lr=0.1), trial("GA", 25, 90.5, lr=0.2))["GA"]["lr"] == 0.2
 
 
-def test_of_equal_trials_the_smaller_one_and_each_method_for_itself():
-    trials = [("GA", 0.3, 30, 90), ("GA", 0.1, 30, 90), ("MANU", 0.02, 50, 99), ("MANU", 0.01, 90, 99)]
-    records = pd.concat([trial(m, tried, 0, forget, kept) for m, tried, forget, kept in trials])
-    assert selection.choose(records) == {"GA": 0.1, "MANU": 0.02}
+def test_of_equal_trials_the_one_of_fewer_steps_then_of_the_smaller_rate():
+    trials = [trial("GA", 30, 90, lr=lr, epochs=epochs) for lr, epochs in ((0.1, 20), (0.3, 10), (0.2, 10))]
+    manu = [trial("MANU", 50, 99, share=share, lr=0.001, epochs=50) for share in (0.02, 0.01, 0.3)]
+    assert chosen(*trials, *manu) == {"GA": {"epochs": 10, "lr": 0.2}, "MANU": {"share": 0.01}}
+
+
+def test_rows_of_an_ablation_are_chosen_each_for_itself():
+    frozen = {"trained": "visual", "mask": True, "beta": 3.0}
+    whole = {"trained": "all", "mask": False, "beta": 0.0}
+    trials = [trial("VKD", forget, 90, lr=lr, **frozen) for lr, forget in ((0.1, 90), (0.2, 30))]
+    trials += [trial("VKD", forget, 90, lr=lr, **whole) for lr, forget in ((0.1, 30), (0.2, 90))]
+    assert {row: of["lr"] for row, of in chosen(*trials, rows="parts").items()} == {
+        "F+Mask+VKD": 0.2,
+        "B": 0.1,
+    }
+
+
+def test_only_trials_of_both_rounds_are_compared():
+    """One that was lucky on draw 0, and did not come to draw 1, is not the best."""
+    first = [trial(m, 26, 99, 0, lr=0.1) for m in ("GA", "VKD")]
+    second = [trial("GA", 60, 90, 0, 1, lr=0.2), trial("VKD", 30, 90, 0, 1, lr=0.3)]
+    assert chosen(*first, *second) == {"GA": {"epochs": 10, "lr": 0.2}, "VKD": {"epochs": 10, "lr": 0.3}}
+    apart = [trial(m, 30, 90, draw, lr=0.1 * (1 + draw)) for m in ("GA", "NPO") for draw in (0, 1)]
+    with pytest.raises(ValueError, match="no trial of GA, NPO has all draws: run the second round"):
+        chosen(*apart)
+
+
+def test_all_methods_have_the_same_budget():
+    one = [trial("GA", 30, 90, lr=0.1), trial("VKD", 30, 90, lr=0.1)]
+    with pytest.raises(ValueError, match="unequal numbers of trials: GA 1, VKD 2; give all the same budget"):
+        chosen(*one, trial("VKD", 30, 90, lr=0.2))
+    rounds = [
+        trial("GA", 30, 90, 0, lr=0.2),
+        trial("VKD", 30, 90, 0, 1, lr=0.2),
+        trial("GA", 30, 90, 1, lr=0.1),
+    ]
+    assert set(chosen(*one, *rounds)) == {"GA", "VKD"}
+    with pytest.raises(ValueError, match="unequal numbers of runs: GA 2, VKD 3"):
+        chosen(*one, *rounds[:2])
+
+
+def test_models_that_are_not_unlearned_are_no_trials():
+    vanilla = trial("vanilla", 100, 100, 0, lr=NAN, epochs=NAN)
+    assert set(chosen(vanilla, trial("GA", 30, 90))) == {"GA"}
 
 
 def test_half_a_sweep_chooses_nothing():
-    whole = [trial("GA", 0.1, 0, 30, 90), trial("GA", 0.2, 0, 30, 90), trial("GA", 0.1, 1, 30, 90)]
-    with pytest.raises(ValueError, match="all draws and all columns"):
-        selection.choose(pd.concat(whole))
-    with pytest.raises(ValueError, match="all draws and all columns"):
-        selection.choose(pd.concat([whole[0], whole[1].query("set != 'real'")]))
+    whole = [trial("GA", 30, 90, lr=0.1), trial("GA", 30, 90, lr=0.2)]
+    with pytest.raises(ValueError, match="a trial of GA lacks a column of the balance: run the whole sweep"):
+        chosen(whole[0], whole[1].query("set != 'real'"))
+    with pytest.raises(ValueError, match="a balance counts Forget VQA, unseen; the record has Forget QA"):
+        chosen(whole[0].query("set != 'test'"))
+    with pytest.raises(ValueError, match="several rows for one trial and draw"):
+        chosen(whole[0], whole[0])
+    with pytest.raises(ValueError, match="records of several models, m, n: settings are chosen for each"):
+        chosen(whole[0], whole[1].assign(model="n"))
+    with pytest.raises(ValueError, match="the record has no 'lr'"):
+        chosen(whole[0].drop(columns="lr"))
 
 
-@pytest.mark.parametrize(
-    "record, preset",
-    [("", "testbed"), ("_clear", "testbed-clear"), ("_qwen2_vl", "testbed-qwen2-vl")],
-)
-def test_every_method_has_what_the_rule_chose(record, preset):
-    trials = read_records(f"selection_methods{record}").query("method != 'vanilla'")
-    chosen = selection.choose(trials)
-    assert set(chosen) == {"GA", "GA_Diff", "KL_Min", "NPO", "MANU", "MMUnlearner", "VKD"}
-    for method, value in chosen.items():
-        part, field = ("method", "share") if method == "MANU" else ("training", "lr")
-        assert presets.preset(preset, part, method)[field] == value, method
+def selection_tasks():
+    """Model and benchmark of each part of the committed selection; none while it is of the first edition."""
+    try:
+        return list(read_records("selection").groupby(["model", "benchmark"]).groups)
+    except (ValueError, FileNotFoundError):
+        return []
 
 
-@pytest.mark.parametrize(
-    "record", ["selection_methods", "selection_methods_clear", "selection_methods_qwen2_vl"]
-)
-def test_who_was_best_at_the_end_of_a_range_got_two_more_trials(record):
-    balance = selection.trial_balances(read_records(record).query("method != 'vanilla'"))
-    sweep = grid.grid_points(grid.read_sweep(paths.root() / "notebooks" / "sweeps" / f"{record}.yaml"))
-    for method in balance.index.unique("method"):
-        of = [point for point in sweep if point["method"] == method]
-        tried = list(dict.fromkeys(point.get("share", point.get("lr")) for point in of))
-        first, more = sorted(tried[:6]), tried[6:]
-        assert sorted(tried) == sorted(balance[method].index) and len(first) == 6
-        best = balance[method][first].idxmax()
-        assert len(more) == (2 if best in (first[0], first[-1]) else 0), method
-        assert all(v > best if best == first[-1] else v < best for v in more)
-
-
-def test_the_ablation_trains_the_whole_model_at_a_rate_that_was_chosen_for_that():
-    folder = paths.root() / "notebooks" / "sweeps"
-    sweeps = [grid.read_sweep(folder / f"table3_{part}.yaml") for part in ("ablation", "beyond")]
-    points = [point for sweep in sweeps for point in grid.grid_points(sweep)]
-    rows = [point for point in points if point["method"] == "VKD"]
-    rates = {(point["preset"], point["trained"]): point.get("lr") for point in rows}
-    for preset in ("testbed", "testbed-clear", "testbed-qwen2-vl"):
-        assert rates[preset, "visual"] is None
-        assert rates[preset, "all"] == presets.preset(preset, "training", "GA_Diff")["lr"]
-    assert len({(point["model"], point["benchmark"]) for point in rows}) == 4
-    assert len(rates) == 6 and len(rows) == 2 * 2 * 3 * 7
+@pytest.mark.parametrize("model, benchmark", selection_tasks())
+def test_every_method_has_what_the_rule_chose(model, benchmark):
+    trials = read_records("selection").query("model == @model and benchmark == @benchmark")
+    preset = presets.fitting_preset(model, benchmark)
+    for method, settings in selection.choose(trials).items():
+        own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
+        assert settings == {field: own[field] for field in settings}, method

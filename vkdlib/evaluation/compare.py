@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vkdlib.evaluation.metrics import option_probability, spread, t_interval
+from vkdlib.evaluation.metrics import option_probability, share_interval, spread, t_interval
 
 KEYS = ["set", "modality", "kind", "question"]
+MARGIN = 5.0  # points: two models that differ by less are as good
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -82,8 +83,14 @@ def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.Dat
         if gap is None or gap.isna().any() or len(a) != len(b):
             raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
         parts.append(a.assign(score=gap))
-    table = pd.concat(parts).groupby(KEYS, sort=False).agg({"score": "mean", "person": "first"})
+    table = pool_runs(parts)
     return table.assign(score=table.score.where(table.score.abs() > 1e-9, 0.0))  # equal scores are equal
+
+
+def pool_runs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Score and person of each question that runs were asked, indexed by KEYS. A question that several were
+    asked counts once, with the mean."""
+    return pd.concat(tables).groupby(KEYS, sort=False).agg({"score": "mean", "person": "first"})
 
 
 def difference_facts(gaps: pd.Series, people: pd.Series) -> dict[str, float]:
@@ -161,9 +168,39 @@ def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def forget_quality(unlearned: pd.DataFrame, retain_only: pd.DataFrame) -> dict[str, float]:
-    """How far forget VQA (multiple choice) is from a model that never saw the faces.
+def over_forgets(
+    ours: Sequence[pd.DataFrame], never_saw: Sequence[pd.DataFrame], chance: float | None = None
+) -> bool:
+    """Whether answers about what is to be forgotten are wrong on purpose: right less often than those of a
+    model that never saw the faces, by more than noise; or less often than by guessing, by more than noise,
+    where such a model is more than MARGIN better. A model that never saw a face has habits, too, and may be
+    somewhat below chance.
 
+    More than noise: the 95 % interval says so, and of the difference its p as well.
+
+    Args:
+        ours: predictions of one column, a table a run.
+        never_saw: on the same questions, run by run; none: chance alone decides.
+        chance: share of right answers, 0 to 1; None: nothing is guessed.
+    """
+    answers = pool_runs(ours)
+    below_chance = chance is not None and share_interval(answers.score, answers.person)[1] < chance
+    if not never_saw:
+        return below_chance
+    gaps = paired_gaps(ours, never_saw, "the model that never saw the faces")
+    if gaps.score.mean() >= 0:
+        return False
+    facts = difference_facts(gaps.score, gaps.person)
+    below = facts["high"] < 0 and facts["p"] < 0.05
+    return below or (below_chance and facts["difference"] < -MARGIN)
+
+
+def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") -> dict[str, float]:
+    """How far VQA (multiple choice) about the forget people is from a model that never saw the faces.
+
+    Args:
+        unlearned, never_saw: predictions of one run, or of several: draws.
+        set: "forget"; "test": the same people on other pictures.
     Returns:
         "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and
         "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right answers' probabilities, and its p; the
@@ -176,12 +213,16 @@ def forget_quality(unlearned: pd.DataFrame, retain_only: pd.DataFrame) -> dict[s
     """
     from scipy.stats import ks_2samp
 
-    columns = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
-    a, b = (table.query(columns) for table in (unlearned, retain_only))
+    columns = "set == @set and modality == 'vqa' and kind == 'classification'"
+    pairs = [[t] if isinstance(t, pd.DataFrame) else list(t) for t in (unlearned, never_saw)]
+    pairs = [[table.query(columns, local_dict={"set": set}) for table in tables] for tables in pairs]
+    a, b = (pd.concat(tables) for tables in pairs)
     if not len(a):
-        raise ValueError("forget quality needs multiple choice about the forget people's pictures")
-    gap = differences(a, {"retain-only": b}).iloc[0]
-    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": len(a)}
+        raise ValueError(
+            f"forget quality needs multiple choice about the forget people's pictures (set {set})"
+        )
+    gap = differences(pairs[0], {"never-saw": pairs[1]}).iloc[0]
+    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": int(gap.n)}
     if a.options.isna().any() or b.options.isna().any():
         return numbers | dict.fromkeys(("ks", "ks_p", "truth_ratio"), float("nan"))
     p, q = ([option_probability(o, g) for o, g in zip(t.options, t.gold)] for t in (a, b))

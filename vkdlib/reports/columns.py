@@ -9,11 +9,13 @@ from vkdlib.benchmarks.schema import OPTIONS
 from vkdlib.system import checks, files
 
 FILE = Path(__file__).parent / "paper" / "columns.yaml"
-LABELS = files.read_yaml(Path(__file__).with_name("labels.yaml"))  # names and colours of all reports
+LABELS = files.read_yaml(Path(__file__).parent / "style" / "labels.yaml")  # names and colours of all reports
 NAMES = LABELS["names"]  # of the kit's own models and benchmarks, in the order in which they are shown
 BALANCE = "Faces kept - forgotten"  # not a column: the mean of other faces minus what is to be forgotten
+UNSEEN = ", unseen"  # ends the title of a column that asks about pictures on which no model was trained
 QUESTIONS = ["set", "modality", "kind"]  # what tells questions of different columns apart
 MEASURED = ["value", "low", "high"]
+COUNTS = {"n": "N={}", "people": "{} people", "runs": "{} runs"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Column:
         set, modality, kind, metric: of the records that it counts.
         less: whether less is better.
         other_faces: whether it asks about faces that are to be kept, as the claims count them.
+        balance: whether a balance counts it. It does not count a column of seen pictures that has an unseen
+            twin: forgetting is what is left on unseen pictures.
         published: set and modality that the paper gives it; None: its own.
     """
 
@@ -34,6 +38,7 @@ class Column:
     metric: str
     less: bool = False
     other_faces: bool = False
+    balance: bool = True
     published: list[str] | None = None
 
     @property
@@ -66,7 +71,7 @@ class Column:
         return rows[rows.metric == self.metric]
 
     def row_of_each(self, records: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-        """The rows of records that it counts, one for each method and seed, for example.
+        """The rows of records that it counts, one for each method and draw, for example.
 
         Raises:
             ValueError: there are several.
@@ -74,7 +79,7 @@ class Column:
         rows = self.rows(records)
         if rows.duplicated(keys).any():
             names = " and ".join(keys)
-            raise ValueError(f"{self.title}: several rows for one {names}; pass those of one setting or seed")
+            raise ValueError(f"{self.title}: several rows for one {names}; pass those of one setting and run")
         return rows
 
     def points(self, records: pd.DataFrame) -> pd.DataFrame:
@@ -83,8 +88,11 @@ class Column:
         return rows.assign(**rows.filter(MEASURED) * self.scale)
 
     def heading(self, rows: pd.DataFrame) -> str:
-        """Its title with the number of questions, as "Forget VQA (N=50)"."""
-        return f"{self.title} (N={'/'.join(map(str, sorted(rows.n.unique())))})"
+        """Its title with what the rows say of questions, people and runs, as "Forget VQA (N=250, 50 people, 5
+        runs)"."""
+        counts = {name: "/".join(map(str, sorted(rows[name].unique()))) for name in COUNTS if name in rows}
+        texts = [form.format(counts[name]) for name, form in COUNTS.items() if name in counts]
+        return f"{self.title} ({', '.join(texts)})"
 
 
 def table_columns(table: str, schema: str) -> list[Column]:
@@ -133,7 +141,7 @@ def record_columns(records: pd.DataFrame, table: str = "vkd 1") -> list[Column]:
     for column in columns:
         missing = column.rows(records).query("value.isna()")
         if len(missing):
-            run = missing.iloc[0].filter(["model", "method", "seed"]).to_dict()
+            run = missing.iloc[0].filter(["model", "method", "draw"]).to_dict()
             number = len(missing)
             raise ValueError(f"{column.title} is NaN in {number} rows, first of {run}: run the sweep again")
     return columns
@@ -142,6 +150,24 @@ def record_columns(records: pd.DataFrame, table: str = "vkd 1") -> list[Column]:
 def rows_by_title(records: pd.DataFrame, table: str = "vkd 1") -> dict[str, pd.DataFrame]:
     """Title of each of `record_columns` -> its rows."""
     return {column.title: column.rows(records) for column in record_columns(records, table)}
+
+
+def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = False) -> list[Column]:
+    """The columns that a balance counts.
+
+    Args:
+        faces: of those in which more is better, only those of other faces.
+    Raises:
+        ValueError: the records have no rows of one.
+    """
+    columns = [c for c in table_columns(table, record_schema(records)) if c.balance]
+    columns = [c for c in columns if c.less or c.other_faces or not faces]
+    there = {column.title for column in record_columns(records, table)}
+    if missing := ", ".join(column.title for column in columns if column.title not in there):
+        raise ValueError(
+            f"a balance counts {missing}; the record has {', '.join(sorted(there))}: ask them all"
+        )
+    return columns
 
 
 def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
@@ -156,17 +182,13 @@ def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: st
     Returns:
         indexed by `by`; NaN where a row lacks one of the columns.
     Raises:
-        ValueError: one of the columns is missing in all rows, or there are several values for one row.
+        ValueError: one of `balance_columns` is missing in all rows, or there are several values for one row.
     """
-    columns = record_columns(records, table)
-    if len(columns) < len(table_columns(table, record_schema(records))):
-        titles = ", ".join(column.title for column in columns)
-        raise ValueError(f"a balance needs all columns of {table}; there are {titles}")
     keep, forget = [], []
-    for column in columns:
+    for column in balance_columns(records, table, faces):
         points = column.row_of_each(records, by).set_index(by).value * column.scale
         if column.less:
             forget.append(points.clip(lower=column.chance))
-        elif column.other_faces or not faces:
+        else:
             keep.append(points)
     return sum(keep) / len(keep) - sum(forget) / len(forget)

@@ -26,7 +26,7 @@ def column_answers(
 
     Args:
         rows: of one column of a table, or of several.
-        x: column of the rows with the setting's value; it is empty for vanilla and retain-only.
+        x: column of the rows with the setting's value; it is empty for models that are not unlearned.
         answers: hash of a run -> its predictions.
     Returns:
         (questions, values ascending), mean over draws; vanilla's are under -inf, if there are any.
@@ -48,7 +48,7 @@ def column_answers(
 def draw_balances(rows: pd.DataFrame, x: str) -> pd.DataFrame:
     """(draws, values ascending) of `columns.balance` of faces, in points: answers in text cannot change here,
     and would only thin out what does."""
-    balances = balance(rows.dropna(subset=[x]), ["draw", "seed", x], faces=True).unstack()
+    balances = balance(rows.dropna(subset=[x]), ["draw", "replicate", x], faces=True).unstack()
     if len(balances) < 2 or balances.shape[1] < 3 or balances.isna().any(axis=None):
         raise ValueError(f"an optimum needs two draws, three values of {x}, and each draw at each value")
     return balances

@@ -5,11 +5,12 @@ Sentences are made from figures/data/claims.csv: they say what was judged, and n
 
 import pandas as pd
 
-from vkdlib.reports.columns import LABELS, NAMES
+from vkdlib.reports.columns import LABELS, NAMES, UNSEEN
 from vkdlib.reports.paper.published import paper_cells
 from vkdlib.system.checks import one_of
 
 VERDICTS = LABELS["verdicts"]
+ON_UNSEEN = "on pictures that were never trained on, it "
 
 
 def sentences(cases: pd.DataFrame) -> str:
@@ -23,22 +24,30 @@ def sentences(cases: pd.DataFrame) -> str:
 
 
 def claim_sentence(cases: pd.DataFrame) -> str:
-    """What became of one claim, for example "**VKD forgets faces**: holds in all 4 cases."
+    """What became of one claim, for example "**VKD forgets faces**: holds in all 4 cases; on pictures that
+    were never trained on, it holds in 3 of 4 cases (...)."
 
     Args:
         cases: the rows of `claims.read_claims` of one claim.
     """
-    claim, total, parts = cases.claim.iloc[0], len(cases), []
-    with_column = cases.column.nunique() > 1
+    claim, unseen = cases.claim.iloc[0], cases.column.str.endswith(UNSEEN)
+    parts = [_verdicts(cases[~unseen])] if (~unseen).any() else []
+    parts += [ON_UNSEEN + _verdicts(cases[unseen])] if unseen.any() else []
+    text = f"**{claim[0].upper()}{claim[1:]}**: {'; '.join(parts)}. *{cases.source.iloc[0]}*"
+    too_far, total = (cases.over_forgotten != "").sum(), len(cases)
+    return text + f" There is over-forgetting{count_phrase(too_far, total, True)}." if too_far else text
+
+
+def _verdicts(cases: pd.DataFrame) -> str:
+    """How often each verdict was reached, as "holds in 3 of 4 cases; we cannot tell in 1 (...)"."""
+    total, parts, with_column = len(cases), [], cases.column.nunique() > 1
     for verdict in VERDICTS:
         rows = cases[cases.verdict == verdict]
         if len(rows):
             often = count_phrase(len(rows), total, verdict not in ("does not hold", "equivalent"))
             often = often.removesuffix(f" of {total} cases") if parts else often
             parts.append(VERDICTS[verdict] + often + _notes(rows, total, with_column))
-    text = f"**{claim[0].upper()}{claim[1:]}**: {'; '.join(parts)}. *{cases.source.iloc[0]}*"
-    too_far = (cases.over_forgotten != "").sum()
-    return text + f" Over-forgotten{count_phrase(too_far, total, True)}." if too_far else text
+    return "; ".join(parts)
 
 
 def cases_of_claim(judged: pd.DataFrame, claim: str) -> pd.DataFrame:

@@ -9,17 +9,18 @@ import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.pictures import open_image
-from vkdlib.reports.columns import LABELS, MEASURED, Column, record_columns
+from vkdlib.reports.columns import LABELS, UNSEEN, Column, record_columns
 from vkdlib.system import files, paths
 
 COLOURS = LABELS["colours"]  # of a table's rows
+LINES = LABELS["lines"]  # colours of a table's columns
 DASHED = {"ls": "--", "lw": 0.8, "color": "grey"}
 DOT = {"lw": 1, "capsize": 2}
 
 
 def use_style() -> None:
     """Use the kit's figure style from here on."""
-    plt.style.use(paths.PACKAGE / "reports" / "style.mplstyle")
+    plt.style.use(paths.PACKAGE / "reports" / "style" / "figures.mplstyle")
 
 
 def save_figure(figure: plt.Figure, name: str) -> Path:
@@ -61,19 +62,20 @@ def _chance(columns: Sequence[Column]) -> float | None:
     return next((column.chance for column in columns if column.chance is not None), None)
 
 
-def forget_retain(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
-    """Forgetting against keeping: the table's first column in which less is better, against its first of
-    other faces. A dot is a method: the mean over seeds, with the mean 95 % interval. The star is retain-only,
-    which unlearning should reach; it should forget neither more nor less. The ring is vanilla.
+def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
+    """Forgetting against keeping, as a balance counts them: the table's first column in which less is better,
+    against its first of other faces, both of unseen pictures if the table has such. A dot is a method, with
+    its 95 % intervals. The star is never-saw, which unlearning should reach; it should forget neither more
+    nor less. The ring is vanilla.
 
     Args:
-        records: rows in the layout of figures/data of one model, benchmark and forget ratio.
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
     """
-    columns = record_columns(records, table)
+    columns = [column for column in record_columns(numbers, table) if column.balance]
     forget = next(column for column in columns if column.less)
     keep = next(column for column in columns if column.other_faces)
-    x, y = (column.rows(records).groupby("method", sort=False)[MEASURED].mean() for column in (forget, keep))
-    markers = {"vanilla": ("o", 9), "retain-only": ("*", 13)}  # where unlearning begins and should end
+    x, y = (column.row_of_each(numbers, ["method"]).set_index("method") for column in (forget, keep))
+    markers = {"vanilla": ("o", 9), "never-saw": ("*", 13)}  # where unlearning begins and should end
     for method in x.index:
         marker, size = markers.get(method, ("o", 5))
         ax.errorbar(
@@ -122,42 +124,39 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str, columns: Seq
 
 
 def column_curves(
-    ax: plt.Axes, records: pd.DataFrame, x: str, smallest: float | None = None, table: str = "vkd 1"
+    ax: plt.Axes, numbers: pd.DataFrame, x: str, smallest: float | None = None, table: str = "vkd 1"
 ) -> plt.Axes:
-    """The columns of a table against a setting: a line is the mean over seeds, its band goes from the lowest
-    to the highest seed. Dotted: what retain-only has where less is better.
+    """The columns of a table against a setting. A column and its unseen twin have one colour: unseen solid,
+    seen dashed; questions in text are thin. Bands are 95 % intervals, of faces that a balance counts. Dotted:
+    what never-saw has where less is better.
 
     The lines are labelled. The figure makes the legend, for it may have several such axes. ROUGE-L is drawn
     times 100.
 
     Args:
-        records: rows in the layout of figures/data of one model, benchmark and forget ratio.
-        x: column with the setting's value; it is empty for vanilla and retain-only.
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
+        x: column with the setting's value; it is empty for models that are not unlearned.
         smallest: x is logarithmic from here up, and linear below, where it may be 0.
     """
-    import seaborn as sns
-
-    swept = records.dropna(subset=[x])
+    swept = numbers.dropna(subset=[x]).sort_values(x)
     columns = record_columns(swept, table)
-    parts = [column.points(swept).assign(column=column.title) for column in columns]
-    rows = pd.concat(parts, ignore_index=True)
-    widths = {column.title: 2 if column.less else 1 for column in columns}
-    sns.lineplot(
-        rows, x=x, y="value", hue="column", style="column", markers=True, dashes=False, ms=4, lw=1,
-        errorbar=("pi", 100), size="column", sizes=widths, ax=ax,
-    )  # fmt: skip
+    for column in columns:
+        rows, colour = column.points(swept), LINES.get(column.title.removesuffix(UNSEEN))
+        text, style = column.modality == "qa", "-" if column.balance else "--"
+        ax.plot(rows[x], rows.value, style, color=colour, lw=0.8 if text else 1.5, label=column.title)
+        if column.balance and (column.less or column.other_faces):
+            ax.fill_between(rows[x], rows.low, rows.high, color=colour, alpha=0.15, lw=0)
     if smallest:
         ax.set_xscale("symlog", linthresh=smallest)
-        ax.set_xlim(rows[x].min() - smallest / 3, rows[x].max() * 1.3)
+        ax.set_xlim(swept[x].min() - smallest / 3, swept[x].max() * 1.3)
     chance = _chance(columns)
     if chance is not None:
         ax.axhline(chance, label="Chance", **DASHED)
-    never = records[records.method == "retain-only"]
-    for column in (c for c in columns if c.less):  # what forgetting should reach, and not pass
+    never = numbers[numbers.method == "never-saw"]
+    for column in (c for c in columns if c.less and c.balance):  # what forgetting should reach, and not pass
         for value in column.points(never).value:
-            ax.axhline(value, ls=":", lw=0.8, color="black", label=f"{column.title} of retain-only")
+            ax.axhline(value, ls=":", lw=1, color="black", label=f"{column.title}: never-saw")
     ax.set(ylim=(0, 104), ylabel="accuracy (%)")
-    ax.get_legend().remove()
     return ax
 
 

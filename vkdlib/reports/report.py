@@ -8,10 +8,10 @@ import pandas as pd
 from IPython.display import HTML
 
 from vkdlib.evaluation.compare import add_holm
-from vkdlib.reports import claims, plots, rendering, tables
+from vkdlib.reports import answers, claims, plots, rendering, tables
 from vkdlib.reports.columns import NAMES, QUESTIONS, Column, record_columns
 from vkdlib.reports.paper import published as paper
-from vkdlib.runs.records import read_records
+from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
 
 
@@ -33,15 +33,17 @@ class Panel:
         topic: what the paper says of the table or figure.
         published: model and benchmark as the paper calls them; None: the paper has no such panel.
         records: in the layout of figures/data; `method` is the row of the table.
+        numbers: its part of <record>_table.csv.
         cases: its part of claims.csv.
         tests, quality: its part of <record>_tests.csv and <record>_quality.csv; empty for a figure.
     """
 
     model: str
     benchmark: str
-    topic: claims.Topic
+    topic: answers.Topic
     published: tuple[str, str] | None
     records: pd.DataFrame
+    numbers: pd.DataFrame
     cases: pd.DataFrame
     tests: pd.DataFrame
     quality: pd.DataFrame
@@ -52,17 +54,17 @@ class Panel:
 
     @property
     def columns(self) -> list[Column]:
-        return record_columns(self.records, self.topic.table)
+        return record_columns(self.numbers, self.topic.table)
 
     def part(self, rows: Sequence[str]) -> "Panel":
         """The panel with these rows of the table alone, in this order; Holm's p is over them."""
         tests = add_holm(self.tests[self.tests.other.isin(rows)], QUESTIONS)
-        return replace(self, records=tables.sort_rows(self.records, "method", rows), tests=tests)
+        records, numbers = (tables.sort_rows(t, "method", rows) for t in (self.records, self.numbers))
+        return replace(self, records=records, numbers=numbers, tests=tests)
 
     def main_table(self) -> pd.DataFrame:
-        """The table over seeds, with the paper's numbers where it has any."""
-        over_forgotten = set(self.quality.row[self.quality.over_forgotten])
-        table = tables.main_table(self.records, self.tests, over_forgotten, self.topic.table)
+        """The table over draws, with the paper's numbers where it has any."""
+        table = tables.main_table(self.numbers, self.tests, self.topic.table)
         if not self.published:
             return table
         return tables.add_paper_numbers(table, paper.published_table(self.topic.table, *self.published))
@@ -87,7 +89,7 @@ class Report:
         panels: one for each model and benchmark, in the order of NAMES.
     """
 
-    topic: claims.Topic
+    topic: answers.Topic
     rows: list[str]
     records: pd.DataFrame
     cases: pd.DataFrame
@@ -115,8 +117,8 @@ class Report:
         """Forgetting against keeping in every panel (`plots.forget_retain`); every row saw the pictures."""
         figure, axes = self._axes(3.5, 3.2, sharex=True, sharey=True)
         for ax, panel in axes:
-            records = panel.records[~panel.records.method.str.endswith(" picture")]
-            plots.forget_retain(ax, records, self.topic.table)
+            numbers = panel.numbers[~panel.numbers.method.str.endswith(" picture")]
+            plots.forget_retain(ax, numbers, self.topic.table)
         for ax in figure.axes[1 : len(self.panels)]:
             ax.get_legend().remove()
         return figure
@@ -133,7 +135,7 @@ class Report:
         """The curve over the topic's setting in every panel (`plots.column_curves`)."""
         figure, axes = self._axes(3.7, 3.4, across=len(self.panels), sharey=True)
         for ax, panel in axes:
-            plots.column_curves(ax, panel.records, self.topic.setting, smallest, self.topic.table)
+            plots.column_curves(ax, panel.numbers, self.topic.setting, smallest, self.topic.table)
             ax.set(title=model_name(panel.model), xlabel=label)
         lines = figure.axes[0].get_legend_handles_labels()
         figure.legend(*lines, loc="outside lower center", ncols=4)
@@ -142,7 +144,7 @@ class Report:
     def curve_tables(self) -> HTML:
         """The curve over the topic's setting in every panel, in numbers (`tables.curve_table`)."""
         setting, table = self.topic.setting, self.topic.table
-        curves = [tables.curve_table(panel.records, setting, table) for panel in self.panels]
+        curves = [tables.curve_table(panel.numbers, setting, table) for panel in self.panels]
         titles = [model_name(panel.model) for panel in self.panels]
         return HTML("".join(map(rendering.html, curves, titles)))
 
@@ -150,12 +152,13 @@ class Report:
         """The table of every panel."""
         return HTML("".join(rendering.html(panel.main_table(), panel.title) for panel in self.panels))
 
-    def quality_means(self) -> pd.DataFrame:
-        """Of each row, means over seeds: forget VQA minus retain-only's, Kolmogorov-Smirnov distance and
-        truth ratio."""
+    def quality_table(self) -> pd.DataFrame:
+        """Of each row on seen and unseen pictures: forget VQA minus never-saw's, Kolmogorov-Smirnov distance
+        and truth ratio."""
         quality = pd.concat([panel.quality for panel in self.panels]).replace(NAMES)
-        means = quality.groupby(["model", "benchmark", "row"])[["accuracy", "ks", "truth_ratio"]].mean()
-        return means.unstack(["model", "benchmark"]).reindex(self.rows)
+        keys = ["model", "benchmark", "column", "row"]
+        measures = quality.set_index(keys)[["accuracy", "ks", "truth_ratio"]]
+        return measures.unstack(["model", "benchmark", "column"]).reindex(self.rows)
 
     def verdict_counts(self) -> pd.DataFrame:
         """How often each verdict was reached about each claim."""
@@ -177,8 +180,9 @@ class Report:
 def read_report(
     names: Sequence[str], topic: str, published: Mapping[tuple[str, str], tuple[str, str]] = {}
 ) -> Report:
-    """The report that records make: figures/data/<name>.csv with their claims, and where these compare rows,
-    with <name>_tests.csv and <name>_quality.csv.
+    """The report that records make: figures/data/<name>.csv with their numbers over all draws
+    (<name>_table.csv) and their claims, and where these compare rows, with <name>_tests.csv and
+    <name>_quality.csv.
 
     Args:
         names: of the records.
@@ -186,27 +190,27 @@ def read_report(
         published: model and benchmark of a panel -> what the paper calls them.
     Raises:
         FileNotFoundError: a record, its tests or its claims are not there.
-        ValueError: a record has a row that the table does not have, or no claim is about it.
+        ValueError: a record has a row that the table does not have, or no claim is about it; or records are
+            of several editions.
     """
-    meaning = claims.read_topic(topic)
+    meaning = answers.read_topic(topic)
     records = pd.concat(map(read_records, names))
-    records = records.assign(method=claims.row_names(records, meaning.rows))
+    check_starts(records, ", ".join(names))
+    records = records.assign(method=answers.row_names(records, meaning.rows))
     rows = meaning.order or list(records.method.unique())
     checks.check_names("the table", records.method.unique(), rows)
-    tests = quality = records[:0]
-    if meaning.ours:
-        tests, quality = (
-            pd.concat(claims.read_tests(f"{name}_{part}") for name in names) for part in ("tests", "quality")
-        )
+    parts = ("table", "tests", "quality") if meaning.ours else ("table",)
+    numbers, *rest = (pd.concat(claims.read_tests(f"{name}_{part}") for name in names) for part in parts)
+    tests, quality = rest or (records[:0], records[:0])
     cases = claims.read_claims().query("record in @names")
     if cases.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {claims.TEST_AGAIN}")
-    records = tables.sort_rows(records, "method", rows)
+    records, numbers = (tables.sort_rows(table, "method", rows) for table in (records, numbers))
     order = [*NAMES, *records.model, *records.benchmark]
     tasks = sorted(set(zip(records.model, records.benchmark)), key=lambda task: [*map(order.index, task)])
     panels = []
     for task in tasks:
-        parts = [_part(table, *task) for table in (records, cases, tests, quality)]
+        parts = [_part(table, *task) for table in (records, numbers, cases, tests, quality)]
         panels.append(Panel(*task, meaning, published.get(task), *parts))
     return Report(meaning, rows, records, cases, panels)
 

@@ -1,30 +1,77 @@
-"""Which settings a method gets: trials on selection people, one rule, stated before they ran."""
+"""Which settings a method gets. The rule, stated before any trial ran:
+
+For each model, benchmark and method (and each row of Table 3) take the trial with the largest balance on
+unseen pictures of selection people (`columns.balance`), averaged over their draws. A tie goes to fewer steps,
+then to the smaller learning rate; of MANU, which takes no steps, to the smaller share of neurons.
+
+A trial is a learning rate and a number of epochs, of MANU a share of neurons. All methods have equally many
+trials, and equally many runs. Trials come in two rounds: all on draw 0, and the best of each method, with
+more around them, on the other draws as well. Only trials that have all draws are compared.
+"""
 
 import pandas as pd
 
+from vkdlib.experiments.model_names import CONTROLS
+from vkdlib.reports.answers import row_names
 from vkdlib.reports.columns import balance
+from vkdlib.system import checks
+
+SETTINGS = ["epochs", "lr", "share"]  # what tells trials apart, in the order in which a tie is broken
+NO_STEPS = "MANU"  # the method whose trials are shares
 
 
-def trial_balances(records: pd.DataFrame) -> pd.Series:
-    """The balance of keeping and forgetting (`columns.balance`) of each trial, in points; mean over draws.
+def trial_balances(records: pd.DataFrame, rows: str = "method") -> pd.DataFrame:
+    """The balance of keeping and forgetting (`columns.balance`) of each trial, in points.
 
     Args:
-        records: of one benchmark, in the layout of figures/data, with columns "draw" and, for the value on
-            trial, "lr" (learning rate) or "share" (of MANU).
+        records: of one model and benchmark, in the layout of figures/data, with the columns "epochs", "lr"
+            and, if MANU is there, "share".
+        rows: how rows are named, see `answers.row_names`: "parts" for those of Table 3.
     Returns:
-        (method, value) -> balance.
+        one row a trial: row, epochs, lr, share (NaN: it has none), draws (how many), balance (mean over
+        them).
     Raises:
-        ValueError: a trial lacks a draw that others have, or a column of the table.
+        ValueError: several models or benchmarks; a trial lacks a column of the balance, or has several runs
+            of a draw.
     """
-    trial = records.share.where(records.method == "MANU", records.lr)
-    scores = balance(records.assign(trial=trial), ["method", "trial", "draw"])
-    trials = scores.groupby(level=["method", "trial"])
-    if scores.isna().any() or trials.size().nunique() > 1:
-        raise ValueError("every trial needs all draws and all columns: run the whole sweep")
-    return trials.mean()
+    checks.check_names("the record", ["model", "benchmark", "draw", "epochs", "lr"], records.columns)
+    for field in ("model", "benchmark"):
+        if len(names := records[field].unique()) > 1:
+            raise ValueError(f"records of several {field}s, {', '.join(names)}: settings are chosen for each")
+    trials = records[~records.method.isin(CONTROLS)]
+    trials = trials.assign(row=row_names(trials, rows), share=trials.get("share"))
+    steps = trials.method != NO_STEPS
+    trials = trials.assign(
+        epochs=trials.epochs.where(steps), lr=trials.lr.where(steps), share=trials.share.mask(steps)
+    )
+    trials["trial"] = trials.groupby(["row", *SETTINGS], dropna=False).ngroup()
+    scores = balance(trials, ["trial", "draw"])
+    if scores.isna().any():
+        trial = trials[trials.trial == scores.index[scores.isna()][0][0]].iloc[0]
+        raise ValueError(f"a trial of {trial.row} lacks a column of the balance: run the whole sweep")
+    of_trial = scores.groupby("trial").agg(draws="size", balance="mean")
+    return trials.groupby("trial")[["row", *SETTINGS]].first().join(of_trial).reset_index(drop=True)
 
 
-def choose(records: pd.DataFrame) -> dict[str, float]:
-    """The value with the largest balance, of each method; the smallest among equals."""
-    scores = trial_balances(records).round(6)  # as equal as the questions make them
-    return {method: float(trials.idxmax()[1]) for method, trials in scores.groupby(level="method")}
+def choose(records: pd.DataFrame, rows: str = "method") -> dict[str, dict[str, float]]:
+    """What the rule gives each method or row: its settings.
+
+    Args:
+        records, rows: as in `trial_balances`.
+    Returns:
+        row -> {"epochs": ..., "lr": ...}, of MANU {"share": ...}.
+    Raises:
+        ValueError: rows had unequal numbers of trials or runs, or one has no trial with all draws.
+    """
+    trials = trial_balances(records, rows)
+    budget = trials.groupby("row").draws.agg(trials="size", runs="sum")
+    for count in budget:
+        if budget[count].nunique() > 1:
+            numbers = ", ".join(f"{row} {number}" for row, number in budget[count].items())
+            raise ValueError(f"unequal numbers of {count}: {numbers}; give all the same budget")
+    whole = trials[trials.draws == records.draw.nunique()]
+    if missing := sorted(set(trials.row) - set(whole.row)):
+        raise ValueError(f"no trial of {', '.join(missing)} has all draws: run the second round")
+    whole = whole.assign(worse=-whole.balance.round(6))  # as equal as the questions make them
+    best = whole.sort_values(["worse", *SETTINGS]).drop_duplicates("row").set_index("row")
+    return {row: settings.dropna().to_dict() for row, settings in best[SETTINGS].iterrows()}

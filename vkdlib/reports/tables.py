@@ -1,6 +1,6 @@
 """Records -> tables of text, with N and interval beside every number."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -8,12 +8,14 @@ from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.reports.columns import MEASURED, NAMES, Column, record_columns
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
 
+SMALLEST = "smallest difference"  # row of `main_table`
+
 
 def seed_table(records: pd.DataFrame, table: str = "vkd 1") -> pd.DataFrame:
-    """A table of one seed: value [95 % interval], N in the titles.
+    """A table of one run a method: value [95 % interval], N and people in the titles.
 
     Args:
-        records: rows in the layout of figures/data, one benchmark, one seed a method.
+        records: rows in the layout of figures/data, one benchmark, one run a method.
         table: paper and number, as in paper/columns.yaml.
     Returns:
         one row a method, in the order of the records; accuracies in per cent, ROUGE-L from 0 to 1.
@@ -26,40 +28,36 @@ def seed_table(records: pd.DataFrame, table: str = "vkd 1") -> pd.DataFrame:
 
 
 def main_table(
-    records: pd.DataFrame,
-    tests: pd.DataFrame | None = None,
-    over_forgotten: Collection[str] = (),
-    table: str = "vkd 1",
+    numbers: pd.DataFrame, tests: pd.DataFrame | None = None, table: str = "vkd 1"
 ) -> pd.DataFrame:
-    """A table over seeds. "18.7 [10.3, 31.5] ±2.3" is the mean over seeds, the mean of the seeds' 95 %
-    intervals (how much the questions leave open) and the seeds' standard deviation (what chance in training
-    does).
+    """A table over draws. "18.7 [10.3, 31.5] ±2.3" is the value over all answers of a row's runs, its 95 %
+    interval with people as units, and the standard deviation of the runs' own values.
 
     As in the paper, the best unlearning method of a column is bold. But to forget more than a model that
-    never saw the faces is no success: the methods in `over_forgotten` are marked OVER_FORGOTTEN where less
-    is better, and are not bold there.
+    never saw the faces is no success: where a method over-forgets, it is marked OVER_FORGOTTEN and not bold.
 
     Args:
-        records: rows in the layout of figures/data of one model, benchmark and forget ratio.
-        tests: from `compare.differences`, of one method minus each other: where p_holm is 0.05 or more, the
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
+        tests: from `answers.rival_tests`, of one method minus each other: where p_holm is 0.05 or more, the
             other method's cell is marked NOT_SIGNIFICANT.
-        over_forgotten: methods that over-forget (`claims.over_forgets`), as in
-            figures/data/<record>_quality.csv.
         table: paper and number, as in paper/columns.yaml.
     Returns:
-        a row "chance" (of multiple choice), then one row a method, in the order of the records; N in the
-        titles.
+        a row "chance" (of multiple choice), then one row a method, in the order of the numbers; with tests
+        also SMALLEST: the difference from another method that would have been found with 80 % power, in the
+        column's unit, as the median over methods and their range. N, people and runs in the titles.
     Raises:
-        ValueError: several models, benchmarks or forget ratios, or several rows of a method and seed;
-            or the tests are of others.
+        ValueError: several models, benchmarks or forget ratios, or several rows of a method; or the tests are
+            of others.
     """
-    _check_one_task(records, tests)
+    _check_one_task(numbers, tests)
     cells = {}
-    for column in record_columns(records, table):
-        rows = column.row_of_each(records, ["method", "seed"])
-        ties = () if tests is None else set(column.about(tests).query("p_holm >= 0.05").other)
-        cells[column.heading(rows)] = _main_cells(column, rows, over_forgotten, ties)
-    return pd.DataFrame(cells).reindex(["chance", *records.method.unique()])
+    for column in record_columns(numbers, table):
+        rows = column.row_of_each(numbers, ["method"]).set_index("method")
+        cells[column.heading(rows)] = _main_cells(
+            column, rows, None if tests is None else column.about(tests)
+        )
+    last = [] if tests is None else [SMALLEST]
+    return pd.DataFrame(cells).reindex(["chance", *numbers.method.unique(), *last]).fillna("")
 
 
 def _check_one_task(records: pd.DataFrame, tests: pd.DataFrame | None) -> None:
@@ -70,21 +68,29 @@ def _check_one_task(records: pd.DataFrame, tests: pd.DataFrame | None) -> None:
             raise ValueError(f"records and tests of several {field}s: {', '.join(f'{n}' for n in names)}")
 
 
-def _main_cells(
-    column: Column, rows: pd.DataFrame, over_forgotten: Collection[str], ties: Collection[str]
-) -> pd.Series:
-    """The cells of a column of `main_table`, by method; `ties`: whose difference may be noise."""
-    over = set(over_forgotten) - set(CONTROLS) if column.less else set()
-    seeds = rows.groupby("method", sort=False)
-    means = seeds[MEASURED].mean()
-    deviations = number_texts(seeds.value.std(), f" ±{{:.{column.decimals}f}}")
-    texts = _intervals(column, means) + deviations
-    rivals = means.value.drop(over | set(CONTROLS), errors="ignore").round(column.decimals)
+def _main_cells(column: Column, rows: pd.DataFrame, tests: pd.DataFrame | None) -> pd.Series:
+    """The cells of a column of `main_table`, by method."""
+    over = rows.index[rows.over_forgotten.astype(bool)] if "over_forgotten" in rows else rows.index[:0]
+    texts = _intervals(column, rows)
+    if "deviation" in rows:
+        texts += number_texts(rows.deviation, f" ±{{:.{column.decimals}f}}")
+    rivals = rows.value.drop([*over, *CONTROLS], errors="ignore").round(column.decimals)
     best = rivals.index[rivals == (rivals.min() if column.less else rivals.max())]  # equal if they look so
     texts[best] = "**" + texts[best] + "**"
-    texts[texts.index.isin(over)] += OVER_FORGOTTEN
-    texts[texts.index.isin(ties)] += NOT_SIGNIFICANT
+    texts[over] += OVER_FORGOTTEN
+    if tests is not None:
+        texts[texts.index.isin(tests.query("p_holm >= 0.05").other)] += NOT_SIGNIFICANT
+        texts[SMALLEST] = _smallest(column, tests)
     return pd.concat([number_texts(pd.Series({"chance": column.chance}, dtype=float), "{:.1f}"), texts])
+
+
+def _smallest(column: Column, tests: pd.DataFrame) -> str:
+    """The smallest differences of some tests, as "6.1 (4.0 to 9.3)"; "" where no answer differs."""
+    sizes = tests.smallest[tests.differ > 0].dropna() / column.scale
+    if sizes.empty:
+        return ""
+    low, middle, high = (f"{size:.{column.decimals}f}" for size in (sizes.min(), sizes.median(), sizes.max()))
+    return f"{middle} ({low} to {high})" if len(sizes) > 1 else middle
 
 
 def _intervals(column: Column, rows: pd.DataFrame) -> pd.Series:
@@ -109,31 +115,28 @@ def add_paper_numbers(ours: pd.DataFrame, published: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(columns)
 
 
-def curve_table(records: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataFrame:
-    """The columns of a table at each value of a setting: mean over seeds (lowest-highest).
+def curve_table(numbers: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataFrame:
+    """The columns of a table at each value of a setting, each with its 95 % interval.
 
     Args:
-        records: rows in the layout of figures/data, one model and benchmark.
+        numbers: from `answers.table_numbers`, of one model and benchmark.
         x: column with the setting's value; rows without one are left out.
         table: paper and number, as in paper/columns.yaml.
     Returns:
-        one row a value, in the order of the records; N in the titles.
+        one row a value, ascending; N, people and runs in the titles.
     """
-    cells, records = {}, records.dropna(subset=[x])
-    for column in record_columns(records, table):
-        rows = column.rows(records)
-        fine, rough = (".1f", ".0f") if column.metric == "accuracy" else (".3f", ".3f")
-        cells[column.heading(rows)] = {
-            f"{value:g}": f"{seeds.mean():{fine}} ({seeds.min():{rough}}-{seeds.max():{rough}})"
-            for value, seeds in rows.groupby(x, sort=False).value
-        }
-    return pd.DataFrame(cells).rename_axis(x)
+    cells, numbers = {}, numbers.dropna(subset=[x]).sort_values(x)
+    for column in record_columns(numbers, table):
+        rows = column.row_of_each(numbers, [x]).set_index(x)
+        cells[column.heading(rows)] = _intervals(column, rows)
+    return pd.DataFrame(cells).rename("{:g}".format).rename_axis(x)
 
 
 def evidence(cases: pd.DataFrame) -> pd.DataFrame:
     """What stands behind each verdict, one row a case, the cases of a claim together: what was measured (in
     points; of "best at" the setting's value; of a slope also the change of the line) with its 95 % interval;
-    Holm's p; questions, people and runs. "–" stands where there is none.
+    p, and Holm's over the table; questions, people, the smallest difference that would have been found with
+    80 % power (in points), and runs. "–" stands where there is none.
 
     Args:
         cases: rows of figures/data/claims.csv, from `claims.judge`; with a column "published", the paper's
@@ -152,9 +155,11 @@ def evidence(cases: pd.DataFrame) -> pd.DataFrame:
         "measured": number.map("{:.3g}".format),
         "95 % interval": ("[" + low + ", " + high + "]").where(cases.low.notna(), ""),
         "published": cases.get("published"),
-        "p": number_texts(cases.p_holm.where(cases.differ > 0), "{:.2g}"),
+        "p": number_texts(cases.p.where(cases.differ > 0), "{:.2g}"),
+        "p (Holm)": number_texts(cases.p_holm.where(cases.differ > 0), "{:.2g}"),
         "N": number_texts(cases.n, "{:.0f}"),
         "people": number_texts(cases.people, "{:.0f}"),
+        "smallest": number_texts(cases.smallest.where(cases.differ > 0), "{:.1f}"),
         "runs": runs.map(lambda hashes: len(set(hashes.split()))),
     }
     table = cases[["claim", "source", "model", "benchmark", "column"]].replace(NAMES)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from vkdlib.runs.run_folder import Run
+from vkdlib.runs.run_folder import RECORD, Run
 from vkdlib.system import paths
 from vkdlib.system.files import make_folder, whole_file
+
+OTHER_STARTS = ("base", "retain-only", "never-saw")  # models that are evaluated; all else starts from vanilla
 
 
 def write_records(name: str, records: list[pd.DataFrame]) -> Path:
@@ -17,7 +19,7 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
     What was measured has four decimals; settings stay as they are, for a learning rate has more.
     """
     table = pd.concat(records).drop_duplicates()
-    keys = [c for c in table.columns if c not in ("value", "n", "people", "low", "high", "run")]
+    keys = [c for c in table.columns if c not in ("value", "n", "people", "low", "high", "start", "run")]
     table = table.sort_values(keys)
     for measured in ("value", "low", "high"):
         table[measured] = table[measured].map("{:.4f}".format)
@@ -28,11 +30,43 @@ def write_records(name: str, records: list[pd.DataFrame]) -> Path:
 
 
 def read_records(name: str) -> pd.DataFrame:
-    """Read figures/data/<name>.csv. Older records do not name the schema: theirs are testbed/<schema>."""
-    table = pd.read_csv(_existing(f"{name}.csv"))
-    if "schema" not in table:
-        table.insert(table.columns.get_loc("benchmark") + 1, "schema", table.benchmark.str.split("/").str[-1])
+    """Read figures/data/<name>.csv.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is of the first edition, whose runs had one draw of people and other models, or it
+            mixes runs of several starts (`check_starts`).
+    """
+    file = _existing(f"{name}.csv")
+    table = pd.read_csv(file, dtype={"run": str, "start": str})  # hashes may look like numbers
+    if missing := [column for column in RECORD if column not in table]:
+        raise ValueError(
+            f"{file} is a record of the first edition, for it has no column {', '.join(missing)}. It is not "
+            f"shown beside those of the second: run its sweep again (make {name})"
+        )
+    check_starts(table, str(file))
     return table
+
+
+def check_starts(records: pd.DataFrame, source: str) -> None:
+    """Raise ValueError if runs of one kind started from different data or weights: those of several editions
+    of a benchmark or model are never mixed.
+
+    A kind: all that is unlearned from the same vanilla model, and that model; each reference by itself.
+
+    Args:
+        source: of the records, for the error.
+    """
+    kind = records.method.where(records.method.isin(OTHER_STARTS), "vanilla")
+    ratio = records.forget_ratio.where(kind == "retain-only", 0)
+    keys = [records[name] for name in ("model", "benchmark", "replicate")] + [kind, ratio]
+    starts = records.start.groupby(keys).nunique()
+    if (starts > 1).any():
+        model, benchmark, replicate, kind, _ = starts.idxmax()
+        raise ValueError(
+            f"{source}: runs of {model} on {benchmark} (replicate {replicate}, from {kind}) started from "
+            f"{starts.max()} different data or weights: run the sweep again, so that all are of one edition"
+        )
 
 
 def write_predictions(name: str, runs: Iterable[Run]) -> Path:

@@ -27,7 +27,7 @@ from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
     "experiment", "model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed",
-    "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "run",
+    "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "start", "run",
 ]  # fmt: skip
 
 FILES = [
@@ -146,13 +146,14 @@ class Run:
         return read_history(self.folder)
 
     def records(self, **swept) -> pd.DataFrame:
-        """The run's numbers in the layout of figures/data.
+        """The run's numbers in the layout of figures/data; `start`: hash of data and of first weights.
 
         Args:
             swept: further columns, name -> value.
         """
         names = ("model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed")
         values = {name: getattr(self.configuration, name) for name in names}
+        values["start"] = files.short_hash([self.configuration.data, self.configuration.weights])
         table = metrics.summarise(self.predictions)
         return table.assign(experiment=self.experiment, run=self.hash, **values)[RECORD].assign(**swept)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vkdlib.reports.columns import BALANCE, LABELS, Column, table_columns
+from vkdlib.reports.columns import LABELS, Column, table_columns
 from vkdlib.system import checks
 
 FOLDER = Path(__file__).parent
@@ -44,7 +44,7 @@ def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
         table: paper and number, as "vkd 1"; paper/columns.yaml has its columns.
         model, benchmark: as the paper calls them, "LLaVA-1.5-7B" and "MLLMU-Bench".
     Returns:
-        one row a method, text.
+        one row a method, text; without columns that the paper does not have.
     Raises:
         ValueError: the table has no such model or benchmark.
     """
@@ -56,7 +56,8 @@ def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
     columns = {}
     for column in table_columns(table, PAPER["schemas"][benchmark]):
         printed = replace(column, **dict(zip(("set", "modality"), column.published or ())))
-        columns[column.title] = printed.rows(cells).set_index("method").value
+        if len(rows := printed.rows(cells)):
+            columns[column.title] = rows.set_index("method").value
     return pd.DataFrame(columns).reindex(cells.method.unique())
 
 
@@ -64,15 +65,14 @@ def published_differences(table: pd.DataFrame, columns: list[Column], cases: pd.
     """What the paper prints in place of each case's difference, in points; "" where it does not.
 
     Args:
-        table: from `published_table`, with its columns.
-        cases: with "ours" and "other", rows of the table, and "column": a title, or BALANCE of faces.
+        table: from `published_table`.
+        columns: of the same table.
+        cases: with "ours" and "other", rows of the table, and "column", a title.
     """
-    points = table.astype(float) * pd.Series({c.title: c.scale for c in columns})
-    faces = points[[c.title for c in columns if c.other_faces]].mean(axis=1)
-    points[BALANCE] = faces - points[[c.title for c in columns if c.less]].mean(axis=1)
+    points = table.astype(float) * pd.Series({c.title: c.scale for c in columns if c.title in table})
     return [
         f"{points.at[case.ours, case.column] - points.at[case.other, case.column]:+.1f}"
-        if {case.ours, case.other} <= set(points.index)
+        if {case.ours, case.other} <= set(points.index) and case.column in points
         else ""
         for case in cases.itertuples()
     ]
