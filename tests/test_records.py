@@ -72,7 +72,7 @@ def test_a_record_of_the_first_edition_is_not_shown(monkeypatch, tmp_path):
 
 
 def test_runs_of_several_editions_are_not_mixed(monkeypatch, tmp_path):
-    """Vanilla and what is unlearned from it have one start; references, replicates, other models their own."""
+    """Vanilla and what is unlearned from it have one start; references and replicates have others."""
     old, new = {"data": "a", "weights": "b"}, {"data": "a", "weights": "c"}
     ten = {"method": "retain-only", "forget_ratio": 10}
     tables = record_of(
