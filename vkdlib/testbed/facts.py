@@ -13,11 +13,14 @@ from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
 from vkdlib.evaluation.ways import WAYS
+from vkdlib.models.folders import cached_models
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.models.parts import deepest_blocks, mlp_output
-from vkdlib.system.files import file_hash
-from vkdlib.testbed.recipe import LLM_ONLY
+from vkdlib.system import paths
+from vkdlib.system.files import file_hash, whole_file
+from vkdlib.testbed.build import read_manifest
+from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 
 
 def model_facts(folder: Path, name: str) -> dict:
@@ -57,6 +60,23 @@ def silent_mlps(loaded: Loaded) -> Iterator[None]:
         yield
     finally:
         pruning.unprune(loaded, weights)
+
+
+def write_facts() -> Path:
+    """Write figures/data/testbed.csv: the facts of all models that are shipped, or were trained here."""
+    manifests = [read_manifest(folder) for folder in (cached_models(), paths.CHECKPOINTS)]
+    models = {name: facts for m in manifests for name, facts in m.get("models", {}).items()}
+    order = [name for name in MODEL_NAMES if name in models]
+    table = facts_table({"models": {name: models[name] for name in order}})
+    file = paths.figures() / "data" / "testbed.csv"
+    with whole_file(file) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4f")
+    return file
+
+
+def read_facts() -> pd.DataFrame:
+    """figures/data/testbed.csv."""
+    return pd.read_csv(paths.figures() / "data" / "testbed.csv", keep_default_na=False)
 
 
 def facts_table(manifest: dict) -> pd.DataFrame:
