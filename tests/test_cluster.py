@@ -112,7 +112,7 @@ def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
     file = tiny_sweep(home, seeds=range(6))
     ran = []
 
-    def ended(point, environment, alive):
+    def ended(worker, point):
         """What a task does, without the notebook."""
         ran.append(point.parameters["seed"])
         point.executed.write_text("{}")
@@ -124,7 +124,7 @@ def test_the_array_script_runs_what_is_left(home, monkeypatch, capsys):
     run = Run("tiny", Configuration(), home)
     for module in (execute, results):
         monkeypatch.setattr(module, "point_result", look)
-    monkeypatch.setattr(execute.Point, "execute", ended)
+    monkeypatch.setattr(local.Worker, "execute", ended)
     assert execute.main([str(file), "--slurm"]) == 0
     script = home / "array.sh"
     script.write_text(capsys.readouterr().out)

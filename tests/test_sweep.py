@@ -4,7 +4,6 @@ import contextlib
 import json
 import shutil
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, replace
 
@@ -27,7 +26,7 @@ from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import read_predictions, read_records
 from vkdlib.runs.run_folder import RECORD, Run
 from vkdlib.sweep import child, execute, grid, local, results
-from vkdlib.sweep.point import Point
+from vkdlib.sweep.point import KEEP_MEMORY, Point, Worker
 from vkdlib.sweep.results import Result, point_result, printed_hash
 from vkdlib.sweep.sweep import check_points, further_columns, literal, load_sweep, run_identity
 from vkdlib.system import paths
@@ -342,7 +341,7 @@ def test_what_is_done_is_not_run_again(swept, capsys, monkeypatch):
     wanted["grid"][0]["model"] = ["testbed/llava"]
     file.write_text(yaml.safe_dump(wanted))
     ran = []
-    monkeypatch.setattr(Point, "execute", lambda self, *_: ran.append(self))
+    monkeypatch.setattr(Worker, "execute", lambda _, point: ran.append(point))
     assert execute.run_sweep(file) == [] and ran == []
     assert "1 points, 1 done, 0 to do" in capsys.readouterr().out
     assert len(read_records("s")) == len(store.finished_runs("s")[0].records())
@@ -422,7 +421,7 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     wanted["grid"][0]["model"] = "testbed/llava"
     wanted["grid"].append(wanted["grid"][0] | {"seed": 1})
     file.write_text(yaml.safe_dump(wanted))
-    monkeypatch.setattr(Point, "execute", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(Worker, "execute", lambda *_: pytest.fail("it ran"))
     assert execute.main([str(file), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "2 points, 1 done, 1 to do" in printed
@@ -518,16 +517,94 @@ def test_the_machine_is_shared_out(monkeypatch):
     assert local.machine_share(0, 2)["OMP_NUM_THREADS"] == "1"
 
 
-def test_a_point_is_executed_with_typed_parameters(swept, monkeypatch, tmp_path):
+def test_a_point_is_executed_with_typed_parameters(monkeypatch, tmp_path):
     parameters = {"experiment": "s", "lr": 1e-05, "seed": 2, "kinds": ["cloze"], "prune": False, "beta": None}
-    point, called = Point(NOTEBOOK, parameters, tmp_path, NOTEBOOK.parent), {}
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: called.update(options, c=command))
-    point.execute({"VKDLIB_RUNS": "there"}, 5)
-    assert called["stdin"] == 5 and called["env"]["VKDLIB_RUNS"] == "there" and "PATH" in called["env"]
-    given = []
+    point, given = Point(NOTEBOOK, parameters, tmp_path, NOTEBOOK.parent), []
     monkeypatch.setattr(child.papermill, "execute_notebook", lambda *task, **_: given.extend(task))
-    child.execute_notebook(**json.loads(called["c"][-1]))
+    task = json.loads(json.dumps(point.task))
+    assert task.pop("log") == str(point.log)
+    child.execute_notebook(**task)
     assert given == [str(NOTEBOOK), str(point.executed), parameters] and isinstance(given[2]["lr"], float)
+
+
+def test_a_process_has_its_share_and_keeps_its_memory(monkeypatch):
+    for name in KEEP_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    environment = Worker({"VKDLIB_RUNS": "there"}).environment
+    assert environment["VKDLIB_RUNS"] == "there" and "PATH" in environment
+    assert KEEP_MEMORY.items() <= environment.items()
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")  # what one asks for oneself
+    assert Worker({}).environment["MALLOC_TRIM_THRESHOLD_"] == "7"
+    makefile = (paths.root() / "Makefile").read_text()  # which sets the same
+    assert all(f"export {name} := {value}\n" in makefile for name, value in KEEP_MEMORY.items())
+
+
+DIRTY = """
+import os, random, sys, warnings
+import matplotlib.pyplot as plt
+import numpy
+state = {
+    "pid": os.getpid(),
+    "left": "leftover" in globals() or len(get_ipython().user_ns["In"]) > 4,
+    "place": [os.getcwd(), sys.path[-1], os.environ.get("LEFT")],
+    "figures": plt.get_fignums(),
+    "style": plt.rcParams["font.size"],
+    "numbers": [random.random(), numpy.random.rand()],
+}
+leftover, number = 1, 2
+os.environ["LEFT"] = "left"
+os.chdir("/")
+sys.path.append("left")
+plt.plot([0, 1])
+plt.rcParams["font.size"] = 99
+random.seed(0)
+numpy.random.seed(0)
+warnings.warn("said once")
+"""
+SAID = """
+import json
+warnings.simplefilter("ignore")
+print(json.dumps(state))
+"""
+
+
+def test_a_point_finds_the_process_as_the_first_did(home):
+    """All three are executed by one process, in one kernel."""
+    file = tiny_sweep(home, seeds=[0, 1, 2])
+    notebook = file.parent.parent / "tiny.ipynb"
+    changed = nbformat.read(notebook, 4)
+    changed.cells[1:] = [v4.new_code_cell(DIRTY), v4.new_code_cell(SAID)]
+    nbformat.write(changed, notebook)
+    points = load_sweep(file).points
+    execute.run_points(points, 1, None, "tiny")
+    made = [nbformat.read(point.executed, 4).cells for point in points]
+    states = [json.loads(cells[-1].outputs[0].text) for cells in made]
+    assert len({state.pop("pid") for state in states}) == 1
+    assert len({tuple(state.pop("numbers")) for state in states}) == 3
+    assert states[0] == states[1] == states[2] and not states[0]["left"] and not states[0]["figures"]
+    for cells in made:
+        outputs = cells[-2].outputs
+        assert any("said once" in str(output) for output in outputs)
+        assert sum("image/png" in str(output) for output in outputs) == 1
+        assert [cell.execution_count for cell in cells] == [1, 2, 3, 4]
+
+
+def test_the_process_after_a_failed_point_is_another(home):
+    file = tiny_sweep(home, seeds=[0], faults=[[1, "error"], [2, ""]])
+    points, seen = load_sweep(file).points, []
+    worker = Worker(paths.places())
+    with contextlib.closing(worker):
+        for point in points:
+            worker.execute(point)
+            seen.append(worker.process and worker.process.pid)
+            kernels = psutil.Process().children(recursive=True)
+            assert len(kernels) == (2 if worker.process else 0)
+    assert seen[1] is None and seen[0] != seen[2] and gone([seen[0], seen[2]])
+    assert [bool(point_result(point).run) for point in points] == [True, False, True]
+    texts = [point.log.read_text() for point in points]
+    assert ["out of luck" in text for text in texts] == [False, True, False]
+    worker.execute(points[1])  # it is closed
+    assert point_result(points[1]).run is None
 
 
 def test_what_another_sweep_did_meanwhile_is_not_done_again(monkeypatch, tmp_path):
@@ -690,7 +767,7 @@ def test_each_point_is_judged_once(swept, monkeypatch):
     root, file, _ = swept
     judged, look = [], results.point_result
     monkeypatch.setattr(results, "point_result", lambda point: judged.append(point) or look(point))
-    monkeypatch.setattr(Point, "execute", lambda *_: None)
+    monkeypatch.setattr(Worker, "execute", lambda *_: None)
     (left,) = execute.run_sweep(file)
     assert judged == 2 * load_sweep(file).points
     wanted = yaml.safe_load(file.read_text())

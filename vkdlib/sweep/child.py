@@ -1,10 +1,13 @@
-"""The process that executes one notebook of a sweep by papermill; see `Point.execute`.
+"""The process that executes notebooks of a sweep by papermill, one after the other; see `point.Worker`.
 
-It ends when its parent is gone, however that ended: a sweep that was killed leaves nothing behind.
+It takes tasks from stdin, a line of JSON each, and answers a line when a notebook has ended well. All share
+one kernel, which is made as new before each. A notebook that fails ends the process, and the kernel with it.
+The process ends when its parent is gone, however that ended: a sweep that was killed leaves nothing behind.
 """
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -12,13 +15,20 @@ import threading
 import papermill
 from filelock import FileLock
 
+from vkdlib.sweep.kernel import OneKernel
 from vkdlib.sweep.point import is_complete, read_notebook
 
+TASKS: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # lines of stdin; None: there will be no more
+BUSY = threading.Event()
 
-def end_with_parent() -> None:
-    """Wait until the other end of stdin, which the parent alone holds, is closed; then stop."""
-    os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGINT)
+
+def read_tasks() -> None:
+    """Read stdin, whose other end the parent alone holds, until it is closed; then stop."""
+    for line in sys.stdin:
+        TASKS.put(line)
+    TASKS.put(None)
+    if BUSY.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def modification_time(file: str) -> int | None:
@@ -44,7 +54,7 @@ def execute_notebook(notebook: str, executed: str, cwd: str, parameters: dict) -
     Raises:
         SystemExit: it could not be written. The message is short: the log is on the same disk.
     """
-    options = dict(kernel_name="python3", cwd=cwd, progress_bar=False)
+    options = dict(engine_name=OneKernel.__name__, kernel_name="python3", cwd=cwd, progress_bar=False)
     options |= dict(start_timeout=600, on_cell_error=add_error)
     before = modification_time(executed)
     with FileLock(executed + ".lock"):
@@ -54,12 +64,35 @@ def execute_notebook(notebook: str, executed: str, cwd: str, parameters: dict) -
             papermill.execute_notebook(notebook, executed, parameters, **options)
         except RuntimeError as error:  # what a kernel that died or never answered raises
             print(f"{error}; once more", file=sys.stderr)
+            OneKernel.stop()
             papermill.execute_notebook(notebook, executed, parameters, **options)
         except OSError as error:
             sys.exit(f"{executed} could not be written ({error}): make room there, then run again")
 
 
-if __name__ == "__main__":
+def write_to(log: str) -> None:
+    """Let all that this process prints from now on go to a file."""
+    with open(log, "a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
+def main() -> None:
+    """Execute notebooks until there are no more, or one fails."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    execute_notebook(**json.loads(sys.argv[1]))
+    answers = os.fdopen(os.dup(1), "w")
+    threading.Thread(target=read_tasks, daemon=True).start()
+    try:
+        for line in iter(TASKS.get, None):
+            BUSY.set()
+            task = json.loads(line)
+            write_to(task.pop("log"))
+            execute_notebook(**task)
+            BUSY.clear()
+            print("done", file=answers, flush=True)
+    finally:
+        OneKernel.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ kept; those that wait are not begun.
 import contextlib
 from collections.abc import Iterator
 
-from vkdlib.sweep.point import Point, lifeline
+from vkdlib.sweep.point import Point, Worker
 from vkdlib.system import paths
 
 
@@ -64,5 +64,6 @@ def run_on_worker(point: Point, places: dict[str, str], shares: list[dict[str, s
     """Execute a point in a process of this worker, which ends with it."""
     from distributed import get_worker
 
-    with lifeline() as stdin:
-        point.execute(places | (shares[get_worker().name] if shares else {}), stdin)
+    share = shares[get_worker().name] if shares else {}
+    with contextlib.closing(Worker(places | share)) as worker:
+        worker.execute(point)

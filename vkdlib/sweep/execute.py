@@ -1,4 +1,4 @@
-"""Run all points of a sweep (see `grid`), each as a notebook in a process of its own.
+"""Run all points of a sweep (see `grid`), each as a notebook, by one process or several.
 
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --workers 2
     python -m vkdlib.sweep notebooks/sweeps/foundation.yaml --dry-run          # what is done, what is left

@@ -1,5 +1,6 @@
 """Points of a sweep on this machine: some processes at a time, each with its share of CPU cores and GPUs."""
 
+import contextlib
 import os
 import queue
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
-from vkdlib.sweep.point import Point, lifeline
+from vkdlib.sweep.point import Point, Worker
 from vkdlib.system import paths
 
 
@@ -25,11 +26,12 @@ def machine_share(slot: int, slots: int) -> dict[str, str]:
 
 def run_locally(points: list[Point], workers: int) -> Iterator[Point]:
     """Execute points; yield each when it ends, done or failed. Closing the generator stops all."""
-    shares = queue.SimpleQueue()
-    for slot in range(workers):
-        shares.put(paths.places() | machine_share(slot, workers))
-    with ThreadPoolExecutor(workers) as pool, lifeline() as stdin:
-        futures = {pool.submit(execute_with_share, shares, point, stdin): point for point in points}
+    free = queue.SimpleQueue()
+    with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
+        for slot in range(workers):
+            worker = Worker(paths.places() | machine_share(slot, workers))
+            free.put(stack.enter_context(contextlib.closing(worker)))
+        futures = {pool.submit(execute_by_next, free, point): point for point in points}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -38,10 +40,10 @@ def run_locally(points: list[Point], workers: int) -> Iterator[Point]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def execute_with_share(shares: queue.SimpleQueue, point: Point, stdin: int) -> None:
-    """Execute a point with the next free share of the machine."""
-    share = shares.get()
+def execute_by_next(free: queue.SimpleQueue, point: Point) -> None:
+    """Execute a point by the next free worker."""
+    worker = free.get()
     try:
-        point.execute(share, stdin)
+        worker.execute(point)
     finally:
-        shares.put(share)
+        free.put(worker)

@@ -1,4 +1,4 @@
-"""A point of a sweep: one notebook with its parameters, executed in a process of its own.
+"""A point of a sweep: one notebook with its parameters; and the process that executes points.
 
 Light to import: this is all that a worker on another machine needs.
 """
@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from filelock import FileLock
 
 import vkdlib
 from vkdlib.system.files import make_folder, short_hash, whole_file
+
+# By default glibc returns the memory of large tensors after each step and takes it again page by page.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,55 @@ class Point:
         """What the notebook's process printed; there from its start on."""
         return self.executed.with_suffix(".log")
 
-    def execute(self, environment: dict[str, str], stdin: int) -> None:
-        """Run the notebook by papermill; keep what it came to in `executed`.
+    @property
+    def task(self) -> dict:
+        """What the process that executes the point is told, see `child`."""
+        files = {name: str(getattr(self, name)) for name in ("notebook", "executed", "cwd", "log")}
+        return files | {"parameters": self.parameters}
 
-        Args:
-            environment: variables that the notebook gets beside those of this process.
-            stdin: from `lifeline`.
-        """
-        task = {"notebook": str(self.notebook), "executed": str(self.executed)}
-        task |= {"cwd": str(self.cwd), "parameters": self.parameters}
-        command = [sys.executable, "-m", "vkdlib.sweep.child", json.dumps(task)]
-        environment = os.environ | environment | {"VKDLIB_PROGRESS": "0"}
-        with open(self.log, "w") as log:
-            subprocess.run(command, env=environment, stdin=stdin, stdout=log, stderr=log)
+
+class Worker:
+    """A process that executes points, one at a time; there is a new one after a point that failed.
+
+    It ends when the worker is closed, and when this process dies.
+
+    Args:
+        environment: variables that it gets beside those of this process.
+    """
+
+    def __init__(self, environment: dict[str, str]):
+        self.environment = KEEP_MEMORY | os.environ | environment | {"VKDLIB_PROGRESS": "0"}
+        self.process: subprocess.Popen | None = None
+        self.closed = False
+        self.lock = threading.Lock()  # one thread may close it while another executes
+
+    def execute(self, point: Point) -> None:
+        """Run a point's notebook by papermill; keep what it came to in `point.executed`."""
+        with self.lock, open(point.log, "w") as log:
+            if self.closed:
+                return
+            if self.process is None:
+                command = [sys.executable, "-m", "vkdlib.sweep.child"]
+                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+                self.process = subprocess.Popen(command, env=self.environment, stderr=log, **pipes)
+            process = self.process
+            with contextlib.suppress(BrokenPipeError):  # it died meanwhile
+                process.stdin.write(f"{json.dumps(point.task)}\n".encode())
+        if not process.stdout.readline():
+            process.wait()
+            with self.lock:
+                process.stdin.close()
+                process.stdout.close()
+                self.process = None
+
+    def close(self) -> None:
+        """End the process, and what it executes."""
+        with self.lock:
+            self.closed, process = True, self.process
+            if process:
+                process.stdin.close()
+        if process:
+            process.wait()
 
 
 def notebook_code(notebook: Path) -> list[str]:
@@ -96,14 +135,3 @@ def is_complete(notebook: nbformat.NotebookNode) -> bool:
     """Whether an executed notebook came to its end, without an error."""
     made = notebook.metadata.get("papermill", {})
     return not made.get("exception", True) and bool(made.get("end_time"))
-
-
-@contextlib.contextmanager
-def lifeline() -> Iterator[int]:
-    """Within: a stdin for points' processes. They end when this block ends, and when this process dies."""
-    reading, writing = os.pipe()
-    try:
-        yield reading
-    finally:
-        os.close(writing)
-        os.close(reading)
