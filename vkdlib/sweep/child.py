@@ -18,17 +18,14 @@ from filelock import FileLock
 from vkdlib.sweep.kernel import OneKernel
 from vkdlib.sweep.point import is_complete, read_notebook
 
-TASKS: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # lines of stdin; None: there will be no more
-BUSY = threading.Event()
+TASKS: queue.SimpleQueue[str] = queue.SimpleQueue()  # lines of stdin
 
 
 def read_tasks() -> None:
-    """Read stdin, whose other end the parent alone holds, until it is closed; then stop."""
+    """Read stdin, whose other end the parent alone holds, until it is closed; then stop the main thread."""
     for line in sys.stdin:
         TASKS.put(line)
-    TASKS.put(None)
-    if BUSY.is_set():
-        os.kill(os.getpid(), signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def modification_time(file: str) -> int | None:
@@ -78,18 +75,21 @@ def write_to(log: str) -> None:
 
 
 def main() -> None:
-    """Execute notebooks until there are no more, or one fails."""
+    """Execute notebooks until stdin is closed, or one fails."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     answers = os.fdopen(os.dup(1), "w")
     threading.Thread(target=read_tasks, daemon=True).start()
+    task = None
     try:
-        for line in iter(TASKS.get, None):
-            BUSY.set()
-            task = json.loads(line)
+        while True:
+            task = json.loads(TASKS.get())
             write_to(task.pop("log"))
             execute_notebook(**task)
-            BUSY.clear()
+            task = None
             print("done", file=answers, flush=True)
+    except KeyboardInterrupt:
+        if task:  # else it waited for one
+            raise
     finally:
         OneKernel.stop()
 
