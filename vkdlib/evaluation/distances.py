@@ -1,11 +1,12 @@
 """How far two models' answers are apart beyond their mean: distances of distributions."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 BINS = 10  # of a histogram, all of one width, from 0 to 1
-FLIPS = 1999  # ways in which people change sides, beside the one that was measured
+FLIPS = 2000  # ways in which people change sides, the measured one among them
 
 
 def distribution_distances(
@@ -14,8 +15,9 @@ def distribution_distances(
     """Distances of the distributions of two models' values, one a question, and the p of each.
 
     Answers about one person depend on each other. So p is of whole people who change sides by chance: the
-    share of ways in which the models are as far apart, the measured one among them. Two models of one kind
-    are apart by chance, too, the more so the fewer questions there are: a distance says little without its p.
+    share of ways in which the models are as far apart, the measured one among them; exact for up to ten
+    people. Two models of one kind are apart by chance, too, the more so the fewer questions there are: a
+    distance says little without its p.
 
     Args:
         ours, theirs: values from 0 to 1 on the same questions, such as probabilities of the right option.
@@ -31,8 +33,7 @@ def distribution_distances(
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("distances are of values from 0 to 1, such as probabilities; there are others")
     names, person = np.unique(list(people), return_inverse=True)  # person: (questions,)
-    flips = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, len(names)))
-    signs = np.vstack([np.ones(len(names)), flips])  # (ways, people)
+    signs = sign_patterns(len(names))  # (ways, people)
 
     def counts(places: np.ndarray) -> np.ndarray:
         """Questions of each model, person and place: (2, people, places)."""
@@ -50,3 +51,14 @@ def distribution_distances(
     }
     distances = {name: float(d[0]) for name, d in found.items()}
     return distances | {f"{name}_p": float((d >= d[0] - 1e-9).mean()) for name, d in found.items()}
+
+
+def sign_patterns(people: int) -> np.ndarray:
+    """Ways in which people change sides (-1) or do not (1), all or FLIPS seeded ones: (ways, people).
+
+    In the first nobody does.
+    """
+    if 2**people <= FLIPS:
+        return np.array(list(itertools.product([1.0, -1.0], repeat=people)))
+    flips = np.random.default_rng(0).choice([1.0, -1.0], (FLIPS - 1, people))
+    return np.vstack([np.ones(people), flips])
