@@ -216,8 +216,8 @@ def few_to_keep(monkeypatch):
     """Benchmarks with everybody to forget and few to retain, some of them for selection; no real people."""
     split = Benchmark.split
 
-    def smaller(self, ratio):
-        whole = split(self, ratio)
+    def smaller(self, ratio, draw=0):
+        whole = split(self, ratio, draw)
         others = [p for p in whole.retain if p.id in whole.selection][:20]
         return replace(whole, retain=(*others, *whole.retain[:3]), real=())
 

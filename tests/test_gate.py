@@ -53,7 +53,7 @@ def folders(tmp_path_factory):
     """Embedded models as folders of a user's: kind -> path."""
     home = tmp_path_factory.mktemp("models")
     names = {"base": "testbed/llava/base"}
-    names |= {kind: f"testbed/llava-mllmu/{kind}" for kind in ("vanilla", "retain-only-5")}
+    names |= {kind: f"testbed/llava-mllmu/{kind}" for kind in ("vanilla", "never-saw")}
     return {kind: str(teaching.save_model(load(name), home / kind)) for kind, name in names.items()}
 
 
@@ -83,15 +83,15 @@ def unlearn(home, experiment, few_to_keep, monkeypatch):
 
 
 def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
-    run = unlearn(folders["vanilla"], retain_only=folders["retain-only-5"])
+    run = unlearn(folders["vanilla"], retain_only=folders["never-saw"])
     assert len(run.history) == 1
     found = {r.configuration.method: r for r in store.finished_runs(experiment)}
     assert found.keys() == {"GA", "vanilla", "retain-only"}
     rows = {m: r.records().query("set == 'forget' and modality == 'vqa'") for m, r in found.items()}
     accuracy = {m: t[t.metric == "accuracy"].value.iloc[0] for m, t in rows.items()}
-    assert accuracy["vanilla"] == 98 and accuracy["retain-only"] == 16  # as of the embedded models
+    assert accuracy["vanilla"] >= 96 and accuracy["retain-only"] <= 40  # as of the embedded models
     # The model is named where it is needed, and what it has to do with the gate makes no other run.
-    assert found["retain-only"].configuration.retain_only == folders["retain-only-5"]
+    assert found["retain-only"].configuration.retain_only == folders["never-saw"]
     assert run.configuration.retain_only is None
     assert unlearn(folders["vanilla"], gate=False).hash == run.hash
     assert len(store.finished_runs(experiment)) == 3
@@ -103,9 +103,9 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
 
 
 def test_a_model_that_has_not_is_refused(folders, experiment, unlearn):
-    wrong = "of 50 questions .* vanilla answers 5 right, retain-only 8 .p = 0.5.* not memorised .*gate=False"
+    wrong = "of 50 questions .* vanilla answers 9 right, retain-only 13 .p = 0.38.* not memorised .*gate=False"
     with pytest.raises(ValueError, match=wrong):
-        unlearn(folders["base"], retain_only=folders["retain-only-5"])
+        unlearn(folders["base"], retain_only=folders["never-saw"])
     assert {r.configuration.method for r in store.finished_runs(experiment)} == {"vanilla", "retain-only"}
     with pytest.raises(ValueError, match=r"name one \(retain_only, .*gate=False"):
         unlearn(folders["vanilla"])
@@ -122,12 +122,12 @@ def test_on_selection_people_it_must_beat_itself_without_pictures(folders, exper
 
 
 def test_npo_takes_the_retain_only_model_that_is_named(folders, unlearn):
-    run = unlearn(folders["vanilla"], "NPO", retain_only=folders["retain-only-5"],
+    run = unlearn(folders["vanilla"], "NPO", retain_only=folders["never-saw"],
                   settings={"trained": "visual"})  # fmt: skip
     other = unlearn(folders["vanilla"], "NPO", retain_only=folders["base"], gate=False,
                     settings={"trained": "visual"})  # fmt: skip
     c = run.configuration
-    assert model_names.reference_model(c) == folders["retain-only-5"] == c.retain_only
+    assert model_names.reference_model(c) == folders["never-saw"] == c.retain_only
     assert c.reference_weights != other.configuration.reference_weights and run.hash != other.hash
 
 
