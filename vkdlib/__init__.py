@@ -36,16 +36,16 @@ Where the paper leaves something open:
 - Questions in text. With the language model frozen they reach no trained weight. So the QA terms of Eq. 2,
   5, 7 and 10 have exactly zero gradient, and answers in text cannot change. These terms are not computed in
   training; a test shows that they vanish. `qa_image="blank"` gives these questions a grey picture instead.
-- Fisher information. `fisher="summed"` squares the gradient of the whole set (Eq. 9 as written). "batch" and
-  "sample" average the squares of batches or of single questions.
-- Mask. `mask_scope="forget"` multiplies the forget term's gradient (Eq. 5 as written). "update" keeps masked
-  weights bit-identical. `order` says whether the mask is that of the pruned model or, with "parallel", of the
-  vanilla one, as Eq. 9 has it.
+- Fisher information. `fisher="summed"` squares the mean gradient of the whole set (Eq. 9 as written). "batch"
+  and "sample" average the squares of batches or of single questions.
+- Mask. It covers all trained weights, those of the projector as well. `mask_scope="forget"` multiplies the
+  forget term's gradient (Eq. 5 as written). "update" keeps masked weights bit-identical. `order` says whether
+  the mask is that of the pruned model or, with "parallel", of the vanilla one, as Eq. 9 has it.
 - Thresholds, learning rate and epochs are not published, and β depends on how Eq. 4 is averaged. Ours were
-  chosen on selection people, who are never reported: see `experiments.presets` and notebooks/sweeps. There is
-  one exception: the rule picked 25 epochs, with which reported people forgot too little, and 50 was kept.
+  chosen on selection people, who are never reported: see `experiments.presets` and notebooks/sweeps.
 - CLEAR's "Real-world QA" has the size of real_faces, where faces are named. We call it "Real faces".
-- The retain-only model is taught what Eq. 2 retains: everything but the forget people's pictures.
+- Retain-only and never-saw models are taught what Eq. 2 retains: everything but the pictures of people to
+  forget.
 """
 
 __version__ = "0.1.0"
