@@ -182,13 +182,14 @@ def test_forget_quality():
     knows, guesses = ([log_options(p) for p in rng.uniform(low, low + 0.2, 30)] for low in (0.75, 0.15))
     same = forget_quality(predictions([0.0] * 30, options=guesses), predictions([0.0] * 30, options=guesses))
     ratio = same.pop("truth_ratio")
-    assert same == {"accuracy": 0, "low": 0, "high": 0, "ks": 0, "ks_p": 1, "n": 30}
+    distances = {"ks": 0, "ks_p": 1, "js": 0, "js_p": 1}
+    assert same == {"accuracy": 0, "low": 0, "high": 0, "n": 30} | distances
     assert ratio == pytest.approx(np.mean([truth_ratio(o, "A") for o in guesses]))
     far = forget_quality(predictions([1.0] * 30, options=knows), predictions([0.0] * 30, options=guesses))
-    assert far["ks"] == 1 and far["ks_p"] < 1e-9 and far["accuracy"] == 100
+    assert far["ks"] == 1 and far["ks_p"] == 1 / 2000 and far["accuracy"] == 100
     generated = forget_quality(predictions([0.0] * 4), predictions([0.0, 0.0, 0.0, 1.0]))
     assert (generated["accuracy"], generated["n"]) == (-25, 4)  # no probabilities, but still right or wrong
-    assert all(math.isnan(generated[k]) for k in ("ks", "ks_p", "truth_ratio"))
+    assert all(math.isnan(generated[k]) for k in ("ks", "js", "ks_p", "js_p", "truth_ratio"))
     with pytest.raises(ValueError, match="multiple choice about the forget people's pictures"):
         forget_quality(predictions([]), predictions([]))
 

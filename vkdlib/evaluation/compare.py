@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from vkdlib.evaluation.distances import distribution_distances
 from vkdlib.evaluation.metrics import option_probability, share_interval, spread, t_interval
 
 KEYS = ["set", "modality", "kind", "question"]
@@ -202,33 +203,31 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
         unlearned, never_saw: predictions of one run, or of several: draws.
         set: "forget"; "test": the same people on other pictures.
     Returns:
-        "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and
-        "ks_p": Kolmogorov-Smirnov distance, 0 to 1, of the right answers' probabilities, and its p; the
+        "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and "js":
+        distances of the right options' probabilities, with "ks_p" and "js_p" (`distribution_distances`); the
         unlearned model's mean "truth_ratio"; "n". Generated answers (protocol "generate") have no
-        probabilities: "ks", "ks_p" and "truth_ratio" are NaN.
-        TOFU's forget quality is this p for its truth ratio, whose answers' probabilities are taken per token.
-        It takes questions as independent, so a small p says less than it seems to.
+        probabilities: the distances and the truth ratio are NaN.
     Raises:
         ValueError: there is no multiple choice about the forget people's pictures, or not the same.
     """
-    from scipy.stats import ks_2samp
-
-    columns = "set == @set and modality == 'vqa' and kind == 'classification'"
     pairs = [[t] if isinstance(t, pd.DataFrame) else list(t) for t in (unlearned, never_saw)]
-    pairs = [[table.query(columns, local_dict={"set": set}) for table in tables] for tables in pairs]
-    a, b = (pd.concat(tables) for tables in pairs)
-    if not len(a):
+    where = {"set": set, "modality": "vqa", "kind": "classification"}
+    pairs = [[t[(t[list(where)] == list(where.values())).all(axis=1)] for t in tables] for tables in pairs]
+    if not sum(map(len, pairs[0])):
         raise ValueError(
             f"forget quality needs multiple choice about the forget people's pictures (set {set})"
         )
     gap = differences(pairs[0], {"never-saw": pairs[1]}).iloc[0]
     numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": int(gap.n)}
-    if a.options.isna().any() or b.options.isna().any():
-        return numbers | dict.fromkeys(("ks", "ks_p", "truth_ratio"), float("nan"))
-    p, q = ([option_probability(o, g) for o, g in zip(t.options, t.gold)] for t in (a, b))
-    ks = ks_2samp(p, q)
-    ratio = np.mean([truth_ratio(o, g) for o, g in zip(a.options, a.gold)])
-    return numbers | {"ks": float(ks.statistic), "ks_p": float(ks.pvalue), "truth_ratio": float(ratio)}
+    both = pd.concat(a.merge(b, on=KEYS, suffixes=("", "_other")) for a, b in zip(*pairs))
+    if both[["options", "options_other"]].isna().any(axis=None):
+        return numbers | dict.fromkeys(("ks", "js", "ks_p", "js_p", "truth_ratio"), float("nan"))
+    ours, theirs = (
+        [option_probability(o, g) for o, g in zip(both[f"options{end}"], both[f"gold{end}"])]
+        for end in ("", "_other")
+    )
+    ratio = np.mean([truth_ratio(o, g) for o, g in zip(both.options, both.gold)])
+    return numbers | distribution_distances(ours, theirs, both.person) | {"truth_ratio": float(ratio)}
 
 
 def truth_ratio(options: str, gold: str) -> float:

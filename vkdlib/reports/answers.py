@@ -14,6 +14,7 @@ from vkdlib.evaluation import compare
 from vkdlib.evaluation.metrics import share_interval, spread, t_interval
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.experiments.presets import preset
+from vkdlib.methods import METHODS
 from vkdlib.reports.columns import Column, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
@@ -74,7 +75,7 @@ def _parts(record: pd.DataFrame) -> pd.Series:
 
 def usual_settings() -> dict:
     """The settings of VKD in selective forgetting that stand in no name: those of the preset."""
-    return {"order": "prune, mask", "target": "projector", "qa_image": None, **preset("testbed", "method")}
+    return {"qa_image": None, **vars(METHODS["VKD"]()), **preset("testbed", "method")}
 
 
 def _settings(record: pd.DataFrame) -> pd.Series:
@@ -260,13 +261,13 @@ def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         one row a table's row and column: model, benchmark, forget ratio, row, column (its title), runs (their
-        hashes), accuracy (points), low, high, ks, ks_p, n, truth_ratio; ks, ks_p and truth_ratio are NaN
-        where answers were generated.
+        hashes), accuracy (points), low, high, n, ks, js, ks_p, js_p, truth_ratio; the last five are NaN where
+        answers were generated.
     """
     qualities = []
     for table in tables:
         never = table.runs(NEVER_SAW)
-        for column in (c for c in table.columns.values() if c.less):
+        for column in (c for c in table.columns.values() if c.less and c.chance):
             for row in table.records.row.unique():
                 runs = table.runs(row)
                 facts = table.task | {"row": row, "column": column.title, "runs": " ".join(runs)}

@@ -153,12 +153,12 @@ class Report:
         return HTML("".join(rendering.html(panel.main_table(), panel.title) for panel in self.panels))
 
     def quality_table(self) -> pd.DataFrame:
-        """Of each row on seen and unseen pictures: forget VQA minus never-saw's, Kolmogorov-Smirnov distance
-        and truth ratio."""
-        quality = pd.concat([panel.quality for panel in self.panels]).replace(NAMES)
-        keys = ["model", "benchmark", "column", "row"]
-        measures = quality.set_index(keys)[["accuracy", "ks", "truth_ratio"]]
-        return measures.unstack(["model", "benchmark", "column"]).reindex(self.rows)
+        """Of each row on seen and unseen pictures: forget VQA minus never-saw's in points, distances of the
+        right options' probabilities, and truth ratio (`compare.forget_quality`)."""
+        parts = [tables.sort_rows(panel.quality, "row", self.rows) for panel in self.panels]
+        quality = pd.concat(parts).replace(NAMES).set_index(["model", "benchmark", "row"])
+        columns = quality.groupby("column", sort=False)[["accuracy", "ks", "js", "truth_ratio"]]
+        return pd.concat(dict(iter(columns)), axis=1)
 
     def verdict_counts(self) -> pd.DataFrame:
         """How often each verdict was reached about each claim."""
