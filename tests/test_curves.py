@@ -133,6 +133,21 @@ def test_where_more_is_forgotten_than_by_never_saw(monkeypatch):
     assert "40" in set(slopes.measured) and "100" in set(slopes.N)
 
 
+def test_a_fall_that_ends_in_over_forgetting_is_no_success(monkeypatch):
+    """The balance counts nothing below chance, and is not barred."""
+    kept = FLAT | {"Retain VQA": [90] * 5, "Real-world VQA": [60, 70, 90, 80, 70]}
+    for last, verdict, over in ((20, "holds", ""), (0, "over-forgotten", "beta = 3")):
+        record_of(monkeypatch, kept | {"Forget VQA": [90, 70, 50, 30, last]}, never=20)
+        falls = judge("fig2_beta").query("expected == 'falls'")
+        assert set(falls.verdict) == {verdict} and set(falls.over_forgotten) == {over}
+    balance = judge("fig2_beta").query("column == 'Balance'").iloc[0]
+    assert balance.over_forgotten == "beta = 3" and balance.verdict in (
+        "holds",
+        "does not hold",
+        "in some draws",
+    )
+
+
 def test_another_record_is_judged_by_the_claims_of_a_figure(monkeypatch):
     shapes = {"Retain VQA": [50, 60, 70, 80, 90], "Forget VQA": [30] * 5, "Real-world VQA": [90] * 5}
     record_of(monkeypatch, shapes | FLAT)

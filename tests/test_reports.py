@@ -1,8 +1,10 @@
 """Notebooks that show a sweep's record, on made-up answers: they make tables, claims and figures anew."""
 
+import itertools
 import json
 import shutil
 import zlib
+from dataclasses import replace
 
 import matplotlib
 import nbformat
@@ -10,23 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vkdlib.benchmarks.schema import KINDS
 from vkdlib.experiments import presets
-from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.experiments.pipeline import normalise
-from vkdlib.reports import claims
+from vkdlib.reports.answers import read_topic
 from vkdlib.runs import run_folder
-from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run_folder import Run
 from vkdlib.sweep import execute
 from vkdlib.sweep.sweep import load_sweep
 from vkdlib.system import paths
 
+UNSEEN = [("test", "vqa", "classification"), ("retain_unseen", "vqa", "classification")]
 MLLMU = [(who, how, "classification") for who in ("forget", "retain", "real") for how in ("vqa", "qa")]
 CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", "world")]
 CLEAR += [(who, "qa", "generation") for who in ("forget", "retain")]
-PEOPLE, QUESTIONS = 4, 2
+PEOPLE, QUESTIONS, DRAWS = 4, 2, 2  # few: tests by person are exact and fast then
 ROOT = paths.root()  # the kit's, whatever VKDLIB_ROOT says later
 FIGURES = {
     "10_table1_main": ["table1_forget_retain.pdf", "table1_forest.pdf", "table1_main.tex"],
@@ -44,11 +44,12 @@ def answers(configuration):
     seed = zlib.crc32(json.dumps(configuration.identity, sort_keys=True).encode())
     draw = np.random.default_rng(seed)
     rows = []
-    for group, modality, kind in CLEAR if configuration.schema == "clear" else MLLMU:
+    for group, modality, kind in (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN:
+        own = f"draw {configuration.draw}, " if group in ("forget", "test") else ""
         for person in range(PEOPLE):
             for question in range(QUESTIONS):
                 chosen = kind == "classification"
-                row = {"set": group, "kind": kind, "modality": modality, "person": f"{group}{person}"}
+                row = {"set": group, "kind": kind, "modality": modality, "person": f"{own}{person}"}
                 row |= {"question": f"{group}{person}/{kind}/{modality}/{question}", "gold": "A"}
                 score = float(draw.random() < 0.5) if chosen else round(draw.random(), 3)
                 row |= {"answer": "A" if score == 1 else "B", "score": score}
@@ -59,19 +60,12 @@ def answers(configuration):
 
 
 def made_up(point):
-    """The run of a point, with its configuration laid out as `experiments.run` does."""
-    usual = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "seed": 0, "kinds": list(KINDS)}
-    point = usual | point
-    point.pop("experiment")
-    name = point.pop("preset", "testbed")
-    known = ("model", "benchmark", "forget_ratio", "method", "seed", "kinds")
-    config = {k: point.pop(k) for k in known}
-    if config["method"] not in CONTROLS:
-        step = {k: point.pop(k) for k in list(point) if k in presets.preset(name, "training")}
-        config |= {"qa_image": point.pop("qa_image", None)}
-        config["settings"] = presets.preset(name, "method", config["method"], **point)
-        config["training"] = presets.preset(name, "training", config["method"], **step)
-    return normalise(Configuration(**config, schema=config["benchmark"].split("/")[-1]))
+    """The run of a point, as `experiments.run` completes it."""
+    point = {name: value for name, value in point.items() if name != "experiment"}
+    benchmark = point.get("benchmark", "testbed/mllmu")
+    preset = point.pop("preset", None) or presets.fitting_preset(point.get("model"), benchmark)
+    configuration, _ = presets.configure(preset, point.pop("method"), **point)
+    return normalise(replace(configuration, schema=benchmark.split("/")[-1]))
 
 
 @pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
@@ -85,7 +79,7 @@ def notebook(request, tmp_path, monkeypatch):
     for of in sweeps:
         plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
         records, made = [], {}
-        for point in (p.parameters for p in plan.points):
+        for point in (p.parameters for p in plan.points if p.parameters["draw"] < DRAWS):
             run = Run(point["experiment"], made_up(point), paths.runs())
             shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
             run.finish(answers(run.configuration), report=shares)
@@ -94,10 +88,7 @@ def notebook(request, tmp_path, monkeypatch):
         write_records(plan.record, records)
         write_predictions(plan.record, made.values())
     shutil.rmtree(paths.runs())  # a record says it all
-    for shown in ("selection*.csv", "fig2_beta.csv"):  # Table 1's notebook and 16 show these as well
-        for file in (ROOT / "figures" / "data").glob(shown):
-            if not (kept := paths.figures() / "data" / file.name).exists():
-                shutil.copy(file, kept)
+    shown_beside(name)
     matplotlib.use("Agg")
     variables = {}
     for cell in (c for c in source.cells if c.cell_type == "code"):
@@ -107,11 +98,39 @@ def notebook(request, tmp_path, monkeypatch):
     return name, sweeps, variables
 
 
+def shown_beside(name):
+    """Write what a notebook shows of other records."""
+    if name == "16_selective_forgetting":
+        rows = [{"set": group, "modality": "vqa", "kind": "classification"} for group in ("forget", "test")]
+        labels = {
+            "model": "testbed/llava",
+            "schema": "mllmu",
+            "beta": 0.0,
+            "metric": "accuracy",
+            "value": 9.0,
+        }
+        pd.DataFrame(rows).assign(**labels).to_csv(paths.figures() / "data" / "fig2_beta_table.csv")
+    if name == "10_table1_main":
+        trials = []
+        for method, values in {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}}.items():
+            for draw in range(DRAWS):
+                run = Run(
+                    "selection", made_up({"method": method, "draw": draw, "select": True}), paths.runs()
+                )
+                run.finish(answers(run.configuration))
+                trials += [
+                    run.records(**dict(zip(values, pair)))
+                    for pair in itertools.product(*map(np.atleast_1d, values.values()))
+                ]
+        write_records("selection_fine", trials)
+        shutil.rmtree(paths.runs())
+
+
 def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
     name, sweeps, variables = notebook
     record = name[3:]
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
-    assert set(judged.claim) == {one["claim"] for one in claims.read_topic(record).claims}
+    assert set(judged.claim) == {one["claim"] for one in read_topic(record).claims}
     assert set(judged.record) == set(sweeps) and judged.verdict.notna().all()
     for file in FIGURES[name]:
         assert (paths.figures() / file).stat().st_size > 1000
@@ -124,4 +143,5 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
         shown |= {"d_I=1.1, d_F=0.3"}
         drawn = variables["pairs"].groupby(["d_I", "d_F"]).run.nunique()
         assert drawn.to_list() == [1] * 16
+        shown |= {"prune_by=random", "mask_by=random", "mask_by=other people"}
         assert shown <= set(report.rows)

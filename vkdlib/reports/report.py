@@ -111,6 +111,8 @@ class Report:
         figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, **options)
         for ax, panel in zip(axes.flat, self.panels):
             ax.set_title(panel.title)
+        for ax in axes.flat[len(self.panels) :]:
+            ax.set_axis_off()
         return figure, zip(axes.flat, self.panels)
 
     def forget_retain_figure(self) -> plt.Figure:
