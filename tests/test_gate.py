@@ -103,7 +103,7 @@ def test_a_model_that_has_memorised_is_unlearnt(folders, experiment, unlearn):
 
 
 def test_a_model_that_has_not_is_refused(folders, experiment, unlearn):
-    wrong = "of 50 questions .* vanilla answers 9 right, retain-only 13 .p = 0.38.* not memorised .*gate=False"
+    wrong = "of 50 questions .*vanilla answers 9 right, retain-only 13 .p = 0.38.* not memorised .*gate=False"
     with pytest.raises(ValueError, match=wrong):
         unlearn(folders["base"], retain_only=folders["never-saw"])
     assert {r.configuration.method for r in store.finished_runs(experiment)} == {"vanilla", "retain-only"}
