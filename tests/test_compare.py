@@ -182,16 +182,28 @@ def test_forget_quality():
     knows, guesses = ([log_options(p) for p in rng.uniform(low, low + 0.2, 30)] for low in (0.75, 0.15))
     same = forget_quality(predictions([0.0] * 30, options=guesses), predictions([0.0] * 30, options=guesses))
     ratio = same.pop("truth_ratio")
-    distances = {"ks": 0, "ks_p": 1, "js": 0, "js_p": 1}
+    distances = {"ks": 0, "ks_p": 1, "js": 0, "js_p": 1, "truth_js": 0, "truth_js_p": 1}
     assert same == {"accuracy": 0, "low": 0, "high": 0, "n": 30} | distances
     assert ratio == pytest.approx(np.mean([truth_ratio(o, "A") for o in guesses]))
     far = forget_quality(predictions([1.0] * 30, options=knows), predictions([0.0] * 30, options=guesses))
     assert far["ks"] == 1 and far["ks_p"] == 1 / 2000 and far["accuracy"] == 100
+    assert far["js"] == far["truth_js"] == pytest.approx(1) and far["js_p"] == far["truth_js_p"] == 1 / 2000
     generated = forget_quality(predictions([0.0] * 4), predictions([0.0, 0.0, 0.0, 1.0]))
     assert (generated["accuracy"], generated["n"]) == (-25, 4)  # no probabilities, but still right or wrong
-    assert all(math.isnan(generated[k]) for k in ("ks", "js", "ks_p", "js_p", "truth_ratio"))
+    assert all(math.isnan(generated[k]) for k in far.keys() - {"accuracy", "low", "high", "n"})
     with pytest.raises(ValueError, match="multiple choice about the forget people's pictures"):
         forget_quality(predictions([]), predictions([]))
+
+
+def test_distances_pair_questions_whatever_their_order():
+    rng = np.random.default_rng(0)
+    people = [f"p{i % 7}" for i in range(30)]
+    options = [[log_options(p) for p in rng.random(30)] for _ in range(2)]
+    ours, theirs = (predictions([0.0] * 30, people, o) for o in options)
+    found = forget_quality(ours, theirs)
+    assert forget_quality(ours, theirs.sample(frac=1, random_state=1)) == pytest.approx(found)
+    both = forget_quality([ours, ours], [theirs, theirs])  # two runs: as far apart
+    assert all(both[name] == pytest.approx(found[name]) for name in ("ks", "js", "ks_p"))
 
 
 def test_truth_ratio():

@@ -205,8 +205,9 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
     Returns:
         "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and "js":
         distances of the right options' probabilities, with "ks_p" and "js_p" (`distribution_distances`); the
-        unlearned model's mean "truth_ratio"; "n". Generated answers (protocol "generate") have no
-        probabilities: the distances and the truth ratio are NaN.
+        unlearned model's mean "truth_ratio"; "truth_js" and "truth_js_p" of the truth ratios, whose "ks" is
+        that of the probabilities where all questions have as many options; "n". Generated answers (protocol
+        "generate") have no probabilities: the distances and the truth ratio are NaN.
     Raises:
         ValueError: there is no multiple choice about the forget people's pictures, or not the same.
     """
@@ -220,14 +221,16 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
     gap = differences(pairs[0], {"never-saw": pairs[1]}).iloc[0]
     numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": int(gap.n)}
     both = pd.concat(a.merge(b, on=KEYS, suffixes=("", "_other")) for a, b in zip(*pairs))
+    measures = ("ks", "js", "ks_p", "js_p", "truth_ratio", "truth_js", "truth_js_p")
     if both[["options", "options_other"]].isna().any(axis=None):
-        return numbers | dict.fromkeys(("ks", "js", "ks_p", "js_p", "truth_ratio"), float("nan"))
-    ours, theirs = (
-        [option_probability(o, g) for o, g in zip(both[f"options{end}"], both[f"gold{end}"])]
-        for end in ("", "_other")
+        return numbers | dict.fromkeys(measures, float("nan"))
+    sides = [(both.options, both.gold), (both.options_other, both.gold_other)]
+    right, truth = (
+        [[*map(measure, *side)] for side in sides] for measure in (option_probability, truth_ratio)
     )
-    ratio = np.mean([truth_ratio(o, g) for o, g in zip(both.options, both.gold)])
-    return numbers | distribution_distances(ours, theirs, both.person) | {"truth_ratio": float(ratio)}
+    ratios = distribution_distances(*truth, both.person)
+    numbers |= distribution_distances(*right, both.person) | {"truth_ratio": float(np.mean(truth[0]))}
+    return numbers | {"truth_js": ratios["js"], "truth_js_p": ratios["js_p"]}
 
 
 def truth_ratio(options: str, gold: str) -> float:

@@ -261,8 +261,7 @@ def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         one row a table's row and column: model, benchmark, forget ratio, row, column (its title), runs (their
-        hashes), accuracy (points), low, high, n, ks, js, ks_p, js_p, truth_ratio; the last five are NaN where
-        answers were generated.
+        hashes), and what `compare.forget_quality` says.
     """
     qualities = []
     for table in tables:
