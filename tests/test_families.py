@@ -284,6 +284,6 @@ def test_testbed_portraits_are_sixteen_tokens(model):
         model.processor, [portraits.render(identity, v) for v in ("canonical", "a")]
     )
     with torch.no_grad():
-        tokens = train.image_features(model.model, views)
+        tokens = train.tower_tokens(model, views)
     assert tokens.shape == (2, 16, 128)
     assert not torch.allclose(tokens[0], tokens[1])

@@ -299,12 +299,13 @@ def test_plans_of_baselines():
 
 def test_presets_of_baselines():
     assert presets.preset("testbed", "method", "GA") == {"trained": "all"}
-    assert presets.preset("testbed", "training", "GA")["lr"] == 1e-5
+    chosen = presets.BY_METHOD["testbed"]["GA"]["training"]["lr"]
+    assert presets.preset("testbed", "training", "GA")["lr"] == chosen
     assert presets.preset("testbed", "training", "GA", lr=1e-4)["lr"] == 1e-4
-    assert presets.preset("testbed", "training")["lr"] == 1e-3
-    usual, same, other = (presets.configure("testbed", "GA", lr=lr)[0] for lr in (None, 1e-5, 0.1))
+    usual, same, other = (presets.configure("testbed", "GA", lr=lr)[0] for lr in (None, chosen, 0.1))
     assert usual == same != other == replace(usual, training=usual.training | {"lr": 0.1})
-    assert presets.preset("paper-qwen2-vl-7b", "method", "NPO", beta=0.1) == {"trained": "lora", "beta": 0.1}
+    lora = {"trained": "lora", "beta": 0.1, "reference": "retain-only"}
+    assert presets.preset("paper-qwen2-vl-7b", "method", "NPO", beta=0.1) == lora
     assert presets.preset("testbed", "method", "MANU", share=0.1) == {"share": 0.1}
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.schema import Split
+from vkdlib.benchmarks.schema import MODALITIES, Split
+from vkdlib.evaluation.ways import queries
 from vkdlib.experiments.model_names import CONTROLS, starting_model
 from vkdlib.experiments.pipeline import pose_task
 from vkdlib.models.dimensions import dimensions
@@ -54,11 +55,5 @@ def find_split(c: Configuration) -> Split | None:
 
 
 def count_questions(split: Split, kinds: Sequence[str]) -> dict[str, int]:
-    """How many questions `evaluate` asks, by set. The test set puts the questions with a picture to each of a
-    person's other pictures."""
-    counts = {}
-    for name, people in split.reported().items():
-        questions = [(p, q) for p in people for q in p.questions if q.kind in kinds]
-        views = [len(p.test_images) if q.modality == "vqa" else 0 for p, q in questions]
-        counts[name] = sum(views) if name == "test" else len(questions)
-    return counts
+    """How many questions `evaluate` asks, by set."""
+    return {name: len(items) for name, items in queries(split, kinds, MODALITIES).items()}

@@ -26,9 +26,9 @@ from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 def model_facts(folder: Path, name: str) -> dict:
     """Hashes, size and metrics of a model, of draw 0 at 5 % (retain-only: at its own ratio).
 
-    Metrics are of all questions, asked as they are; of those that the model answers in words, in every other
-    way with the picture (clozes; CLEAR has none, but captions); and of multiple choice about pictures, while
-    no neuron fires in the MLPs that VKD trains ("neurons": "none").
+    Metrics are of all questions, asked as they are; of multiple choice about pictures, while no neuron fires
+    in the MLPs that VKD trains ("neurons": "none"); and, of base, vanilla and never-saw, of questions that
+    the model answers in words (clozes; CLEAR has none, but captions) in every other way with the picture.
     """
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
@@ -36,7 +36,8 @@ def model_facts(folder: Path, name: str) -> dict:
     loaded, split = load(str(folder)), benchmark.split(ratio)
     tables = [summarise(evaluate(loaded, split)).assign(way="shown", neurons="all")]
     words = ["cloze" if benchmark.schema == "mllmu" else "generation"]
-    for way in (way for way in WAYS if way not in ("shown", "blank", "none")):
+    ways = set(WAYS) - {"shown", "blank", "none"} if kind in ("base", "vanilla", "never-saw") else ()
+    for way in (way for way in WAYS if way in ways):
         answers = evaluate(loaded, split, kinds=words, way=way)
         tables.append(summarise(answers).assign(way=way, neurons="all"))
     with silent_mlps(loaded):
