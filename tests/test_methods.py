@@ -352,7 +352,7 @@ def test_manu_prunes_and_trains_nothing(loaded, tasks):
         make_method("MANU", layers=9).scope(loaded)
 
 
-DEFAULTS = {  # of version 0.1.0
+DEFAULTS = {  # of version 0.2.0
     "GA": {"trained": "all"},
     "GA_Diff": {"trained": "all"},
     "KL_Min": {"trained": "all"},
@@ -368,7 +368,7 @@ DEFAULTS = {  # of version 0.1.0
 
 def test_defaults_belong_to_a_version():
     """A run's name tells what was given and the version: other defaults need another version."""
-    assert vkdlib.__version__ == "0.1.0"
+    assert vkdlib.__version__ == "0.2.0"
     assert {name: asdict(method()) for name, method in METHODS.items()} == DEFAULTS
 
 

@@ -122,3 +122,14 @@ def test_every_method_has_what_the_rule_chose(model, benchmark):
     for method, settings in selection.choose(trials).items():
         own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
         assert settings == {field: own[field] for field in settings}, method
+
+
+def test_the_second_round_is_around_the_best_of_the_first():
+    trials = [trial("GA", 50, 90, lr=lr, epochs=20) for lr in (0.1, 0.3)]
+    trials += [trial("MANU", 50, 90, share=share, lr=NAN, epochs=NAN) for share in (0.1, 0.2)]
+    fine = selection.fine_trials(
+        pd.concat([*trials[:1], trial("GA", 40, 90, lr=0.3, epochs=20), *trials[2:]])
+    )
+    assert fine["MANU"] == [{"share": s} for s in (0.05, 0.071, 0.1, 0.14, 0.2)]
+    rates = {(t["epochs"], t["lr"]) for t in fine["GA"]}
+    assert rates == {(20, 0.17), (20, 0.3), (20, 0.54), (50, 0.17), (50, 0.096)}

@@ -48,4 +48,4 @@ Where the paper leaves something open:
   forget.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -75,3 +75,28 @@ def choose(records: pd.DataFrame, rows: str = "method") -> dict[str, dict[str, f
     whole = whole.assign(worse=-whole.balance.round(6))  # as equal as the questions make them
     best = whole.sort_values(["worse", *SETTINGS]).drop_duplicates("row").set_index("row")
     return {row: settings.dropna().to_dict() for row, settings in best[SETTINGS].iterrows()}
+
+
+def fine_trials(records: pd.DataFrame, rows: str = "method") -> dict[str, list[dict[str, float]]]:
+    """The second round around the best trial of the first: of each row, the settings to try.
+
+    The best learning rate and one a quarter-decade to either side, with as many epochs as in the first round;
+    the best one divided by 1.8 and by 3.2, with two and a half times as many. Of MANU, five shares.
+
+    Args:
+        records, rows: as in `trial_balances`.
+    """
+    trials = {}
+    for row, best in choose(records, rows).items():
+        if "share" in best:
+            trials[row] = [{"share": _round(best["share"] * f)} for f in (0.5, 0.71, 1, 1.4, 2)]
+        else:
+            few, many = best["epochs"], 2.5 * best["epochs"]
+            pairs = [(few, 0.56), (few, 1), (few, 1.8), (many, 0.56), (many, 0.32)]
+            trials[row] = [{"epochs": epochs, "lr": _round(best["lr"] * f)} for epochs, f in pairs]
+    return trials
+
+
+def _round(value: float) -> float:
+    """Two digits are enough."""
+    return float(f"{value:.2g}")
