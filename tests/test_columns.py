@@ -173,7 +173,7 @@ def test_a_report_says_what_is_missing(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.csv"):
         report.read_report(["nothing"], "table1_main")
     (tmp_path / "figures" / "data").mkdir(parents=True)
-    record = records(CHOICE).assign(draw=0, replicate=0, start="a")
+    record = records(CHOICE).assign(draw=0, replicate=0, way="shown", start="a")
     monkeypatch.setattr(report, "read_records", lambda name: record)
     with pytest.raises(
         FileNotFoundError, match="nothing_table.csv: no such file; run the record's notebook with"

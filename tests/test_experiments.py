@@ -151,7 +151,7 @@ def test_a_run_is_asked_as_it_says(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "evaluate", answer)
     with pytest.raises(InterruptedError):
         c = Configuration(
-            method="vanilla, no picture", max_new_tokens=7, kinds=["cloze"], protocol="generate"
+            method="vanilla", way="none", max_new_tokens=7, kinds=["cloze"], protocol="generate"
         )
         experiments.run("x", c, Machine(evaluation_batch=3))
     options = {"kinds": ("cloze",), "protocol": "generate", "way": "none", "letters": "alone"}

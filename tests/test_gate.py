@@ -115,8 +115,8 @@ def test_a_model_that_has_not_is_refused(folders, experiment, unlearn):
 
 def test_on_selection_people_it_must_beat_itself_without_pictures(folders, experiment, unlearn):
     assert len(unlearn(folders["vanilla"], select=True).history) == 1
-    methods = {r.configuration.method for r in store.finished_runs(experiment)}
-    assert methods == {"GA", "vanilla", BLANK}
+    runs = {(r.configuration.method, r.configuration.way) for r in store.finished_runs(experiment)}
+    assert runs == {("GA", "shown"), ("vanilla", "shown"), ("vanilla", "blank")}
     with pytest.raises(ValueError, match=f"{BLANK} .* has not memorised the faces"):
         unlearn(folders["base"], select=True)
 

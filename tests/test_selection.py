@@ -27,6 +27,7 @@ def trial(method, forget, kept, *draws, lr=0.5, epochs=10, share=NAN, **labels):
         "schema": "mllmu",
         "kind": "classification",
         "metric": "accuracy",
+        "way": "shown",
     }
     settings = {"method": method, "lr": lr, "epochs": epochs, "share": share}
     return pd.DataFrame(rows).assign(**task | settings | labels)

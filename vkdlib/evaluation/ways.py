@@ -58,7 +58,8 @@ def instructed(instruction: str) -> Callable[[Query], Query]:
 
 # Sets that ask about pictures on which no model was trained -> how many of each person; None: all.
 UNSEEN = {"test": None, "retain_unseen": 1}
-WAYS = {"shown": with_picture, "blank": with_grey, "none": without_picture, "rephrased": rephrased}
+USUAL_WAY = "shown"
+WAYS = {USUAL_WAY: with_picture, "blank": with_grey, "none": without_picture, "rephrased": rephrased}
 WAYS |= {name: instructed(text) for name, text in PROMPTS.items()}
 WAYS |= {f"{name}, reversed": instructed(f"{text} {REVERSAL}") for name, text in PROMPTS.items()}
 

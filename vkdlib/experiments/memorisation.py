@@ -30,10 +30,11 @@ def require_memorisation(evaluate: Callable[[Configuration], Run], c: Configurat
             "never saw them: name one (retain_only, a folder; notebooks/02_vanilla_models.ipynb makes one "
             "with hide_ratio), or go on without (gate=False)"
         )
-    c = replace(c, settings={}, training={}, qa_image=None, seed=0, kinds=("classification",))
-    other = BLANK if c.select else "retain-only"
-    runs = [evaluate(replace(c, method=method)) for method in ("vanilla", other)]
-    return memorisation(*(run.predictions for run in runs), other)
+    c = replace(c, settings={}, training={}, qa_image=None, seed=0, kinds=("classification",), way="shown")
+    vanilla = replace(c, method="vanilla")
+    other = replace(vanilla, way="blank") if c.select else replace(c, method="retain-only")
+    runs = [evaluate(each) for each in (vanilla, other)]
+    return memorisation(*(run.predictions for run in runs), BLANK if c.select else "retain-only")
 
 
 def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain-only") -> dict[str, float]:

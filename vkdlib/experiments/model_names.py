@@ -11,14 +11,7 @@ from vkdlib.runs.configuration import Configuration
 from vkdlib.system.checks import did_you_mean, one_of
 from vkdlib.testbed.recipe import EMBEDDED_MODELS, LLM_ONLY
 
-CONTROLS = {  # models that are evaluated without unlearning -> the way they are asked, see `evaluate`
-    "base": "shown",
-    "vanilla": "shown",
-    "retain-only": "shown",
-    "never-saw": "shown",
-    "vanilla, blank picture": "blank",
-    "vanilla, no picture": "none",
-}
+CONTROLS = ("base", "vanilla", "retain-only", "never-saw")  # models that are evaluated without unlearning
 IDEALS = ("retain-only", "never-saw")  # kinds of models without the faces to forget: of draw 0; of all draws
 REFERENCES = ("vanilla", *IDEALS)  # kinds of models that a method may compare with; else it names one
 

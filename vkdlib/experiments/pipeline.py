@@ -17,6 +17,7 @@ import torch
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate
+from vkdlib.evaluation.ways import USUAL_WAY
 from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import require_memorisation
 from vkdlib.experiments.model_names import CONTROLS, IDEALS, reference_model
@@ -39,7 +40,7 @@ from vkdlib.unlearn import Training, make_training, unlearn
 def run(
     experiment: str, configuration: Configuration, machine: Machine | None = None, gate: bool = True
 ) -> Run:
-    """Do one run, or find it if it was done before.
+    """Do one run, or find it if it was done before. A model is unlearned once, in whatever ways it is asked.
 
     Args:
         experiment: name of the folder that keeps it.
@@ -57,10 +58,13 @@ def run(
     if gate and unlearns and not configuration.model.startswith("testbed/"):
         require_memorisation(functools.partial(run, experiment, machine=machine), configuration)
     loaded, split, configuration = load_model_and_task(normalise(configuration))
+    if unlearns and configuration.way != USUAL_WAY:
+        usual = run(experiment, replace(configuration, way=USUAL_WAY), machine, gate)
+        loaded, unlearns = load_unlearned(usual), False
     with open_together(experiment, configuration) as this:
         if not processes.broadcast(this.done):
             check_questions(loaded.processor, split, configuration.kinds, configuration.protocol)
-            results = unlearn_model(this, loaded, split, machine)
+            results = unlearn_model(this, loaded, split, machine) if unlearns else {}
             predictions = ask_model(loaded, split, configuration, machine)
             if processes.rank_and_size()[0] == 0:
                 this.finish(predictions, **results)
@@ -166,14 +170,12 @@ def open_together(experiment: str, c: Configuration) -> Iterator[Run]:
 
 
 def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> dict:
-    """Unlearn in place, unless the model is evaluated as it is.
+    """Unlearn in place.
 
     Returns:
         history, report, delta and steps, as `Run.finish` takes them.
     """
     c = this.configuration
-    if c.method in CONTROLS:
-        return {}
     reference = reference_model(c)
     method = make_method(c.method, **c.settings | ({"reference": reference} if reference else {}))
     scope = set(method.scope(loaded).values())
@@ -190,8 +192,8 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
 
 def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
     """The answers to all questions, see `evaluate`."""
-    options = {name: getattr(c, name) for name in ("kinds", "protocol", "letters", "max_new_tokens")}
-    options |= {"way": CONTROLS.get(c.method, "shown"), "batch_size": machine.evaluation_batch}
+    options = {name: getattr(c, name) for name in ("kinds", "protocol", "letters", "max_new_tokens", "way")}
+    options |= {"batch_size": machine.evaluation_batch}
     with enough_memory("evaluation", "evaluation_batch"):
         return evaluate(loaded, split, **options)
 
@@ -217,8 +219,15 @@ def enough_memory(work: str, field: str) -> Iterator[None]:
 
 
 def load_unlearned(run: Run) -> Loaded:
-    """The model a run ended with: its vanilla model and the changed weights."""
-    loaded = model_names.load_starting_model(run.configuration)
+    """The model a run ended with: its vanilla model and the changed weights.
+
+    Raises:
+        RunError: the run, or the one that unlearned its model, is not whole.
+    """
+    c = run.configuration
+    if c.method not in CONTROLS and c.way != USUAL_WAY:
+        run = replace(run, configuration=replace(c, way=USUAL_WAY))
+    loaded = model_names.load_starting_model(c)
     run.check()
     delta = run.folder / "delta.safetensors"
     if delta.exists():

@@ -12,10 +12,9 @@ import pandas as pd
 
 from vkdlib.evaluation import compare
 from vkdlib.evaluation.metrics import share_interval, spread, t_interval
-from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS
-from vkdlib.reports.columns import Column, record_columns
+from vkdlib.reports.columns import LABELS, Column, is_control, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
 from vkdlib.system import checks, files
@@ -55,10 +54,12 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
 
     Args:
         naming: "method": the method; "parts": the name in Table 3 of the VKD paper, as "F+Mask", by columns
-            "trained", "mask" and "beta"; "settings": what is not as usual, as "mask=False".
+            "trained", "mask" and "beta"; "settings": what is not as usual, as "mask=False". If questions were
+            put in another way than usual, the name ends with it.
     """
     checks.one_of("how rows are named", naming, ROW_NAMES)
     names = record.method.where(record.method != "VKD", ROW_NAMES[naming](record))
+    names += record.way.map(LABELS["ways"]).fillna(", " + record.way)
     if names.isna().any():
         row = record[names.isna()].iloc[0].dropna().to_dict()
         raise ValueError(f"the {naming} of a row of the record do not make a name: {row}")
@@ -204,7 +205,7 @@ def _row_numbers(table: AnsweredTable, row: str, runs: pd.Series) -> Iterator[di
         answers = table.predictions(runs, [column])
         if any(map(len, answers)):
             where = dict(zip(("set", "modality", "kind", "metric"), (*column.questions, column.metric)))
-            over = column.less and row not in CONTROLS and table.over_forgets(runs, column)
+            over = column.less and not is_control(row) and table.over_forgets(runs, column)
             yield where | column_numbers(column, answers) | {"over_forgotten": over}
 
 
@@ -248,7 +249,7 @@ def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
     for table in tables:
         ours, columns = table.runs(table.topic.ours), list(table.columns.values())
         for row in table.records.row.unique():
-            if row not in CONTROLS and row != table.topic.ours:
+            if not is_control(row) and row != table.topic.ours:
                 other = table.runs(row)
                 a, b = table.pair(ours, other, columns)
                 hashes = {"runs": len(a), "runs_ours": " ".join(ours), "runs_other": " ".join(other)}

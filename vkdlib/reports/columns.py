@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from vkdlib.benchmarks.schema import OPTIONS
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.system import checks, files
 
 FILE = Path(__file__).parent / "paper" / "columns.yaml"
@@ -16,6 +17,11 @@ UNSEEN = ", unseen"  # ends the title of a column that asks about pictures on wh
 QUESTIONS = ["set", "modality", "kind"]  # what tells questions of different columns apart
 MEASURED = ["value", "low", "high"]
 COUNTS = {"n": "N={}", "people": "{} people", "runs": "{} runs"}
+
+
+def is_control(row: str) -> bool:
+    """Whether a row of a table, as "vanilla, blank picture", is of a model that is evaluated as it is."""
+    return row.split(",")[0] in CONTROLS
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vkdlib.experiments.model_names import CONTROLS
-from vkdlib.reports.columns import MEASURED, NAMES, Column, record_columns
+from vkdlib.reports.columns import MEASURED, NAMES, Column, is_control, record_columns
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
 
 SMALLEST = "smallest difference"  # row of `main_table`
@@ -74,7 +73,7 @@ def _main_cells(column: Column, rows: pd.DataFrame, tests: pd.DataFrame | None) 
     texts = _intervals(column, rows)
     if "deviation" in rows:
         texts += number_texts(rows.deviation, f" ±{{:.{column.decimals}f}}")
-    rivals = rows.value.drop([*over, *CONTROLS], errors="ignore").round(column.decimals)
+    rivals = rows.value.drop([*over, *filter(is_control, rows.index)]).round(column.decimals)
     best = rivals.index[rivals == (rivals.min() if column.less else rivals.max())]  # equal if they look so
     texts[best] = "**" + texts[best] + "**"
     texts[over] += OVER_FORGOTTEN

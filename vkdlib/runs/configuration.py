@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, PROTOCOLS
 from vkdlib.evaluation.letters import LETTER_RULES
+from vkdlib.evaluation.ways import USUAL_WAY, WAYS
 from vkdlib.models import DTYPES, QUANTISATIONS
 from vkdlib.system.checks import check_fields, setting
 
@@ -32,6 +33,7 @@ class Configuration:
             `select`, which of the selection people, see `Split.for_selection`.
         replicate: which of the embedded models of a kind, each trained in an order of its own.
         kinds: of questions that are asked afterwards.
+        way: how they are put, one of `ways.WAYS`: "shown" as the benchmark has them.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
         letters: how a letter is read from an answer in words, see `letters`.
         max_new_tokens: of an answer in words.
@@ -60,6 +62,7 @@ class Configuration:
     draw: int = setting(0, low=0)
     replicate: int = setting(0, low=0)
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
+    way: str = setting(USUAL_WAY, known=WAYS)
     protocol: str = setting("likelihood", known=PROTOCOLS)
     letters: str = setting("alone", known=LETTER_RULES)
     max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)

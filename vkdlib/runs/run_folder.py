@@ -27,7 +27,7 @@ from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
     "experiment", "model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed",
-    "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "start", "run",
+    "way", "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "start", "run",
 ]  # fmt: skip
 
 FILES = [
@@ -151,7 +151,7 @@ class Run:
         Args:
             swept: further columns, name -> value.
         """
-        names = ("model", "benchmark", "schema", "forget_ratio", "draw", "replicate", "method", "seed")
+        names = [n for n in RECORD if n in vars(self.configuration)]
         values = {name: getattr(self.configuration, name) for name in names}
         values["start"] = files.short_hash([self.configuration.data, self.configuration.weights])
         table = metrics.summarise(self.predictions)
