@@ -128,11 +128,11 @@ def test_a_sentence_says_what_becomes_of_pictures_that_were_never_trained_on():
     unseen = cases.assign(column="Retain VQA, unseen", verdict=["does not hold", "holds", "does not hold"])
     both = findings.claim_sentence(pd.concat([cases, unseen]))
     assert both == (
-        "**VKD is good**: holds in all 3 cases; on pictures that were never trained on, it holds in 1 of 3 "
+        "**VKD is good**: holds in all 3 cases; on pictures that were never trained on: holds in 1 of 3 "
         "cases (Qwen2-VL on MLLMU-Bench); does not hold in 2 (LLaVA on MLLMU-Bench; LLaVA on own). *4.3*"
     )
     assert findings.claim_sentence(unseen[1:2]) == (
-        "**VKD is good**: on pictures that were never trained on, it holds. *4.3*"
+        "**VKD is good**: on pictures that were never trained on: holds. *4.3*"
     )
 
 

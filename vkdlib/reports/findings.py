@@ -10,7 +10,7 @@ from vkdlib.reports.paper.published import paper_cells
 from vkdlib.system.checks import one_of
 
 VERDICTS = LABELS["verdicts"]
-ON_UNSEEN = "on pictures that were never trained on, it "
+ON_UNSEEN = "on pictures that were never trained on: "
 
 
 def sentences(cases: pd.DataFrame) -> str:
@@ -25,7 +25,7 @@ def sentences(cases: pd.DataFrame) -> str:
 
 def claim_sentence(cases: pd.DataFrame) -> str:
     """What became of one claim, for example "**VKD forgets faces**: holds in all 4 cases; on pictures that
-    were never trained on, it holds in 3 of 4 cases (...)."
+    were never trained on: holds in 3 of 4 cases (...)."
 
     Args:
         cases: the rows of `claims.read_claims` of one claim.
