@@ -12,7 +12,7 @@ from made_up_runs import QUESTIONS, made_up_answers, made_up_record
 from vkdlib.evaluation.compare import over_forgets
 from vkdlib.evaluation.metrics import share_interval, spread, t_interval
 from vkdlib.methods.vkd import VKD
-from vkdlib.reports import answers, claims, columns, curves
+from vkdlib.reports import answers, claims, columns, curves, report
 from vkdlib.reports.columns import BALANCE, rows_by_title
 from vkdlib.reports.paper import published
 from vkdlib.runs import records
@@ -383,6 +383,22 @@ def test_claims_about_a_record_of_ones_own(table, monkeypatch, tmp_path):
         "mine_quality.csv",
         "mine_table.csv",
     }
+
+
+def test_a_report_has_a_panel_for_each_forget_ratio(monkeypatch, tmp_path):
+    five = runs_of({row: ROWS[row] for row in ("vanilla", "never-saw", "VKD")})
+    ten = [(labels | {"forget_ratio": 10, "run": f"ten {i}"}, t) for i, (labels, t) in enumerate(five)]
+    record, _ = use(monkeypatch, five + ten)
+    monkeypatch.setattr(paths, "figures", lambda: tmp_path)
+    monkeypatch.setattr(report, "read_records", lambda name: record)
+    (tmp_path / "data").mkdir()
+    claims.write_tests("families")
+    shown = report.read_report(["families"], "families")
+    assert [panel.title for panel in shown.panels] == ["m on own/mllmu, 5 %", "m on own/mllmu, 10 %"]
+    for panel in shown.panels:
+        assert panel.main_table().index.tolist() == ["chance", "vanilla", "never-saw", "VKD"]
+        assert set(panel.cases.verdict) == {"holds"} and len(panel.cases) == 7
+    assert len(shown.cases) == 14
 
 
 def test_a_verdict_is_printed_before_its_claim(capsys):

@@ -93,7 +93,7 @@ def made_up_cases():
         ("VKD is good", LLAVA, "own", "Retain VQA", "cannot tell", 32),
     ]
     names = ["claim", "model", "benchmark", "column", "verdict", "people"]
-    return pd.DataFrame(rows, columns=names).assign(over_forgotten="", source="4.3")
+    return pd.DataFrame(rows, columns=names).assign(over_forgotten="", source="4.3", forget_ratio=5)
 
 
 def test_a_claim_that_nobody_made_is_refused():
@@ -150,7 +150,8 @@ def test_every_verdict_and_every_case_is_in_the_notebook(judged):
 
 
 def test_every_case_has_questions_and_people(judged):
-    assert judged[["n", "people"]].notna().all(axis=None) and set(judged.forget_ratio) == {5}
+    assert judged[["n", "people"]].notna().all(axis=None)
+    judged = judged.query("forget_ratio == 5")
     people = (
         judged.query("model == @LLAVA and benchmark == 'testbed/mllmu'").groupby("column").people.unique()
     )

@@ -123,14 +123,27 @@ def test_latex_and_html_keep_bold_and_signs(table):
 
 
 def test_the_evidence_of_claims():
-    case = {"claim": "it forgets", "source": "4.3", "model": "testbed/llava", "benchmark": "testbed/clear",
+    case = {"claim": "it forgets", "source": "4.3", "forget_ratio": 5,
+            "model": "testbed/llava", "benchmark": "testbed/clear",
             "column": "Forget VQA", "ours": "VKD", "other": "vanilla", "difference": -70.0, "low": -80.0,
             "high": -60.0, "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds", "people": 10,
             "over_forgotten": "VKD", "runs_ours": "a b", "runs_other": "c", "test": "sign flips",
             "p": 0.0003, "smallest": 7.25}  # fmt: skip
     same = case | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": ""}
     close = same | {"differ": 3, "p": float("nan"), "p_holm": float("nan"), "verdict": "cannot tell"}
-    names = ("model", "benchmark", "column", "n", "people", "differ", "p", "p_holm", "verdict", "runs_ours")
+    names = (
+        "model",
+        "benchmark",
+        "forget_ratio",
+        "column",
+        "n",
+        "people",
+        "differ",
+        "p",
+        "p_holm",
+        "verdict",
+        "runs_ours",
+    )
     curve = {name: case[name] for name in names} | {
         "claim": "it rises",
         "source": "4.4",
@@ -150,6 +163,8 @@ def test_the_evidence_of_claims():
     assert table.runs.tolist() == [3, 3, 3, 2]
     assert table["over-forgotten"].tolist() == ["VKD", "", "", ""]
     assert (table.model == "LLaVA").all() and table.source.tolist() == ["4.3", "", "", "4.4"]
+    ratios = tables.evidence(cases.assign(forget_ratio=[5, 10, 5, 5]))
+    assert ratios.benchmark.tolist() == ["CLEAR, 5 %", "CLEAR, 5 %", "CLEAR, 5 %", "CLEAR, 10 %"]
     beside = tables.evidence(cases.assign(published=["-16.0", "", "", ""]))
     assert beside.published.tolist() == ["-16.0", "–", "–", "–"]
 

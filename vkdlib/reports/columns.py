@@ -158,6 +158,12 @@ def rows_by_title(records: pd.DataFrame, table: str = "vkd 1") -> dict[str, pd.D
     return {column.title: column.rows(records) for column in record_columns(records, table)}
 
 
+def benchmark_names(cases: pd.DataFrame) -> pd.Series:
+    """What the benchmark of each case is called; with the forget ratio if there are several."""
+    names = cases.benchmark.replace(NAMES)
+    return names + ", " + cases.forget_ratio.astype(str) + " %" if cases.forget_ratio.nunique() > 1 else names
+
+
 def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = False) -> list[Column]:
     """The columns that a balance counts.
 

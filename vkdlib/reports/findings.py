@@ -5,7 +5,7 @@ Sentences are made from figures/data/claims.csv: they say what was judged, and n
 
 import pandas as pd
 
-from vkdlib.reports.columns import LABELS, NAMES, UNSEEN
+from vkdlib.reports.columns import LABELS, NAMES, UNSEEN, benchmark_names
 from vkdlib.reports.paper.published import paper_cells
 from vkdlib.system.checks import one_of
 
@@ -30,6 +30,7 @@ def claim_sentence(cases: pd.DataFrame) -> str:
     Args:
         cases: the rows of `claims.read_claims` of one claim.
     """
+    cases = cases.assign(benchmark=benchmark_names(cases))
     claim, unseen = cases.claim.iloc[0], cases.column.str.endswith(UNSEEN)
     parts = [_verdicts(cases[~unseen])] if (~unseen).any() else []
     parts += [ON_UNSEEN + _verdicts(cases[unseen])] if unseen.any() else []
@@ -79,7 +80,7 @@ def _notes(rows: pd.DataFrame, total: int, with_column: bool) -> str:
     notes = []
     if len(rows) <= 2 and len(rows) < total:
         for row in rows.itertuples():
-            where = f"{NAMES.get(row.model, row.model)} on {NAMES.get(row.benchmark, row.benchmark)}"
+            where = f"{NAMES.get(row.model, row.model)} on {row.benchmark}"
             notes.append(f"{row.column}, {where}" if with_column else where)
     if "cannot tell" in set(rows.verdict):
         few, many = int(rows.people.min()), int(rows.people.max())

@@ -27,9 +27,10 @@ def task_title(model: str, benchmark: str) -> str:
 
 @dataclass(frozen=True)
 class Panel:
-    """A model on a benchmark: its part of a report.
+    """A model on a benchmark at a forget ratio: its part of a report.
 
     Attributes:
+        title: what figures and tables call it.
         topic: what the paper says of the table or figure.
         published: model and benchmark as the paper calls them; None: the paper has no such panel.
         records: in the layout of figures/data; `method` is the row of the table.
@@ -40,6 +41,8 @@ class Panel:
 
     model: str
     benchmark: str
+    forget_ratio: int
+    title: str
     topic: answers.Topic
     published: tuple[str, str] | None
     records: pd.DataFrame
@@ -47,10 +50,6 @@ class Panel:
     cases: pd.DataFrame
     tests: pd.DataFrame
     quality: pd.DataFrame
-
-    @property
-    def title(self) -> str:
-        return task_title(self.model, self.benchmark)
 
     @property
     def columns(self) -> list[Column]:
@@ -64,7 +63,8 @@ class Panel:
 
     def main_table(self) -> pd.DataFrame:
         """The table over draws, with the paper's numbers where it has any."""
-        table = tables.main_table(self.numbers, self.tests, self.topic.table)
+        tests = self.tests if self.topic.ours else None
+        table = tables.main_table(self.numbers, tests, self.topic.table)
         if not self.published:
             return table
         return tables.add_paper_numbers(table, paper.published_table(self.topic.table, *self.published))
@@ -86,7 +86,7 @@ class Report:
         rows: names of the table's rows, in the order in which they are shown.
         records: in the layout of figures/data; `method` is the row of the table.
         cases: the rows of claims.csv about it.
-        panels: one for each model and benchmark, in the order of NAMES.
+        panels: one for each model, benchmark and forget ratio, in the order of NAMES.
     """
 
     topic: answers.Topic
@@ -208,15 +208,25 @@ def read_report(
     if cases.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {claims.TEST_AGAIN}")
     records, numbers = (tables.sort_rows(table, "method", rows) for table in (records, numbers))
-    order = [*NAMES, *records.model, *records.benchmark]
-    tasks = sorted(set(zip(records.model, records.benchmark)), key=lambda task: [*map(order.index, task)])
+    order, ratios = [*NAMES, *records.model, *records.benchmark], sorted(records.forget_ratio.unique())
+    tasks = set(records[answers.TASK].itertuples(index=False, name=None))
     panels = []
-    for task in tasks:
-        parts = [_part(table, *task) for table in (records, numbers, cases, tests, quality)]
-        panels.append(Panel(*task, meaning, published.get(task), *parts))
+    for model, benchmark, ratio in sorted(tasks, key=lambda t: [order.index(t[0]), order.index(t[1]), t[2]]):
+        title = task_title(model, benchmark) + (f", {ratio} %" if len(ratios) > 1 else "")
+        task = dict(zip(answers.TASK, (model, benchmark, ratio)))
+        parts = [_part(table, task) for table in (records, numbers, cases, tests, quality)]
+        panels.append(
+            Panel(
+                **task,
+                title=title,
+                topic=meaning,
+                published=published.get((model, benchmark)),
+                **dict(zip(("records", "numbers", "cases", "tests", "quality"), parts)),
+            )
+        )
     return Report(meaning, rows, records, cases, panels)
 
 
-def _part(table: pd.DataFrame, model: str, benchmark: str) -> pd.DataFrame:
-    """The rows of a model and a benchmark."""
-    return table[(table.model == model) & (table.benchmark == benchmark)]
+def _part(table: pd.DataFrame, task: Mapping[str, object]) -> pd.DataFrame:
+    """The rows of a model, a benchmark and a forget ratio."""
+    return table[(table[list(task)] == list(task.values())).all(axis=1)]

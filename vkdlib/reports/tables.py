@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vkdlib.reports.columns import MEASURED, NAMES, Column, is_control, record_columns
+from vkdlib.reports.columns import MEASURED, NAMES, Column, benchmark_names, is_control, record_columns
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
 
 SMALLEST = "smallest difference"  # row of `main_table`
@@ -162,6 +162,7 @@ def evidence(cases: pd.DataFrame) -> pd.DataFrame:
         "runs": runs.map(lambda hashes: len(set(hashes.split()))),
     }
     table = cases[["claim", "source", "model", "benchmark", "column"]].replace(NAMES)
+    table["benchmark"] = benchmark_names(cases)
     table = table.assign(**{name: values for name, values in numbers.items() if values is not None})
     table = table.replace("", "–").assign(verdict=cases.verdict)
     table["over-forgotten"] = cases.over_forgotten
