@@ -38,7 +38,7 @@ def made_up_record(runs: list[tuple[dict, pd.DataFrame]]) -> tuple[pd.DataFrame,
         runs: what tells each apart (method, draw, ...; run: its hash), and its predictions.
     """
     task = {"experiment": "x", "model": "m", "benchmark": "own/mllmu", "schema": "mllmu", "forget_ratio": 5}
-    task |= {"draw": 0, "replicate": 0, "way": "shown", "seed": 0, "metric": "accuracy", "start": "5" * 12}
+    task |= {"draw": 0, "replicate": 0, "seed": 0, "way": "shown", "metric": "accuracy", "start": "5" * 12}
     rows, answers = [], {}
     for labels, table in runs:
         facts = task | labels

@@ -277,7 +277,7 @@ def test_rows_of_the_ablation_are_the_papers():
     switches = [(t, m, b) for t in ("all", "visual") for m in (False, True) for b in (0.0, 3.0)]
     record = pd.DataFrame(switches, columns=["trained", "mask", "beta"]).assign(method="VKD")
     references = pd.DataFrame({"method": ["vanilla", "never-saw"]})
-    names = answers.row_names(pd.concat([record, references], ignore_index=True), "parts")
+    names = answers.row_names(pd.concat([record, references], ignore_index=True).assign(way="shown"), "parts")
     printed = set(published.paper_cells("vkd", 3).method)
     assert {n for n in names if n not in ("vanilla", "never-saw")} == (printed - {"Vanilla"}) | {"B+VKD"}
 
@@ -301,7 +301,7 @@ def test_claims_name_rows_and_columns_that_tables_have(table):
 
 def test_a_whole_model_trained_by_lora_is_row_b():
     record = pd.DataFrame({"method": "VKD", "trained": ["lora"], "mask": [True], "beta": [0.0]})
-    assert answers.row_names(record, "parts").tolist() == ["B+Mask"]
+    assert answers.row_names(record.assign(way="shown"), "parts").tolist() == ["B+Mask"]
 
 
 def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
@@ -313,7 +313,7 @@ def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
     ]
     record = pd.DataFrame([{"method": "VKD", "order": None} | of for of in settings])
     record = pd.concat([record, pd.DataFrame({"method": ["vanilla"]})], ignore_index=True)
-    assert answers.row_names(record, "settings").tolist() == [
+    assert answers.row_names(record.assign(way="shown"), "settings").tolist() == [
         "VKD",
         "prune=False",
         "order=parallel",
@@ -453,9 +453,9 @@ def test_a_row_of_several_settings_is_not_judged(table, monkeypatch):
 def test_parts_of_another_method_have_no_name():
     record = pd.DataFrame({"method": "VKD", "trained": ["projector"], "mask": [True], "beta": [0.0]})
     with pytest.raises(ValueError, match="the parts of a row of the record do not make a name.*projector"):
-        answers.row_names(record, "parts")
+        answers.row_names(record.assign(way="shown"), "parts")
     with pytest.raises(ValueError, match="the record has no 'mask'; it has: method, trained, beta"):
-        answers.row_names(record.drop(columns="mask"), "parts")
+        answers.row_names(record.drop(columns="mask").assign(way="shown"), "parts")
 
 
 def test_a_misspelt_field_of_a_topic_is_named(monkeypatch):

@@ -28,6 +28,7 @@ def records(values: dict[tuple, float], metric="accuracy", **labels) -> pd.DataF
         "schema": "mllmu",
         "forget_ratio": 5,
         "seed": 0,
+        "way": "shown",
     }
     return pd.DataFrame(rows).assign(n=50, **task | labels).assign(low=0.0, high=100.0, over_forgotten=False)
 

@@ -20,15 +20,8 @@ def record_of(monkeypatch, shapes, draws=(0, 1, 2), noise=0, never=None):
     Everybody answers the first so many of their questions; with noise some person answers one less. `never`
     is how much never-saw answers of everything; None: there is none."""
     rows, predictions = [], {}
-    known = {
-        "experiment": "x",
-        "model": "m",
-        "benchmark": "mllmu",
-        "schema": "mllmu",
-        "replicate": 0,
-        "way": "shown",
-    }
-    known |= {"forget_ratio": 5, "metric": "accuracy"}
+    known = {"experiment": "x", "model": "m", "benchmark": "mllmu", "schema": "mllmu", "replicate": 0}
+    known |= {"forget_ratio": 5, "metric": "accuracy", "way": "shown"}
     wheres = [(title, PLACES[title.split()[0]], title.split()[1].lower()) for title in shapes]
     wheres += [
         (title, UNSEEN[group], how) for title, group, how in wheres if group in UNSEEN and how == "vqa"

@@ -29,7 +29,7 @@ def trial(method, forget, kept, *draws, lr=0.5, epochs=10, share=NAN, **labels):
         "metric": "accuracy",
         "way": "shown",
     }
-    settings = {"method": method, "lr": lr, "epochs": epochs, "share": share}
+    settings = {"way": "shown", "method": method, "lr": lr, "epochs": epochs, "share": share}
     return pd.DataFrame(rows).assign(**task | settings | labels)
 
 
