@@ -111,14 +111,14 @@ def test_half_a_sweep_chooses_nothing():
 def selection_tasks():
     """Model and benchmark of each part of the committed selection; none while it is of the first edition."""
     try:
-        return list(read_records("selection").groupby(["model", "benchmark"]).groups)
+        return list(read_records("selection_fine").groupby(["model", "benchmark"]).groups)
     except (ValueError, FileNotFoundError):
         return []
 
 
 @pytest.mark.parametrize("model, benchmark", selection_tasks())
 def test_every_method_has_what_the_rule_chose(model, benchmark):
-    trials = read_records("selection").query("model == @model and benchmark == @benchmark")
+    trials = read_records("selection_fine").query("model == @model and benchmark == @benchmark")
     preset = presets.fitting_preset(model, benchmark)
     for method, settings in selection.choose(trials).items():
         own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
