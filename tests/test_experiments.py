@@ -108,8 +108,10 @@ def test_a_damaged_or_missing_delta_is_noticed(whole, monkeypatch):
 
 
 def test_a_draw_is_of_selection_people_and_an_experiment_is_a_folder():
-    with pytest.raises(ValueError, match="draw is 3, which of the selection people to forget: set select"):
-        experiments.run("x", Configuration(method="vanilla", draw=3))
+    with pytest.raises(ValueError, match="draw is 5; at 5 per cent testbed/mllmu has draws 0 to 4"):
+        experiments.run("x", Configuration(method="vanilla", draw=5))
+    with pytest.raises(ValueError, match="draw is 4; there are 4 of 10 selection people each"):
+        experiments.run("x", Configuration(method="vanilla", draw=4, select=True))
     with pytest.raises(ValueError, match="experiment is '../x'; it names a folder"):
         experiments.run("../x", Configuration(method="vanilla"))
 
@@ -122,8 +124,10 @@ def test_an_embedded_model_is_not_taken_for_other_data(people, tmp_path):
 
 
 def test_references_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="retain-only hides the reported forget people"):
+    with pytest.raises(ValueError, match="retain-only hides the people of draw 0, not selection people"):
         experiments.run("x", Configuration(method="retain-only", select=True))
+    with pytest.raises(ValueError, match="not those of draw 2: choose never-saw"):
+        experiments.run("x", Configuration(method="retain-only", draw=2))
     with pytest.raises(ValueError, match="some/model is a vanilla model"):
         experiments.run("x", Configuration(model="some/model", method="retain-only"))
     with pytest.raises(ValueError, match="llava-1.5-7b-hf does not know the people .* make a vanilla model"):
@@ -192,12 +196,14 @@ def test_other_errors_are_not_taken_for_memory():
 
 def test_what_a_method_is_compared_with():
     npo = Configuration(method="NPO", forget_ratio=10)
-    assert model_names.reference_model(npo) == "testbed/llava-mllmu/retain-only-10"
+    assert model_names.reference_model(npo) == "testbed/llava-mllmu/never-saw"
+    retain_only = replace(npo, settings={"reference": "retain-only"})
+    assert model_names.reference_model(retain_only) == "testbed/llava-mllmu/retain-only-10"
     for kind, name in (("vanilla", None), ("a/folder", "a/folder")):
         assert model_names.reference_model(replace(npo, settings={"reference": kind})) == name
-    with pytest.raises(ValueError, match='reference="vanilla"'):
-        model_names.reference_model(replace(npo, select=True))
-    with pytest.raises(ValueError, match="name the retain-only one"):
+    hidden = model_names.reference_model(replace(npo, select=True))
+    assert hidden == "testbed/llava-mllmu/never-saw-selection"
+    with pytest.raises(ValueError, match="name the never-saw one"):
         model_names.reference_model(replace(npo, model="some/folder"))
     named = replace(npo, model="some/folder", retain_only="a/folder")
     assert model_names.reference_model(named) == "a/folder"

@@ -284,6 +284,8 @@ def test_testbed_portraits_are_sixteen_tokens(model):
         model.processor, [portraits.render(identity, v) for v in ("canonical", "a")]
     )
     with torch.no_grad():
-        tokens = train.tower_tokens(model, views)
-    assert tokens.shape == (2, 16, 128)
+        tower = train.tower_tokens(model, views)
+        images = {name: torch.cat([view[name] for view in views]) for name in views[0]}
+        tokens = visual_features(model, images).unflatten(0, (2, -1))
+    assert tokens.shape == (2, 16, 128) and tower.shape[0] == 2 and tower.shape[2] == 128
     assert not torch.allclose(tokens[0], tokens[1])

@@ -160,7 +160,7 @@ def test_probability_of_the_right_option():
 
 
 def test_balance_of_clear_counts_rouge_times_100():
-    where = {"forget": 20, "retain": 90, "world": 80, "real": 70}
+    where = {"forget": 99, "test": 20, "retain": 1, "retain_unseen": 90, "world": 80, "real": 70}
     rows = [{"set": s, "modality": "vqa", "kind": "classification", "metric": "accuracy", "value": v}
             for s, v in where.items()]  # fmt: skip
     rows += [{"set": s, "modality": "qa", "kind": "generation", "metric": "rouge_l", "value": v}
@@ -168,7 +168,7 @@ def test_balance_of_clear_counts_rouge_times_100():
     records = pd.DataFrame(rows).assign(benchmark="clear", schema="clear", method="GA")
     found = columns.balance(records, ["method"])
     assert found["GA"] == pytest.approx((90 + 80 + 70 + 50 + 60) / 5 - 25)  # 20 is below chance
-    with pytest.raises(ValueError, match="a balance needs all columns of vkd 1; there are Forget VQA"):
-        columns.balance(records[records["set"] != "retain"], ["method"])
+    with pytest.raises(ValueError, match="a balance counts Retain VQA, unseen; the record has .* ask them"):
+        columns.balance(records[records["set"] != "retain_unseen"], ["method"])
     with pytest.raises(ValueError, match="several rows for one method"):
         columns.balance(pd.concat([records, records]), ["method"])

@@ -442,7 +442,7 @@ def test_another_preset_is_another_point():
     names = {
         Point(NOTEBOOK, {}, NOTEBOOK.parent, NOTEBOOK.parent, run).executed for run in (plain, clear, {})
     }
-    assert len(names) == 3 and plain["training"]["lr"] == 1e-3 and plain["settings"] != clear["settings"]
+    assert len(names) == 3 and plain["training"] != clear["training"]
     assert run_identity(known, NOTEBOOK.parent) == plain  # the one that fits
     assert run_identity(known | {"evaluation_batch": 3, "micro_batch": 1}, NOTEBOOK.parent) == plain
     assert run_identity({"seed": 1}, NOTEBOOK.parent) == {}  # a notebook of another kind
@@ -597,8 +597,7 @@ def test_the_process_after_a_failed_point_is_another(home):
         for point in points:
             worker.execute(point)
             seen.append(worker.process and worker.process.pid)
-            kernels = psutil.Process().children(recursive=True)
-            assert len(kernels) == (2 if worker.process else 0)
+            assert not worker.process or len(psutil.Process(seen[-1]).children(recursive=True)) == 1
     assert seen[1] is None and seen[0] != seen[2] and gone([seen[0], seen[2]])
     assert [bool(point_result(point).run) for point in points] == [True, False, True]
     texts = [point.log.read_text() for point in points]
