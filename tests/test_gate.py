@@ -10,6 +10,7 @@ from vkdlib import experiments
 from vkdlib.evaluation.metrics import mcnemar
 from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import BLANK, memorisation
+from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
@@ -145,3 +146,18 @@ def test_the_retain_only_model_has_its_own_name():
     assert (
         model_names.load_starting_model(c).name == "testbed/llava/base"
     )  # the revision is that of the other model
+
+
+def test_a_model_is_unlearned_once_and_asked_in_any_way(folders, experiment, unlearn):
+    usual = unlearn(folders["vanilla"], gate=False)
+    others = [
+        unlearn(folders["vanilla"], gate=False, **how) for how in ({"way": "rephrased"}, {"samples": 2})
+    ]
+    hashes = {weights_hash(experiments.load_unlearned(r).model.state_dict()) for r in (usual, *others)}
+    assert len(hashes) == 1 and len({r.hash for r in (usual, *others)}) == 3
+    assert not any(len(r.history) for r in others) and len(usual.history) == 1
+    sampled = others[1].predictions
+    leaks = sampled[sampled.kind == "leak@1"]
+    assert set(leaks["set"]) == {"test"} and leaks.score.isin([0, 0.5, 1]).all() and len(leaks) == 60
+    answers = sampled[sampled.kind != "leak@1"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(answers, usual.predictions, check_dtype=False)

@@ -17,7 +17,8 @@ import torch
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate
-from vkdlib.evaluation.ways import USUAL_WAY
+from vkdlib.evaluation.leaks import COUNTS, leak_scores
+from vkdlib.evaluation.sampling import sample_answers
 from vkdlib.experiments import model_names
 from vkdlib.experiments.memorisation import require_memorisation
 from vkdlib.experiments.model_names import CONTROLS, IDEALS, reference_model
@@ -58,9 +59,8 @@ def run(
     if gate and unlearns and not configuration.model.startswith("testbed/"):
         require_memorisation(functools.partial(run, experiment, machine=machine), configuration)
     loaded, split, configuration = load_model_and_task(normalise(configuration))
-    if unlearns and configuration.way != USUAL_WAY:
-        usual = run(experiment, replace(configuration, way=USUAL_WAY), machine, gate)
-        loaded, unlearns = load_unlearned(usual), False
+    if unlearns and configuration != configuration.usual:
+        loaded, unlearns = load_unlearned(run(experiment, configuration.usual, machine, gate)), False
     with open_together(experiment, configuration) as this:
         if not processes.broadcast(this.done):
             check_questions(loaded.processor, split, configuration.kinds, configuration.protocol)
@@ -191,11 +191,18 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
 
 
 def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
-    """The answers to all questions, see `evaluate`."""
+    """The answers to all questions, see `evaluate`. Of samples, a row a question and k: its kind is "leak@k",
+    its score the probability that k answers hold the secret."""
     options = {name: getattr(c, name) for name in ("kinds", "protocol", "letters", "max_new_tokens", "way")}
     options |= {"batch_size": machine.evaluation_batch}
     with enough_memory("evaluation", "evaluation_batch"):
-        return evaluate(loaded, split, **options)
+        answers = evaluate(loaded, split, **options)
+        if not c.samples:
+            return answers
+        options = {name: options[name] for name in ("max_new_tokens", "way", "batch_size")}
+        samples = sample_answers(loaded, split, kinds=["cloze"], count=c.samples, **options)
+    leaks = [leak_scores(samples, k).assign(kind=f"leak@{k}") for k in COUNTS if k <= c.samples]
+    return pd.concat([answers, *leaks], ignore_index=True)
 
 
 @contextlib.contextmanager
@@ -225,8 +232,8 @@ def load_unlearned(run: Run) -> Loaded:
         RunError: the run, or the one that unlearned its model, is not whole.
     """
     c = run.configuration
-    if c.method not in CONTROLS and c.way != USUAL_WAY:
-        run = replace(run, configuration=replace(c, way=USUAL_WAY))
+    if c.method not in CONTROLS:
+        run = replace(run, configuration=c.usual)
     loaded = model_names.load_starting_model(c)
     run.check()
     delta = run.folder / "delta.safetensors"

@@ -1,6 +1,6 @@
 """What makes a run what it is (`Configuration`), and what changes no result (`Machine`). Needs no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, PROTOCOLS
@@ -34,6 +34,8 @@ class Configuration:
         replicate: which of the embedded models of a kind, each trained in an order of its own.
         kinds: of questions that are asked afterwards.
         way: how they are put, one of `ways.WAYS`: "shown" as the benchmark has them.
+        samples: answers that are sampled to each cloze about unseen pictures of the forget people, for leak@k
+            (`evaluation.leaks`); 0: none.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
         letters: how a letter is read from an answer in words, see `letters`.
         max_new_tokens: of an answer in words.
@@ -63,6 +65,7 @@ class Configuration:
     replicate: int = setting(0, low=0)
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
     way: str = setting(USUAL_WAY, known=WAYS)
+    samples: int = setting(0, low=0)
     protocol: str = setting("likelihood", known=PROTOCOLS)
     letters: str = setting("alone", known=LETTER_RULES)
     max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)
@@ -95,6 +98,11 @@ class Configuration:
         """What the run's hash is made of: the fields that are not at their default."""
         default = vars(Configuration())
         return {name: value for name, value in vars(self).items() if value != default[name]}
+
+    @property
+    def usual(self) -> "Configuration":
+        """The run with the same model, asked as usual and without samples."""
+        return replace(self, way=USUAL_WAY, samples=0)
 
     @property
     def flat(self) -> dict:
