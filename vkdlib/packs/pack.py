@@ -108,7 +108,13 @@ def picture_pack(processor, image: bytes | None, key: str, label: str = "") -> P
 
 
 def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "", label: str = "") -> Pack:
-    """A picture's pack with other questions. Arguments as in `picture_pack`, errors as in `make_pack`."""
+    """A picture's pack with other questions.
+
+    Args:
+        pack: from `picture_pack`; its questions, if it has any, are left out.
+        pairs, instruction: as in `make_pack`, and so are the errors.
+        label: as in `picture_pack`.
+    """
     label, with_image = label or f"person {pack.key!r}", pack.image_tokens > 0
     if not pairs:
         raise ValueError(f"a pack needs at least one question ({label} has none)")
@@ -121,7 +127,7 @@ def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "", la
     segments: list[Segment] = []
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         segments += _segments(processor, question, [a for _, a in group], with_image, label)
-    shared = 0
+    shared = 0  # tokens that all questions begin with: the instruction, until it joins with the line break
     if instruction:
         alone = next(_segments(processor, instruction, ["."], with_image, label)).ids
         shared = len(os.path.commonprefix([alone, *(s.ids for s in segments)]))
