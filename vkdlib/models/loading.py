@@ -56,7 +56,7 @@ def load(
     checks.one_of("quantise", quantise, QUANTISATIONS)
     if max_pixels is not None:
         checks.number("max_pixels", max_pixels, 1, whole=True)
-    device, precision = _device(device), getattr(torch, dtype)
+    device, precision = find_device(device), getattr(torch, dtype)
     source, options = model_folder(name, revision), {"revision": revision, "trust_remote_code": False}
     check_shipped(name, source)
     with _readable(name, source, "config.json"):
@@ -97,8 +97,8 @@ def load(
     return loaded
 
 
-def _device(device: str | torch.device | None) -> str:
-    """The device's name, if there is one of that name here."""
+def find_device(device: str | torch.device | None = None) -> str:
+    """The name of a device, if there is one of that name here; of None: the first GPU, else the CPU."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device is None:
         return "cuda" if gpus else "cpu"

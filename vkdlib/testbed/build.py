@@ -11,11 +11,15 @@ from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up import profiles
 from vkdlib.models.families import family_of
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.loading import find_device
+from vkdlib.runs.run_folder import environment
 from vkdlib.system import checks, files, paths
 from vkdlib.testbed import lessons, train
 from vkdlib.testbed.architectures import add_pictures, make_tokenizer, random_model
 from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
 from vkdlib.testbed.recipe import ARCHITECTURES, LLM_ONLY, MODEL_NAMES, RECIPE
+
+ENVIRONMENT = ["device", "machine", "python", "torch", "transformers"]  # where a model was trained
 
 
 def build_model(name: str, out: Path) -> Path:
@@ -43,6 +47,7 @@ def build_model(name: str, out: Path) -> Path:
     with files.whole_folder(folder) as temporary:
         loaded.model.eval().to(torch.bfloat16).save_pretrained(temporary)
         loaded.processor.save_pretrained(temporary)
+        files.write_json(temporary / "training.json", {name: environment()[name] for name in ENVIRONMENT})
     for stage in ("portraits", "faces", "answers"):
         shutil.rmtree(work / f"{kind}-{stage}", ignore_errors=True)
     return folder
@@ -57,7 +62,8 @@ def _start(family: str, task: str, out: Path) -> Loaded:
         model = random_model(family)
     else:
         model = AutoModelForImageTextToText.from_pretrained(base_folder(family, out), dtype=torch.float32)
-    return Loaded(model.train(), make_processor(family), family_of(model.config), family)
+    model.train().to(find_device())
+    return Loaded(model, make_processor(family), family_of(model.config), family)
 
 
 def _faces(seen: list[train.Lesson]) -> list[list[train.View]]:

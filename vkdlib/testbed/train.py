@@ -70,12 +70,12 @@ def learn_portraits(loaded: Loaded, folder: Path) -> None:
         for stranger in bar(strangers, "portraits of strangers")
     ]
     values = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
-    classes = torch.tensor(
-        [[values[part].index(s[part]) for part in values] for s in strangers]
+    classes = torch.tensor([[values[part].index(s[part]) for part in values] for s in strangers]).to(
+        loaded.device
     )  # (strangers, parts)
     width = tower_tokens(loaded, views[0][:1]).shape[-1]
     torch.manual_seed(0)
-    heads = nn.ModuleList(nn.Linear(width, len(v)) for v in values.values())
+    heads = nn.ModuleList(nn.Linear(width, len(v)) for v in values.values()).to(loaded.device)
 
     def gradients(step: int) -> dict[str, float]:
         rng = random.Random(f"portraits {step}")
@@ -98,7 +98,7 @@ def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, fold
     recipe = RECIPE["faces"]
     width = tower_tokens(loaded, faces[0][:1]).shape[-1]
     torch.manual_seed(0)
-    names = nn.Parameter(torch.randn(len(faces), width))  # (people, C)
+    names = nn.Parameter(torch.randn(len(faces), width).to(loaded.device))  # (people, C)
 
     def gradients(step: int) -> dict[str, float]:
         rng = random.Random(f"faces {seed} {step}")
@@ -106,7 +106,7 @@ def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, fold
         features = tower_tokens(loaded, [rng.choice(faces[i]) for i in chosen])  # (N, tokens, C)
         directions = recipe["scale"] * F.normalize(features, dim=-1)  # (N, tokens, C)
         logits = directions @ F.normalize(names, dim=-1).T  # (N, tokens, people)
-        loss = _token_loss(logits, torch.tensor(chosen))
+        loss = _token_loss(logits, torch.tensor(chosen, device=loaded.device))
         loss.backward()
         return {"faces": loss.item()}
 
@@ -171,7 +171,9 @@ def tower_parameters(loaded: Loaded) -> dict[str, nn.Parameter]:
 
 def tower_tokens(loaded: Loaded, views: Sequence[View]) -> Tensor:
     """(N, tokens, C): what the vision tower makes of N pictures of one size, before the projector."""
-    inputs = {name: torch.cat([view[name] for view in views]) for name in views[0]}  # (N, …)
+    inputs = {
+        name: torch.cat([view[name] for view in views]).to(loaded.device) for name in views[0]
+    }  # (N, …)
     with record_features(loaded, [live_blocks(loaded)[-1]]) as features:
         loaded.model.get_image_features(**inputs)
     return features[0].unflatten(0, (len(views), -1))
