@@ -70,9 +70,8 @@ def learn_portraits(loaded: Loaded, folder: Path) -> None:
         for stranger in bar(strangers, "portraits of strangers")
     ]
     values = {part: sorted({s[part] for s in strangers}) for part in strangers[0]}
-    classes = torch.tensor([[values[part].index(s[part]) for part in values] for s in strangers]).to(
-        loaded.device
-    )  # (strangers, parts)
+    rows = [[values[part].index(s[part]) for part in values] for s in strangers]
+    classes = torch.tensor(rows, device=loaded.device)  # (strangers, parts)
     width = tower_tokens(loaded, views[0][:1]).shape[-1]
     torch.manual_seed(0)
     heads = nn.ModuleList(nn.Linear(width, len(v)) for v in values.values()).to(loaded.device)
