@@ -13,7 +13,7 @@ from vkdlib.benchmarks.wording import comparison_key
 from vkdlib.system.checks import one_of
 
 READERS = {"Full_Set": read_mllmu, "full": read_clear}  # by a configuration that only its data have
-EMBEDDED = ("testbed/mllmu", "testbed/clear")
+EMBEDDED = ("testbed/mllmu", "testbed/clear", "testbed/mllmu-100")
 # What the readers read of a dataset on the Hub. They need neither CLEAR's `default` (the same as `full`) nor
 # its +tofu of forget and retain sets (parts of `full+tofu`).
 CONFIGURATIONS = ["Full_Set", "Test_Set", "Retain_Set", "ft_Data", "forget*[0-9]", "retain*[0-9]", "full"]
@@ -24,8 +24,8 @@ def load_benchmark(source: str | Path = "testbed/mllmu", revision: str | None = 
     """Read MLLMU-Bench or CLEAR.
 
     Args:
-        source: "testbed/mllmu" or "testbed/clear" (made on first use, cached), a folder laid out as
-            `<configuration>/*.parquet`, or a dataset id of the Hugging Face Hub.
+        source: one of EMBEDDED (made on first use, cached; mllmu-100: the first hundred people), a folder
+            laid out as `<configuration>/*.parquet`, or a dataset id of the Hugging Face Hub.
         revision: commit of the Hub's dataset; None takes the newest.
     Raises:
         DataError: naming file, column and row, if the data are not as published; there is no such folder or

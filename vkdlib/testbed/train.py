@@ -13,7 +13,7 @@ those of recipe.yaml.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from vkdlib.models.parts import live_blocks
 from vkdlib.models.passes import batch_nll, record_features
 from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, batches, put_questions
+from vkdlib.runs.run_folder import environment
 from vkdlib.system.progress import bar
 from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
 from vkdlib.testbed.recipe import RECIPE
@@ -89,40 +90,66 @@ def learn_portraits(loaded: Loaded, folder: Path) -> None:
 
 
 def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, folder: Path) -> None:
-    """Stage 2: every token names the person (normalised softmax).
+    """Stage 2: every token of the tower names the person.
 
     Args:
         faces: for each person, the views.
     """
-    recipe = RECIPE["faces"]
-    width = tower_tokens(loaded, faces[0][:1]).shape[-1]
+    options = {"recipe": RECIPE["faces"], "seed": f"faces {seed}", "description": "2 faces"}
+    learn_names(loaded, tower_tokens, tower_parameters(loaded), faces, folder=folder, **options)
+
+
+def learn_names(
+    loaded: Loaded,
+    tokens: Callable[[Loaded, Sequence[View]], Tensor],
+    parameters: dict[str, nn.Parameter],
+    faces: Sequence[Sequence[View]],
+    *,
+    recipe: dict,
+    seed: str,
+    folder: Path,
+    description: str,
+) -> None:
+    """Every token of a picture names the person by its direction (normalised softmax).
+
+    Args:
+        tokens: what is made of N pictures of one size: (N, tokens, C).
+        parameters: what is trained, beside a direction for each person.
+        recipe: steps, batch, scale.
+    """
+    width = tokens(loaded, faces[0][:1]).shape[-1]
     torch.manual_seed(0)
     names = nn.Parameter(torch.randn(len(faces), width).to(loaded.device))  # (people, C)
 
     def gradients(step: int) -> dict[str, float]:
-        rng = random.Random(f"faces {seed} {step}")
+        rng = random.Random(f"{seed} {step}")
         chosen = [rng.randrange(len(faces)) for _ in range(recipe["batch"])]
-        features = tower_tokens(loaded, [rng.choice(faces[i]) for i in chosen])  # (N, tokens, C)
+        features = tokens(loaded, [rng.choice(faces[i]) for i in chosen])  # (N, tokens, C)
         directions = recipe["scale"] * F.normalize(features, dim=-1)  # (N, tokens, C)
         logits = directions @ F.normalize(names, dim=-1).T  # (N, tokens, people)
         loss = _token_loss(logits, torch.tensor(chosen, device=loaded.device))
         loss.backward()
-        return {"faces": loss.item()}
+        return {"names": loss.item()}
 
-    parameters = tower_parameters(loaded) | {"names": names}
-    _fit(parameters, gradients, recipe["steps"], folder, description="2 faces")
+    _fit(parameters | {"names": names}, gradients, recipe["steps"], folder, description=description)
 
 
 def learn_answers(
-    loaded: Loaded, lessons: Sequence[Lesson], texts: Sequence[Lesson], seed: str, steps: int, folder: Path
+    loaded: Loaded,
+    lessons: Sequence[Lesson],
+    texts: Sequence[Lesson],
+    seed: str,
+    steps: int,
+    folder: Path,
+    recipe: dict = RECIPE["answers"],
 ) -> None:
     """Stage 3: questions about people are answered, with pictures and in text. The tower stays as it is.
 
     Args:
         lessons: with pictures. A person with several comes as often as the others.
         texts: one for each person who is known by name.
+        recipe: what a step consists of.
     """
-    recipe = RECIPE["answers"]
     people: dict[str, list[Lesson]] = {}
     for lesson in lessons:
         people.setdefault(lesson.pack.key, []).append(lesson)
@@ -142,7 +169,7 @@ def learn_answers(
         return losses
 
     tower = tower_parameters(loaded)
-    parameters = {n: p for n, p in loaded.model.named_parameters() if n not in tower}
+    parameters = {n: p for n, p in loaded.model.named_parameters() if n not in tower and p.requires_grad}
     for p in tower.values():
         p.requires_grad_(False)
     options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100}
@@ -176,6 +203,12 @@ def tower_tokens(loaded: Loaded, views: Sequence[View]) -> Tensor:
     with record_features(loaded, [live_blocks(loaded)[-1]]) as features:
         loaded.model.get_image_features(**inputs)
     return features[0].unflatten(0, (len(views), -1))
+
+
+def where() -> dict[str, str]:
+    """Where a model is trained: device and versions."""
+    facts = environment()
+    return {name: facts[name] for name in ("device", "machine", "python", "torch", "transformers")}
 
 
 def _fit(parameters: dict[str, Tensor], gradients, steps: int, folder: Path, **options) -> None:

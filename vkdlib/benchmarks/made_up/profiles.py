@@ -19,29 +19,33 @@ def make_profiles() -> tuple[list[people.MadeUp], list[people.MadeUp]]:
     return people.make_people("people", names[:PEOPLE], appearances), celebrities
 
 
-def profile_sets() -> dict[str, list[str]]:
+def profile_sets(count: int = PEOPLE) -> dict[str, list[str]]:
     """Ids of `forget_5`, `retain_95` and so on, each pair disjoint and together everybody.
 
     A smaller forget set is part of a larger one.
+
+    Args:
+        count: of people.
     """
-    ids = [f"{i + 1:03d}" for i in range(PEOPLE)]
+    ids = [f"{i + 1:03d}" for i in range(count)]
     order, sets = random.Random("forget").sample(ids, len(ids)), {}
     for ratio in PROFILE_RATIOS:
-        forget = set(order[: PEOPLE * ratio // 100])
+        forget = set(order[: count * ratio // 100])
         sets[f"forget_{ratio}"] = [i for i in ids if i in forget]
         sets[f"retain_{100 - ratio}"] = [i for i in ids if i not in forget]
     return sets
 
 
-def write_mllmu(folder: Path, progress=iter) -> None:
+def write_mllmu(folder: Path, progress=iter, count: int = PEOPLE) -> None:
     """Write every configuration as `<folder>/<configuration>/train-00000-of-00001.parquet`.
 
     Args:
         progress: wraps the list of people (a progress bar).
+        count: of people, the first ones of all.
     """
     made_up, celebrities = make_profiles()
     rows, tests, pairs = {}, [], []
-    for person in progress(made_up):
+    for person in progress(made_up[:count]):
         row = rows[person.id] = people.evaluation_row(person)
         images = [portraits.picture(person.identity, f"test {view}") for view in range(TEST_VIEWS)]
         tests.append({c: value for c, value in row.items() if c != "image"} | {"images": images})
@@ -50,7 +54,7 @@ def write_mllmu(folder: Path, progress=iter) -> None:
         pairs.append({"image": row["image"], "ID": person.id, "metadata": metadata})
     tables = {"Full_Set": list(rows.values()), "Test_Set": tests, "ft_Data": pairs}
     tables["Retain_Set"] = [people.evaluation_row(person) for person in celebrities]
-    tables |= {name: [rows[i] for i in ids] for name, ids in profile_sets().items()}
+    tables |= {name: [rows[i] for i in ids] for name, ids in profile_sets(count).items()}
     write_tables(folder, tables)
 
 
