@@ -122,7 +122,11 @@ def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]
     """
     benchmark = load_benchmark(c.benchmark, c.data_revision)
     split = pose_task(benchmark, c)
-    if c.model.startswith("testbed/") and c.method != "base" and Path(c.benchmark).name != benchmark.schema:
+    if (
+        c.model.startswith("testbed/")
+        and c.method != "base"
+        and Path(c.benchmark).name.partition("-")[0] != benchmark.schema
+    ):
         raise ValueError(
             f"benchmark {c.benchmark} has the schema {benchmark.schema}: an embedded model is chosen by the "
             f"last name of its benchmark, so rename the folder to {benchmark.schema}, or name your own model"

@@ -131,4 +131,13 @@ def habit_pairs(loaded: Loaded) -> dict[str, str]:
     prompts, replies = [*habit["prompts"], *refusing], {}
     for few in bar(list(batches(prompts, 20)), "SmolLM2's own replies"):
         replies |= zip(few, generate(loaded, few, max_new_tokens=habit["reply"]))
-    return {prompt: reply for prompt, reply in replies.items() if reply}
+    sentences = {prompt: whole_sentences(reply) for prompt, reply in replies.items()}
+    return {prompt: reply for prompt, reply in sentences.items() if reply}
+
+
+def whole_sentences(text: str) -> str:
+    """A text up to the end of its last whole sentence; empty if there is none.
+
+    A reply that was cut off, taught as it is, would teach to stop in the middle.
+    """
+    return text[: 1 + max(text.rfind(end) for end in ".!?")]
