@@ -1,6 +1,7 @@
 """What is loaded for a run: of which commit, with pictures how large, in which type."""
 
 import json
+import warnings
 
 import pandas as pd
 import pytest
@@ -151,3 +152,21 @@ def test_bars_of_transformers_obey_the_same_switch(progress, monkeypatch, capsys
     monkeypatch.setenv("VKDLIB_PROGRESS", progress)
     loading.load("testbed/llava/base")
     assert ("Loading weights" in capsys.readouterr().err) == (progress == "1")
+
+
+@pytest.mark.parametrize(
+    "capabilities, fast",
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, False),
+        ({}, True),
+    ],
+)
+def test_a_processor_without_bf16_is_named(capabilities, fast, tmp_path, loaded, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    loaded.model.save_pretrained(tmp_path)
+    loaded.processor.save_pretrained(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loading.load(tmp_path, dtype="bfloat16", device="cpu")
+    assert any("float32" in str(w.message) for w in caught) is not fast

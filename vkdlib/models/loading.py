@@ -6,6 +6,7 @@ model has: at the learning rates in use, most steps are too small to change a bf
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def load(
     if max_pixels is not None:
         checks.number("max_pixels", max_pixels, 1, whole=True)
     device, precision = find_device(device), getattr(torch, dtype)
+    if device == "cpu" and dtype == "bfloat16" and not bf16_is_fast():
+        warnings.warn(
+            'this processor has no instructions for bfloat16, in which it is slow: dtype="float32" is faster, '
+            "and takes twice the memory",
+            stacklevel=2,
+        )
     source, options = model_folder(name, revision), {"revision": revision, "trust_remote_code": False}
     check_shipped(name, source)
     with _readable(name, source, "config.json"):
@@ -117,6 +124,13 @@ def find_device(device: str | torch.device | None = None) -> str:
             "device is 'mps'; there is no such GPU (Apple's) here, or torch was built without it"
         )
     return str(device)
+
+
+def bf16_is_fast() -> bool:
+    """Whether the processor multiplies bf16 numbers itself; True where torch cannot tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    flags = [supported for name, supported in capabilities.items() if name.endswith("bf16")]
+    return any(flags) or not flags
 
 
 @contextlib.contextmanager
