@@ -60,7 +60,7 @@ def load(
     device, precision = find_device(device), getattr(torch, dtype)
     if device == "cpu" and dtype == "bfloat16" and not bf16_is_fast():
         warnings.warn(
-            'this processor has no instructions for bfloat16, in which it is slow: dtype="float32" is faster, '
+            'this processor has no instructions for bfloat16 and is slow in it: dtype="float32" is faster, '
             "and takes twice the memory",
             stacklevel=2,
         )
