@@ -16,7 +16,7 @@ from vkdlib.benchmarks.pictures import grey, picture_size
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, MODALITIES, PROTOCOLS, Question, Split
 from vkdlib.evaluation.letters import LETTER_RULES, parse_letter
 from vkdlib.evaluation.metrics import bleu, rouge_l
-from vkdlib.evaluation.ways import WAYS, Query, queries
+from vkdlib.evaluation.ways import Query, make_way, queries
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt, with_answer
@@ -49,10 +49,11 @@ def evaluate(
             answer without a letter is wrong, and its `answer` is empty.
         letters: how a letter is read from what the model writes. "alone": the first that stands alone;
             "first": the first letter or digit of the text, as widely used code has it (see `letters`).
-        way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
-            questions without any. Whoever answers right then did not need the face. "rephrased": in other
-            words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper, A.1), and
-            the same with ", reversed": taken back (A.3.7).
+        way: how questions are put: "shown"; or changes, as "noise, strict" (see `ways`). "blank": with a grey
+            picture of the same size; "none": the same questions without any. Whoever answers right then did
+            not need the face. "noise", "white", "gaussian 0.4": with a perturbed picture. "rephrased": in
+            other words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper,
+            A.1). "reversed": it is taken back, before the question; "reversed at the end": after it (A.3.7).
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
@@ -66,7 +67,7 @@ def evaluate(
     some_of("modalities", modalities, MODALITIES)
     one_of("protocol", protocol, PROTOCOLS)
     one_of("letters", letters, tuple(LETTER_RULES))
-    one_of("way", way, tuple(WAYS))
+    make_way(way)
     batch_size = whole_number("batch_size", batch_size, 1)
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
     sets = queries(split, kinds, modalities, way)
@@ -87,7 +88,7 @@ def _by_likelihood(question: Question, protocol: str) -> bool:
 
 
 def check_questions(
-    processor, split: Split, kinds: Sequence[str] = KINDS, protocol: str = "likelihood"
+    processor, split: Split, kinds: Sequence[str] = KINDS, protocol: str = "likelihood", way: str = "shown"
 ) -> None:
     """Raise ValueError for a question or picture that a model cannot be asked, naming person and question.
 
@@ -95,14 +96,14 @@ def check_questions(
     alone. So one picture of each size is tried. No text has more tokens than bytes, so few are counted.
     """
     tokenizer, image_tokens = processor.tokenizer, {}
-    for query in itertools.chain(*queries(split, kinds, MODALITIES).values()):
+    for query in itertools.chain(*queries(split, kinds, MODALITIES, way).values()):
         question, options = query.question, query.question.options.values()
         check_text(processor, question.question, "question", query.label)
         check_text(processor, question.answer, "answer", query.label)
         for option in options:
             check_text(processor, option, "option", query.label)
         choice = _by_likelihood(question, protocol)
-        words = question.question if choice else _words(query)
+        words = query.whole(question.question) if choice else _words(query)
         text = prompt(processor, words, bool(query.image))
         texts = [with_answer(text, option + tokenizer.eos_token) for option in options] if choice else [text]
         more = 0  # tokens of the picture beside the one that is in the text
@@ -147,7 +148,11 @@ def _choose(loaded: Loaded, items: Sequence[Query], batch_size: int, name: str) 
 
 def _options_pack(processor, group: Sequence[Query]) -> Pack:
     """All options of some questions about one picture, each as an answer."""
-    pairs = [(query.question.question, o) for query in group for o in query.question.options.values()]
+    pairs = [
+        (query.ended(query.question.question), option)
+        for query in group
+        for option in query.question.options.values()
+    ]
     first = group[0]
     return make_pack(processor, pairs, first.image, first.person.id, instruction=first.instruction)
 
@@ -177,7 +182,7 @@ def _words(query: Query) -> str:
     words = query.question.question
     if query.question.kind == "classification":
         words = wording.multiple_choice(words, query.question.options)
-    return f"{query.instruction}\n{words}" if query.instruction else words
+    return query.whole(words)
 
 
 @torch.inference_mode()
