@@ -22,10 +22,9 @@ from vkdlib.methods.manu import (
     projections,
     top_share,
 )
-from vkdlib.methods.npo import answer_logprobs_by_pack
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.parts import language_blocks, live_blocks, mlp_output, visual_parameters
-from vkdlib.models.passes import batch_nll
+from vkdlib.models.passes import answer_logprobs_by_pack, batch_nll
 from vkdlib.packs.batch import collate
 from vkdlib.plan.run import plan_run
 from vkdlib.runs.configuration import Configuration
@@ -292,7 +291,7 @@ def test_manu_measures_every_token_of_both_modalities(loaded, tasks):
 def test_manu_counts_a_picture_as_often_as_it_is_asked_about(loaded, tasks):
     """Packed or not: k questions with a picture are k packs of one, answers that share a question, too."""
     first, *others = tasks.forget_vqa
-    first = replace(first, segments=(first.segments[0], *first.segments))  # the same question twice
+    first = first.select([0, *range(len(first.segments))])  # the same question twice
     packs = [first, others[0].select([1, 2]), others[1].select([3])]
     alone = [p.select([i]) for p in packs for i in range(len(p.segments))]
     outputs = projections(loaded, None)

@@ -18,7 +18,7 @@ from vkdlib.evaluation.letters import LETTER_RULES, parse_letter
 from vkdlib.evaluation.metrics import bleu, rouge_l
 from vkdlib.evaluation.ways import Query, make_way, queries
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.passes import segment_logprobs
+from vkdlib.models.passes import evaluation_mode, segment_logprobs
 from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt, with_answer
 from vkdlib.system import processes
 from vkdlib.system.checks import one_of, some_of, whole_number
@@ -193,6 +193,7 @@ def generate(
     max_new_tokens: int = MAX_NEW_TOKENS,
     labels: Sequence[str] | None = None,
     noise: LogitsProcessor | None = None,
+    system: str = "",
 ) -> list[str]:
     """Greedy answers to a batch of questions.
 
@@ -200,13 +201,14 @@ def generate(
         images: of each question a PNG or JPEG file; None: all are in text only.
         labels: what an error calls each question; None: the question itself.
         noise: added to the logits, with which an answer is a sample (`sampling.Gumbel`); None: none.
+        system: an instruction in a turn of its own, see `pack.prompt`.
     Raises:
         ValueError: the model's logits are NaN or infinite.
     """
     processor = loaded.processor
     labels = labels or [f"question {question!r}" for question in questions]
     with_image = images is not None
-    texts = [prompt(processor, q, with_image, label) for q, label in zip(questions, labels)]
+    texts = [prompt(processor, q, with_image, label, system) for q, label in zip(questions, labels)]
     inputs = process(processor, texts, images, labels, padding=True, padding_side="left")
     inputs = inputs.to(loaded.device)  # input_ids: (questions, tokens)
     for label, length in zip(labels, inputs["attention_mask"].sum(1).tolist()):
@@ -214,7 +216,7 @@ def generate(
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     logits = LogitsProcessorList([FiniteLogits(labels), *([noise] if noise else [])])
-    with greedy(loaded, max_new_tokens) as config:
+    with evaluation_mode(loaded), greedy(loaded, max_new_tokens) as config:
         output = loaded.model.generate(**inputs, generation_config=config, logits_processor=logits)
     answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
     return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]

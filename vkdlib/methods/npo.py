@@ -1,6 +1,5 @@
 """NPO, negative preference optimisation: forget people's answers count as dispreferred ones."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +8,7 @@ from torch import Tensor
 from vkdlib.losses import npo_loss
 from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import Pack, batches
+from vkdlib.models.passes import answer_logprobs_by_pack, segment_logprobs
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
 
@@ -59,12 +57,3 @@ class NPO(Method):
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         return Cost({"the reference's answers": (size.forget_pictures, size.pack_tokens)})
-
-
-@torch.no_grad()
-def answer_logprobs_by_pack(loaded: Loaded, packs: Sequence[Pack], batch_size: int) -> dict[str, Tensor]:
-    """Log-probability of every answer: key of the pack -> (questions,)."""
-    logprobs = {}
-    for group in batches(packs, batch_size):
-        logprobs |= {p.key: sums.cpu() for p, sums in zip(group, segment_logprobs(loaded, group))}
-    return logprobs
