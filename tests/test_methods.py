@@ -1,6 +1,7 @@
 """The baselines: each loss against its closed form, what moves, what is pruned."""
 
 import copy
+import hashlib
 import inspect
 import math
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import vkdlib
+from vkdlib.benchmarks.wording import PROMPTS, REFUSALS, REVERSAL
 from vkdlib.losses import IGNORE, answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.base import ORIGINS, Method, ascend
@@ -356,6 +358,10 @@ DEFAULTS = {  # of version 0.2.0
     "GA_Diff": {"trained": "all"},
     "KL_Min": {"trained": "all"},
     "NPO": {"trained": "all", "beta": 0.4, "reference": "never-saw"},
+    "PO": {"trained": "all", "beta": 0.1, "refusals": REFUSALS},
+    "RMU": {"trained": "all", "scale": 5.0, "gamma": 1200.0, "block": None},
+    "VGID": {"trained": "all", "alpha": 1.0, "beta": 1.0, "perturbation": "noise", "sigma": None}
+    | {"prompt": "strict", "turn": "user", "positions": "gold", "top_k": None},
     "MANU": {"share": 0.02, "statistic_weights": (2.0, 0.0, 2.0, 2.0), "layers": None},
     "MMUnlearner": {"trained": "all", "alpha": 1.0, "threshold": 1.0},
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
@@ -369,6 +375,8 @@ def test_defaults_belong_to_a_version():
     """A run's name tells what was given and the version: other defaults need another version."""
     assert vkdlib.__version__ == "0.2.0"
     assert {name: asdict(method()) for name, method in METHODS.items()} == DEFAULTS
+    texts = "\n".join((*REFUSALS, *PROMPTS.values(), REVERSAL))  # what the names of settings stand for
+    assert hashlib.sha256(texts.encode()).hexdigest()[:8] == "e84272a4"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from vkdlib.tasks import Steps, Tasks
 class NPO(Method):
     """L = -(2/beta) log sigmoid(-beta log(model / reference)), mean over forget questions.
 
-    Zhang et al. 2024. A question counts by the log-probability of its whole answer. The peers' codes take the
-    mean loss of a batch instead, one number for all its questions.
+    Zhang et al. 2024; Eq. 10 of the VGID paper has no factor 2/beta. A question counts by the log-probability
+    of its whole answer. The peers' codes take the mean loss of a batch instead, one number for all its
+    questions.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
