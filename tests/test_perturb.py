@@ -102,5 +102,5 @@ def test_wrong_values_are_refused(kind, sigma, message):
 @pytest.mark.parametrize("kind", PERTURBATIONS)
 def test_a_picture_of_no_size_is_refused(kind, monkeypatch):
     monkeypatch.setattr(perturbing, "open_image", lambda _: Image.new("RGB", (4, 0)))
-    with pytest.raises(ValueError, match=r"the picture of 001/0 has no size \(4 x 0 pixels\): leave it out"):
-        perturb(b"nothing", kind, "001/0", KINDS[kind])
+    with pytest.raises(ValueError, match=r"the picture of person '001' has no size \(4 x 0 pixels\)"):
+        perturb(b"nothing", kind, "0 001/0", KINDS[kind], "person '001'")

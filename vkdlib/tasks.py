@@ -110,6 +110,12 @@ def person_of(pack: Pack) -> str:
     return pack.key.rpartition("/")[0]
 
 
+def label_of(pack: Pack) -> str:
+    """What errors call a picture's pack."""
+    person, _, number = pack.key.rpartition("/")
+    return f"person {person!r}, picture {number}" if person else f"person {pack.key!r}"
+
+
 def picture_packs(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
     """A pack for each picture with training pairs. A person without any such picture is an error."""
     packs = []

@@ -15,7 +15,7 @@ PERTURBATIONS = ("noise", "gaussian", "white")
 
 
 @functools.lru_cache(maxsize=32)  # for the questions about a picture, which come one after the other
-def perturb(content: bytes, kind: str, name: str = "", sigma: float | None = None) -> bytes:
+def perturb(content: bytes, kind: str, name: str = "", sigma: float | None = None, label: str = "") -> bytes:
     """A perturbed picture, as a PNG file of the same size.
 
     Args:
@@ -24,6 +24,7 @@ def perturb(content: bytes, kind: str, name: str = "", sigma: float | None = Non
             "gaussian": noise is added, see `add_gaussian`. "white".
         name: whose it is, and when: the noise follows from it and the content.
         sigma: standard deviation of "gaussian", in pixels from 0 to 1.
+        label: what an error calls whose picture it is, as "person '001'".
     Raises:
         ValueError: a kind that is not known, a sigma below 0 or without use, or a picture of no size.
     """
@@ -34,7 +35,7 @@ def perturb(content: bytes, kind: str, name: str = "", sigma: float | None = Non
     pixels = np.asarray(open_image(content))  # (height, width, 3), 0 to 255
     if not pixels.size:
         size = "{1} x {0}".format(*pixels.shape)
-        raise ValueError(f"the picture of {name or 'nobody'} has no size ({size} pixels): leave it out")
+        raise ValueError(f"the picture of {label or 'nobody'} has no size ({size} pixels): leave it out")
     digest = hashlib.sha256(name.encode() + b"\n" + content).digest()
     rng = np.random.default_rng(list(digest))
     if kind == "gaussian":

@@ -61,9 +61,13 @@ def without_picture(query: Query) -> Query:
 
 def perturbed(kind: str, sigma: float | None = None) -> Callable[[Query], Query]:
     """With a perturbed picture, see `perturb.perturb`: the same noise for all questions about a picture."""
-    return lambda query: replace(
-        query, image=query.image and perturb(query.image, kind, query.person.id, sigma)
-    )
+
+    def put(query: Query) -> Query:
+        person = query.person.id
+        image = query.image and perturb(query.image, kind, person, sigma, f"person {person!r}")
+        return replace(query, image=image)
+
+    return put
 
 
 def rephrased(query: Query) -> Query:

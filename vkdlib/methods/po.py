@@ -12,7 +12,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import answer_logprobs_by_pack, segment_logprobs
 from vkdlib.packs.pack import Pack, put_questions
 from vkdlib.system.checks import setting
-from vkdlib.tasks import Steps, Tasks
+from vkdlib.tasks import Steps, Tasks, label_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PO(Method):
         rng, pairs = random.Random(f"{seed} {pack.key} refusals"), []
         for question, answer in pack.pairs:
             pairs += [(question, rng.choice(self.refusals)), (question, answer)]
-        return put_questions(loaded.processor, pack, pairs)
+        return put_questions(loaded.processor, pack, pairs, label=label_of(pack))
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """PO's loss on the forget people's pictures."""

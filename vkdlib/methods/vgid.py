@@ -21,7 +21,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import answer_logits, answer_states
 from vkdlib.packs.pack import Pack, answer_tokens, picture_pack, put_questions
 from vkdlib.system.checks import setting
-from vkdlib.tasks import Steps, Tasks
+from vkdlib.tasks import Steps, Tasks, label_of
 
 NONE = "none"
 POSITIONS = ("gold", "first", "teacher")
@@ -126,7 +126,7 @@ class VGID(Method):
             return pack
         questions = [question for question, _ in pack.pairs]
         answers = self.teachers_answers(loaded, pack, seed)
-        return put_questions(loaded.processor, pack, list(zip(questions, answers)))
+        return put_questions(loaded.processor, pack, list(zip(questions, answers)), label=label_of(pack))
 
     def teachers_answers(self, loaded: Loaded, pack: Pack, seed: int) -> list[str]:
         """What the teacher writes of its own."""
@@ -139,8 +139,8 @@ class VGID(Method):
         for (question, _), answer in zip(pack.pairs, answers):
             if not answer:
                 raise ValueError(
-                    f"the teacher says nothing to {question!r} of {pack.key!r}, and positions is 'teacher': "
-                    "choose gold or first"
+                    f"the teacher says nothing to {question!r} of {label_of(pack)}, and positions is "
+                    "'teacher': choose gold or first"
                 )
         return answers
 
@@ -148,17 +148,18 @@ class VGID(Method):
         """P_phi(v) of Eq. 2, as a file."""
         if self.perturbation == NONE:
             return pack.file
-        return perturb(pack.file, self.perturbation, f"{seed} {self.showing(pack)}", self.sigma)
+        name = f"{seed} {self.showing(pack)}"
+        return perturb(pack.file, self.perturbation, name, self.sigma, label_of(pack))
 
     def teacher_pack(self, loaded: Loaded, pack: Pack, student: Pack, seed: int) -> Pack:
         """What the teacher is asked (Eq. 2): the student's questions and answers, with the perturbed picture
         and under the instruction."""
-        processor, file = loaded.processor, self.teachers_picture(pack, seed)
-        picture = picture_pack(processor, file, pack.key, system=self.instruction.get("system", ""))
-        asked = put_questions(processor, picture, student.pairs, **self.instruction)
+        processor, file, label = loaded.processor, self.teachers_picture(pack, seed), label_of(pack)
+        picture = picture_pack(processor, file, pack.key, label, self.instruction.get("system", ""))
+        asked = put_questions(processor, picture, student.pairs, label=label, **self.instruction)
         asked = first_tokens(asked) if self.positions == "first" else asked
         if answer_ids(asked) != answer_ids(student):
-            raise ValueError(f"the answers of {pack.key!r} are other tokens under the instruction")
+            raise ValueError(f"the answers of {label} are other tokens under the instruction")
         return asked
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
