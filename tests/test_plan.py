@@ -299,7 +299,7 @@ def test_plans_of_baselines():
 
 def test_presets_of_baselines():
     assert presets.preset("testbed", "method", "GA") == {"trained": "all"}
-    chosen = presets.BY_METHOD["testbed"]["GA"]["training"]["lr"]
+    chosen = presets.BY_METHOD["testbed"]["GA"]["training"]["lr"][0]
     assert presets.preset("testbed", "training", "GA")["lr"] == chosen
     assert presets.preset("testbed", "training", "GA", lr=1e-4)["lr"] == 1e-4
     usual, same, other = (presets.configure("testbed", "GA", lr=lr)[0] for lr in (None, chosen, 0.1))

@@ -351,7 +351,7 @@ def test_what_does_not_fit_the_model_is_refused_before_anything_is_trained(llava
     monkeypatch.undo()
     monkeypatch.setattr(perturbing, "open_image", lambda _: Image.new("RGB", (0, 4)))
     perturb.cache_clear()
-    refused(llava, make_method("VGID"), r"picture of person '1' has no size \(0 x 4", tasks)
+    refused(llava, make_method("VGID"), r"picture of person '2', picture 0 has no size \(0 x 4", tasks)
 
 
 def second_po(student, vanilla, batch, method):
