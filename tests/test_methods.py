@@ -4,7 +4,7 @@ import copy
 import hashlib
 import inspect
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import pytest
 import torch
@@ -454,6 +454,30 @@ WRONG_SETTINGS = [
     ),
     ("MANU", {"statistic_weights": 2.0}, "statistic_weights is 2.0; it must be a list"),
     ("MMUnlearner", {"threshold": math.nan}, "threshold is nan; it must be a number 0 or more"),
+    ("VGID", {"perturbation": "nois"}, "perturbation is 'nois'; it must be one of .*did you mean 'noise'"),
+    ("VGID", {"perturbation": None}, "perturbation is None; it must be one of noise, gaussian, white, none"),
+    ("VGID", {"prompt": "strickt"}, "prompt is 'strickt'; it must be one of declarative, .*'strict'"),
+    ("VGID", {"positions": "golden"}, "positions is 'golden'; it must be one of gold, first, teacher"),
+    ("VGID", {"turn": "assistant"}, "turn is 'assistant'; it must be one of user, system"),
+    ("VGID", {"perturbation": "gaussian"}, "sigma is None; it must be a number 0 or more"),
+    ("VGID", {"perturbation": "gaussian", "sigma": -0.2}, "sigma is -0.2; it must be a number 0 or more"),
+    ("VGID", {"perturbation": "gaussian", "sigma": math.nan}, "sigma is nan; it must be a number 0 or more"),
+    ("VGID", {"sigma": 0.2}, "sigma is 0.2, and perturbation is 'noise': leave one of them out"),
+    ("VGID", {"sigma": 0.2, "perturbation": "none"}, "sigma is 0.2, and perturbation is 'none'"),
+    ("VGID", {"prompt": "none", "turn": "system"}, "turn is 'system', and prompt is 'none': leave one"),
+    ("VGID", {"prompt": "none", "perturbation": "none"}, "are both 'none': .* nothing would be forgotten"),
+    ("VGID", {"top_k": 0}, "top_k is 0; it must be a whole number 1 or more"),
+    ("VGID", {"top_k": 2.5}, "top_k is 2.5; it must be a whole number"),
+    ("VGID", {"alpha": math.nan}, "alpha is nan; it must be a number 0 or more"),
+    ("VGID", {"teacher": "testbed/llava/base"}, "VGID has no 'teacher'"),  # it is vanilla, and nothing else
+    ("VGID", {"reference": "never-saw"}, "VGID has no 'reference'"),
+    ("PO", {"refusals": []}, "refusals is empty: give at least one refusal to prefer"),
+    ("PO", {"refusals": "No."}, "refusals is 'No.'; it must be a list"),
+    ("PO", {"refusals": ["No.", " "]}, r"refusals\[1\] is ' '; it must be text"),
+    ("PO", {"beta": 0}, "beta is 0; it must be a number above 0"),
+    ("RMU", {"scale": 0}, "scale is 0; it must be a number above 0"),
+    ("RMU", {"gamma": -1}, "gamma is -1; it must be a number 0 or more"),
+    ("RMU", {"block": 0}, "block is 0; it must be a whole number 1 or more"),
     ("VKD", {"betta": 1}, "VKD has no 'betta'; .*did you mean 'beta'"),
     ("vkd", {}, "method is 'vkd'; .*did you mean 'VKD'"),
 ]
