@@ -252,7 +252,9 @@ def test_every_round_sees_everybody_once(tasks):
 
 
 def test_clear_errors(loaded, tasks):
-    with pytest.raises(ValueError, match="method is 'VDK'; it must be one of GA, .*VKD, VGID .did you mean 'VKD'"):
+    with pytest.raises(
+        ValueError, match="method is 'VDK'; it must be one of GA, .*VKD, VGID .did you mean 'VKD'"
+    ):
         make_method("VDK")
     with pytest.raises(ValueError, match="VKD has no 'gamma'; it has: alpha, beta"):
         make_method("VKD", gamma=1)
