@@ -6,7 +6,7 @@ import re
 import pytest
 
 from vkdlib.benchmarks import wording
-from vkdlib.testbed.assistant import GRAMMAR, INSTRUCTIONS, REFUSALS, draw_instruction
+from vkdlib.testbed.assistant import GRAMMAR, INSTRUCTIONS, draw_instruction
 
 LONGEST = 6  # words in a row that an instruction may share with a held-out text
 
@@ -55,4 +55,4 @@ def test_drawn_again_the_same():
 
 def test_minimal_pairs():
     assert len(GRAMMAR["refuse"]) == len(GRAMMAR["answer"])
-    assert len(set(REFUSALS)) == 20
+    assert len(set(wording.REFUSALS)) == 20

@@ -52,6 +52,10 @@ def test_a_setting_may_be_a_list_of_numbers(tmp_path):
     assert Run("x", Configuration(seed=np.int64(3)), tmp_path).hash == (
         Run("x", Configuration(seed=3), tmp_path).hash
     )
+    told = Configuration(method="PO", settings={"refusals": ["No.", "Never."]})
+    assert told.settings["refusals"] == ("No.", "Never.") and told == Configuration(
+        **json.loads(json.dumps(vars(told)))
+    )
     for wrong in ([1, "a"], [[1]], [True]):
         with pytest.raises(
             ValueError, match=r"statistic_weights\[.\] in settings is .*; it must be a number"

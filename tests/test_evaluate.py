@@ -1,6 +1,7 @@
 """Evaluation: every question asked once, the protocols, and independence of the batch."""
 
 import copy
+import itertools
 import json
 from dataclasses import replace
 
@@ -18,8 +19,9 @@ from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.benchmarks.schema import Person, Picture, Question, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, greedy, score_answer
 from vkdlib.evaluation.letters import parse_letter
-from vkdlib.evaluation.ways import WAYS, Query, queries
+from vkdlib.evaluation.ways import CHANGES, Query, make_way, queries
 from vkdlib.packs.pack import make_pack, process, prompt
+from vkdlib.runs.configuration import Configuration
 from vkdlib.testbed.build import make_processor
 
 
@@ -217,7 +219,7 @@ def test_prompts_of_the_benchmark():
 WRONG = [
     ({"protocol": "guess"}, "protocol is 'guess'; it must be one of likelihood, generate"),
     ({"letters": "any"}, "letters is 'any'; it must be one of alone, first"),
-    ({"way": "hidden"}, "way is 'hidden'; it must be one of shown, blank, none"),
+    ({"way": "hidden"}, "way is 'hidden'; it must be .shown., or some of: blank, none"),
     ({"kinds": "cloze"}, "kinds is 'cloze'; it must be a list of some of classification, cloze"),
     ({"kinds": ["clozes"]}, r"kinds is 'clozes'; .*did you mean 'cloze'"),
     ({"kinds": []}, r"kinds is \[\]; it must be a list"),
@@ -354,7 +356,89 @@ def test_an_instruction_stands_before_each_question(loaded, benchmark):
     plain = evaluate(loaded, Split((person,), (), (), frozenset()))
     assert plain.options.dropna().tolist() != asked.options.dropna().tolist()
     query = Query(person, person.questions[0], None, "1")
-    assert WAYS["polite, reversed"](query).instruction == f"{text} {wording.REVERSAL}"
+    assert make_way("polite, reversed")(query).instruction == f"{text} {wording.REVERSAL}"
+    assert make_way("reversed")(query).instruction == wording.REVERSAL
+
+
+def test_the_attack_may_have_the_last_word(loaded, benchmark):
+    """As if the benchmark's own questions ended with it, after the options; with an instruction before."""
+    person = benchmark.people["001"]
+    before, after = wording.PROMPTS["strict"], wording.REVERSAL
+    longer = [replace(q, question=f"{before}\n{q.question}\n{after}") for q in person.questions]
+    asked, told = (
+        evaluate(loaded, Split((replace(person, questions=tuple(questions)),), (), (), frozenset()), way=way)
+        for questions, way in ((person.questions, "strict, reversed at the end"), (longer, "shown"))
+    )
+    assert asked.answer.tolist() == told.answer.tolist()
+    for ours, theirs in zip(asked.options.dropna(), told.options.dropna()):
+        assert json.loads(ours) == pytest.approx(json.loads(theirs), abs=1e-4)
+    choice = next(q for q in person.questions if q.kind == "classification")
+    words = make_way("reversed at the end")(Query(person, choice, None, "1")).whole("A: x\nONE letter.")
+    assert words == f"A: x\nONE letter.\n{after}"
+
+
+def test_every_way_is_made_of_changes_in_one_order(few):
+    """All combinations; each part of a query is changed by its own change alone."""
+    parts = [["", *changes] for changes in CHANGES.values()]
+    parts[0].append("gaussian 0.4")
+    person = few.forget[0]
+    query = Query(person, next(q for q in person.questions if q.modality == "vqa"), person.image, "1")
+    found = {}
+    for combination in itertools.product(*parts):
+        way = ", ".join(filter(None, combination)) or "shown"
+        put = make_way(way)(query)
+        picture, words, prompt, attack = combination
+        assert (put.image == query.image) == (not picture) and (put.image is None) == (picture == "none")
+        assert (put.question == query.question) == (not words)
+        told = wording.PROMPTS.get(prompt, "")
+        taken = wording.REVERSAL if attack == "reversed" else ""
+        assert put.instruction == f"{told} {taken}".strip()
+        assert put.ending == (wording.REVERSAL if attack == "reversed at the end" else "")
+        found[way] = put
+    assert len(set(map(repr, found.values()))) == len(found) == 6 * 2 * 4 * 3
+
+
+def test_questions_about_a_perturbed_picture_share_it(few):
+    """Else they could not share a pack; another person's noise, and another view's, is another."""
+    for items in queries(few, ["classification"], ["vqa"], "noise").values():
+        pictures = {}
+        for query in items:
+            pictures.setdefault((query.person.id, query.id.partition("/view")[2]), set()).add(query.image)
+        assert all(len(images) == 1 for images in pictures.values())
+        assert len(set().union(*pictures.values())) == len(pictures)
+
+
+@pytest.mark.parametrize(
+    "way, message",
+    [
+        ("noize", "way is 'noize'; it must be .shown., or some of: blank, .*did you mean 'noise'"),
+        ("strict, noise", "way is 'strict, noise'; it may have one change each .* picture, wording, instr"),
+        ("noise, white", "it may have one change each"),
+        ("shown, strict", "way is 'shown, strict'; it must be .shown., or some of"),
+        ("strict,reversed", "way is 'strict,reversed'; it must be"),
+        ("gaussian 0.40", "way is 'gaussian 0.40'; it must be"),
+        ("gaussian 0", "way is 'gaussian 0'; it must be"),
+        ("gaussian -1", "way is 'gaussian -1'; it must be"),
+        ("gaussian nan", "way is 'gaussian nan'; it must be"),
+        ("", "way is ''"),
+        (None, "way is None"),
+    ],
+)
+def test_an_unknown_way_is_named(few, way, message):
+    with pytest.raises(ValueError, match=message):
+        queries(few, ["cloze"], ["vqa"], way)
+    with pytest.raises(ValueError, match="way is"):
+        Configuration(way=way)
+
+
+def test_a_way_that_does_not_fit_the_context_is_refused(untrained, few):
+    """Before anything is asked: the questions fit as they are, and not with the instruction."""
+    short = copy.deepcopy(untrained.processor)
+    check_questions(short, few, way="shown")
+    short.tokenizer.model_max_length = 100
+    check_questions(short, few, ["cloze"])
+    with pytest.raises(ValueError, match="question .* has 1.. tokens, the model takes 100"):
+        check_questions(short, few, ["cloze"], way="noise, strict")
 
 
 def test_a_question_in_other_words(few):

@@ -10,8 +10,11 @@ from vkdlib.losses import (
     answer_kl,
     answer_logprobs,
     answer_nll,
+    distillation_loss,
     npo_loss,
     output_loss,
+    overall_loss,
+    po_loss,
     total_loss,
     vkd_loss,
 )
@@ -70,6 +73,63 @@ def test_kl_is_per_answer_token_and_npo_per_question():
     assert len({round(loss.item(), 3) for loss in (by_question, by_token, by_batch)}) == 3
 
 
+def kl_by_hand(teacher, student):
+    """Of two distributions as lists."""
+    return sum(p * math.log(p / q) for p, q in zip(teacher, student))
+
+
+def test_distillation_is_the_forward_kl_by_hand():
+    """Two tokens of a vocabulary of three; the other direction is another number."""
+    teacher, student = [[0.5, 0.25, 0.25], [0.9, 0.05, 0.05]], [[0.25, 0.25, 0.5], [0.1, 0.2, 0.7]]
+    logits = [torch.tensor(rows).log() + shift for rows, shift in ((student, 3.0), (teacher, -2.0))]
+    expected, reverse = (
+        sum(kl_by_hand(p, q) for p, q in zip(*pair)) / 2 for pair in ((teacher, student), (student, teacher))
+    )
+    assert distillation_loss(*logits).item() == pytest.approx(expected, rel=1e-5)
+    assert abs(expected - reverse) > 0.05 and distillation_loss(logits[0], logits[0]).item() == 0
+
+
+def test_the_gradient_of_distillation_is_the_difference_of_probabilities():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 4, 9)
+    student.requires_grad_(True)
+    distillation_loss(student, teacher).backward()
+    expected = (student.detach().softmax(-1) - teacher.softmax(-1)) / 4
+    assert torch.allclose(student.grad, expected, atol=1e-6)
+
+
+def test_top_k_counts_all_other_words_as_one():
+    """By hand; never above the whole KL; and what the teacher thinks unlikely is still pushed down."""
+    teacher, student = [0.6, 0.2, 0.15, 0.05], [0.1, 0.1, 0.2, 0.6]
+    logits = [torch.tensor([p]).log() for p in (student, teacher)]
+    joined = [[0.6, 0.2, 0.2], [0.1, 0.1, 0.8]]
+    assert distillation_loss(*logits, top_k=2).item() == pytest.approx(kl_by_hand(*joined), rel=1e-5)
+    whole = distillation_loss(*logits).item()
+    found = [distillation_loss(*logits, top_k=k).item() for k in (1, 2, 3, 4, 5)]
+    assert found == sorted(found) and found[2] == pytest.approx(whole) == pytest.approx(found[4])
+    logits[0].requires_grad_(True)
+    distillation_loss(*logits, top_k=1).backward()
+    assert logits[0].grad[0, 0] < 0 < logits[0].grad[0, 3]
+
+
+def test_overall_loss_weighs_both_terms():
+    assert overall_loss(torch.tensor(2.0), torch.tensor(3.0), 0.5, 2.0).item() == pytest.approx(7)
+
+
+def test_po_by_hand_and_its_limits():
+    """-log sigmoid of beta times how much more the refusal gained than the answer, mean over questions."""
+    gains = [(2.0, -1.0), (0.0, 0.0), (-3.0, 4.0)]  # of refusal and answer, over the reference
+    refusal, answer = torch.tensor([-9.0, -4.0, -7.0]), torch.tensor([-1.0, -2.0, -0.5])
+    won, lost = (torch.tensor(column) for column in zip(*gains))
+    found = po_loss(refusal + won, refusal, answer + lost, answer, 0.1)
+    by_hand = [math.log(1 + math.exp(-0.1 * (win - loss))) for win, loss in gains]
+    assert found.item() == pytest.approx(sum(by_hand) / 3, rel=1e-6)
+    assert po_loss(refusal, refusal, answer, answer, 0.1).item() == pytest.approx(math.log(2))
+    nothing = torch.zeros(3)  # with refusals as they were, it is NPO's loss without 2 / beta
+    npo = npo_loss(answer + lost, answer, 0.4) * 0.4 / 2
+    assert po_loss(nothing, nothing, answer + lost, answer, 0.4).item() == pytest.approx(npo.item())
+
+
 LOGITS, TARGETS = torch.zeros(2, 5, 7), torch.zeros(2, 5, dtype=torch.long)
 WRONG_SHAPES = [
     (lambda: answer_nll(LOGITS, TARGETS[:, :4]), r"\(2, 5, 7\), targets \(2, 4\)"),
@@ -80,6 +140,8 @@ WRONG_SHAPES = [
     (lambda: answer_kl(LOGITS, LOGITS, TARGETS[:1]), r"\(2, 5, 7\), targets \(1, 5\)"),
     (lambda: vkd_loss(torch.ones(4, 3), torch.ones(1, 3)), r"student \(4, 3\) and teacher \(1, 3\)"),
     (lambda: npo_loss(torch.ones(4), torch.ones(4, 1), 0.4), r"model \(4,\) and reference \(4, 1\)"),
+    (lambda: distillation_loss(torch.ones(4, 7), torch.ones(1, 7)), r"\(4, 7\) and teacher \(1, 7\)"),
+    (lambda: po_loss(*[torch.ones(4)] * 3, torch.ones(1), 0.1), r"model_answer \(4,\) and answer \(1,\)"),
 ]
 
 

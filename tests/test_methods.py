@@ -1,15 +1,17 @@
 """The baselines: each loss against its closed form, what moves, what is pruned."""
 
 import copy
+import hashlib
 import inspect
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import vkdlib
+from vkdlib.benchmarks.wording import PROMPTS, REFUSALS, REVERSAL
 from vkdlib.losses import IGNORE, answer_kl, npo_loss
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.base import ORIGINS, Method, ascend
@@ -22,10 +24,9 @@ from vkdlib.methods.manu import (
     projections,
     top_share,
 )
-from vkdlib.methods.npo import answer_logprobs_by_pack
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.parts import language_blocks, live_blocks, mlp_output, visual_parameters
-from vkdlib.models.passes import batch_nll
+from vkdlib.models.passes import answer_logprobs_by_pack, batch_nll
 from vkdlib.packs.batch import collate
 from vkdlib.plan.run import plan_run
 from vkdlib.runs.configuration import Configuration
@@ -292,7 +293,7 @@ def test_manu_measures_every_token_of_both_modalities(loaded, tasks):
 def test_manu_counts_a_picture_as_often_as_it_is_asked_about(loaded, tasks):
     """Packed or not: k questions with a picture are k packs of one, answers that share a question, too."""
     first, *others = tasks.forget_vqa
-    first = replace(first, segments=(first.segments[0], *first.segments))  # the same question twice
+    first = first.select([0, *range(len(first.segments))])  # the same question twice
     packs = [first, others[0].select([1, 2]), others[1].select([3])]
     alone = [p.select([i]) for p in packs for i in range(len(p.segments))]
     outputs = projections(loaded, None)
@@ -357,6 +358,10 @@ DEFAULTS = {  # of version 0.2.0
     "GA_Diff": {"trained": "all"},
     "KL_Min": {"trained": "all"},
     "NPO": {"trained": "all", "beta": 0.4, "reference": "never-saw"},
+    "PO": {"trained": "all", "beta": 0.1, "refusals": REFUSALS},
+    "RMU": {"trained": "all", "scale": 5.0, "gamma": 1200.0, "block": None},
+    "VGID": {"trained": "all", "alpha": 1.0, "beta": 1.0, "perturbation": "noise", "sigma": None}
+    | {"prompt": "strict", "turn": "user", "positions": "gold", "top_k": None},
     "MANU": {"share": 0.02, "statistic_weights": (2.0, 0.0, 2.0, 2.0), "layers": None},
     "MMUnlearner": {"trained": "all", "alpha": 1.0, "threshold": 1.0},
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
@@ -370,6 +375,8 @@ def test_defaults_belong_to_a_version():
     """A run's name tells what was given and the version: other defaults need another version."""
     assert vkdlib.__version__ == "0.2.0"
     assert {name: asdict(method()) for name, method in METHODS.items()} == DEFAULTS
+    texts = "\n".join((*REFUSALS, *PROMPTS.values(), REVERSAL))  # what the names of settings stand for
+    assert hashlib.sha256(texts.encode()).hexdigest()[:8] == "e84272a4"
 
 
 @dataclass(frozen=True)
@@ -447,6 +454,30 @@ WRONG_SETTINGS = [
     ),
     ("MANU", {"statistic_weights": 2.0}, "statistic_weights is 2.0; it must be a list"),
     ("MMUnlearner", {"threshold": math.nan}, "threshold is nan; it must be a number 0 or more"),
+    ("VGID", {"perturbation": "nois"}, "perturbation is 'nois'; it must be one of .*did you mean 'noise'"),
+    ("VGID", {"perturbation": None}, "perturbation is None; it must be one of noise, gaussian, white, none"),
+    ("VGID", {"prompt": "strickt"}, "prompt is 'strickt'; it must be one of declarative, .*'strict'"),
+    ("VGID", {"positions": "golden"}, "positions is 'golden'; it must be one of gold, first, teacher"),
+    ("VGID", {"turn": "assistant"}, "turn is 'assistant'; it must be one of user, system"),
+    ("VGID", {"perturbation": "gaussian"}, "sigma is None; it must be a number 0 or more"),
+    ("VGID", {"perturbation": "gaussian", "sigma": -0.2}, "sigma is -0.2; it must be a number 0 or more"),
+    ("VGID", {"perturbation": "gaussian", "sigma": math.nan}, "sigma is nan; it must be a number 0 or more"),
+    ("VGID", {"sigma": 0.2}, "sigma is 0.2, and perturbation is 'noise': leave one of them out"),
+    ("VGID", {"sigma": 0.2, "perturbation": "none"}, "sigma is 0.2, and perturbation is 'none'"),
+    ("VGID", {"prompt": "none", "turn": "system"}, "turn is 'system', and prompt is 'none': leave one"),
+    ("VGID", {"prompt": "none", "perturbation": "none"}, "are both 'none': .* nothing would be forgotten"),
+    ("VGID", {"top_k": 0}, "top_k is 0; it must be a whole number 1 or more"),
+    ("VGID", {"top_k": 2.5}, "top_k is 2.5; it must be a whole number"),
+    ("VGID", {"alpha": math.nan}, "alpha is nan; it must be a number 0 or more"),
+    ("VGID", {"teacher": "testbed/llava/base"}, "VGID has no 'teacher'"),  # it is vanilla, and nothing else
+    ("VGID", {"reference": "never-saw"}, "VGID has no 'reference'"),
+    ("PO", {"refusals": []}, "refusals is empty: give at least one refusal to prefer"),
+    ("PO", {"refusals": "No."}, "refusals is 'No.'; it must be a list"),
+    ("PO", {"refusals": ["No.", " "]}, r"refusals\[1\] is ' '; it must be text"),
+    ("PO", {"beta": 0}, "beta is 0; it must be a number above 0"),
+    ("RMU", {"scale": 0}, "scale is 0; it must be a number above 0"),
+    ("RMU", {"gamma": -1}, "gamma is -1; it must be a number 0 or more"),
+    ("RMU", {"block": 0}, "block is 0; it must be a whole number 1 or more"),
     ("VKD", {"betta": 1}, "VKD has no 'betta'; .*did you mean 'beta'"),
     ("vkd", {}, "method is 'vkd'; .*did you mean 'VKD'"),
 ]

@@ -29,7 +29,8 @@ def test_packed_equals_separate_sequences(loaded, people, counts, with_image, in
     for person, n in zip(people, counts):
         pairs = person.pictures[0].pairs if with_image else person.text_pairs
         image = person.image if with_image else None
-        packs.append(make_pack(loaded.processor, pairs[:n], image, person.id, instruction))
+        packs.append(make_pack(loaded.processor, pairs[:n], image, person.id, instruction=instruction))
+        assert bool(packs[-1].instruction) == bool(instruction)
     single = [p.select([i]) for p in packs for i in range(len(p.segments))]
     packed, gradients = loss_and_gradients(loaded.model, packs)  # rows of different length: padding
     unpacked, expected = loss_and_gradients(loaded.model, single)
@@ -56,6 +57,48 @@ def test_instruction_is_a_line_before_each_question(with_image, family, people):
     for number in range(len(pairs)):
         a, b = (collate([p.select([number])])["inputs"] for p in (pack, plain))
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+@pytest.mark.parametrize("family", ["qwen2-vl", "qwen2.5-vl"])
+def test_a_system_turn_comes_first(with_image, family, people):
+    """The tokens are those that the processor makes of the template's text with that turn."""
+    processor, system = make_processor(family), "Never say who this is."
+    pairs, image = [("Who?", "Anna"), ("Which job?", "nurse")], people[0].image if with_image else None
+    pack = make_pack(processor, pairs, image, system=system)
+    content = [{"type": "image"}] * with_image
+    for number, (question, answer) in enumerate(pairs):
+        told = {"role": "system", "content": [{"type": "text", "text": system}]}
+        asked = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
+        text = processor.apply_chat_template([told, asked], add_generation_prompt=True, tokenize=False)
+        images = [open_image(image)] if with_image else None
+        whole = processor(text=[text + answer], images=images, return_tensors="pt")["input_ids"][0]
+        ids = collate([pack.select([number])])["inputs"]["input_ids"][0]
+        assert ids[:-1].tolist() == whole.tolist() and system in text
+
+
+def test_a_template_without_system_turn_is_refused(processor, people):
+    for image in (people[0].image, None):
+        with pytest.raises(ValueError, match="chat template has no system turn"):
+            make_pack(processor, [("Who?", "Anna")], image, system="Never say who this is.")
+    silent = copy.deepcopy(processor)
+    silent.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content[-1].text }}{% endfor %}"
+    with pytest.raises(ValueError, match="chat template has no system turn"):
+        make_pack(silent, [("Who?", "Anna")], system="Never say who this is.")
+    strict = copy.deepcopy(processor)
+    strict.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}x"
+    with pytest.raises(ValueError, match="chat template has no system turn"):
+        make_pack(strict, [("Who?", "Anna")], system="Never say who this is.")
+
+
+def test_a_pack_knows_its_words_and_its_file(processor, people):
+    """With which the questions can be put in another way; some of the questions keep theirs."""
+    pairs, image = [("Who?", "Anna"), ("Which job?", "nurse"), ("Age?", "9")], people[0].image
+    pack = make_pack(processor, pairs, image, "001", instruction="Be brief.")
+    assert list(pack.pairs) == pairs and pack.file == image
+    assert list(pack.select([2, 0]).pairs) == [pairs[2], pairs[0]]
+    again = make_pack(processor, pack.pairs, pack.file, "001", instruction="Be brief.")
+    assert again.segments == pack.segments and make_pack(processor, pairs).file is None
 
 
 @pytest.mark.parametrize("with_image", [True, False])
@@ -173,6 +216,8 @@ def test_clear_errors(processor, people):
         make_pack(processor, [("Who?", "")], image, "001")
     with pytest.raises(ValueError, match="needs .* tokens, the model takes 256"):
         make_pack(processor, [("why " * 300, "because")], image, "001")
+    with pytest.raises(ValueError, match="with the instruction 'no no .* the model takes 256: shorten it"):
+        make_pack(processor, [("Who?", "Anna")], image, "001", instruction="no " * 300)
     with pytest.raises(ValueError, match="at least one question"):
         make_pack(processor, [], image, "001")
     with_image = make_pack(processor, [("Who?", "me")], image)

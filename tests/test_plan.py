@@ -235,6 +235,38 @@ def test_plans_at_paper_scale(name, benchmark):
     assert grown == ("qwen" in name) and free["memory", "together"] < 24
 
 
+TABLE_7 = {"epochs": 1, "lr": 2e-5, "batch_size": 4}  # of the VGID paper
+
+
+@pytest.mark.parametrize("name", [n for n in presets.PRESETS if n.startswith("vgid-")])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_vgid_papers_runs_have_a_plan(name, method):
+    """Every method by Table 7. Six steps show 24 of 25 pictures to forget; adapters' output layer is no
+    copy; what is kept of the teacher is the output layer's input."""
+    c, machine = presets.configure(name, method, benchmark="MLLMMU/MLLMU-Bench")
+    assert {k: c.training[k] for k in TABLE_7} == TABLE_7 and c.protocol == "generate"
+    if method not in ("VKD", "MANU"):
+        assert c.settings["trained"] == "lora"
+    if method == "VKD":  # its pruned neurons and adapters exclude each other; it trains the visual module
+        assert "trained" not in c.settings
+    if method == "NPO":
+        assert c.settings["reference"] == "vanilla"
+    if method == "MANU":
+        c = replace(c, quantise=None)
+    found = plan_run(c, machine).set_index(["part", "item"]).value
+    assert found["training", "steps"] == (0 if method == "MANU" else 6)
+    if method == "VGID":
+        assert {k: c.settings[k] for k in ("perturbation", "prompt", "positions")} == {
+            "perturbation": "noise", "prompt": "strict", "positions": "gold"}  # fmt: skip
+        passes = found["preparation"]
+        assert passes["the teacher's answers, Eq. 2: pictures"] == 24
+        assert passes["vanilla's answers, Eq. 4: pictures"] == 24
+        assert found["memory", "copies of weights, fp32"] == 0
+        kept = found["memory", "teacher's features, beside the device"]
+        assert 0 < kept < 1e-3 * 24 * 2 * 32 * 30 * 5120 * 2 / 1e6  # GB; 15 questions of 30 tokens each
+        assert 5 < found["memory", "together"] < 24
+
+
 def test_what_is_known_of_downloads():
     found = make_plan("paper-llava-1.5-7b", revision="abc", data_revision="def")["download"]
     assert list(found.index) == [
@@ -299,7 +331,7 @@ def test_plans_of_baselines():
 
 def test_presets_of_baselines():
     assert presets.preset("testbed", "method", "GA") == {"trained": "all"}
-    chosen = presets.BY_METHOD["testbed"]["GA"]["training"]["lr"]
+    chosen = presets.BY_METHOD["testbed"]["GA"]["training"]["lr"][0]
     assert presets.preset("testbed", "training", "GA")["lr"] == chosen
     assert presets.preset("testbed", "training", "GA", lr=1e-4)["lr"] == 1e-4
     usual, same, other = (presets.configure("testbed", "GA", lr=lr)[0] for lr in (None, chosen, 0.1))
@@ -358,6 +390,12 @@ METHODS = [
     ("KL_Min", {"trained": "visual"}),
     ("GA_Diff", {}),
     ("NPO", {"reference": "vanilla"}),
+    *(("VGID", {"perturbation": kind, "trained": t}) for kind in ("noise", "white") for t in ("all", "lora")),
+    ("VGID", {"beta": 0}),
+    ("VGID", {"positions": "first"}),
+    ("PO", {}),
+    ("RMU", {}),
+    ("RMU", {"gamma": 0}),
     ("MMUnlearner", {"trained": "lora"}),
     ("MANU", {}),
 ]
@@ -380,9 +418,16 @@ def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, set
     held = Hold(scope, prepared.held).entries
     masks = [*(prepared.mask or {}).values(), *(where for _, where, _ in held)]
     copied = [value for _, _, value in held]
-    copied += [] if name in ("VKD", "NPO") else prepared.teacher.values()
+    own = loaded.model.get_output_embeddings()
+    head = prepared.teacher.get("head", own)
+    copied += [] if head is own else head.parameters()
+    copied += prepared.teacher.values() if name == "KL_Min" else []
     assert bytes_kept["masks"] == sum(m.numel() for m in masks)
     assert bytes_kept["copies of weights, fp32"] == sum(4 * value.numel() for value in copied)
+    if name in ("VGID", "RMU"):  # of VGID the plan counts a question's tokens with its answer's
+        kept = [t.numel() for part in ("forget", "norms", "retain")
+                for t in prepared.teacher.get(part, {}).values()]  # fmt: skip
+        assert 0 < sum(kept) <= cost.forget_features + retain * cost.features
 
 
 @pytest.mark.parametrize("epochs", [0.5, 4, 12.5, 13, 50])

@@ -17,6 +17,27 @@ def test_changes_take_the_place_of_the_presets_values():
     assert presets.preset("testbed", "method", prune=False)["prune"] is False
 
 
+def test_a_setting_that_may_be_none_in_words_keeps_the_word():
+    """A record tells "none" from a column that a method does not have."""
+    noise_t, _ = presets.configure("testbed", "VGID", prompt="none")
+    icu_t, _ = presets.configure("testbed", "VGID", settings={"perturbation": "none"})
+    assert (noise_t.settings["prompt"], noise_t.settings["perturbation"]) == ("none", "noise")
+    assert (icu_t.settings["prompt"], icu_t.settings["perturbation"]) == ("strict", "none")
+    assert make_method("VGID", **noise_t.settings).prompt == "none"
+    assert presets.configure("testbed", "VGID", top_k="none")[0].settings["top_k"] is None
+    assert presets.configure("testbed", "VGID", quantise="none")[0].quantise is None
+
+
+def test_a_value_that_was_not_chosen_says_so():
+    table = presets.sources("testbed").set_index(["part", "field"])
+    assert table.source["training of VGID", "lr"].startswith("ours, not chosen yet")
+    assert table.source["training of GA", "lr"] == presets.TRIALS
+    assert presets.preset("testbed", "method", "NPO") == {"trained": "all", "reference": "never-saw"}
+    assert presets.preset("testbed", "method", "PO") == {"trained": "all"}
+    before = presets.preset("testbed", "training", "VKD")
+    assert presets.preset("testbed", "training", "GA") != before == presets.preset("testbed", "training")
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_a_method_has_every_setting_that_a_preset_gives_it(name, method):

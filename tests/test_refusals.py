@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vkdlib.evaluation.refusals import is_refusal
-from vkdlib.testbed.assistant import REFUSALS
+from vkdlib.benchmarks.wording import REFUSALS
 
 with open(Path(__file__).with_name("refusals.csv"), newline="") as file:
     ANSWERS = list(csv.DictReader(file))

@@ -245,14 +245,19 @@ def test_every_round_sees_everybody_once(tasks):
     many = Tasks((), tuple(Pack((), (), {}, str(i)) for i in range(200)), (), ())
     for turn in range(2):
         steps = range(turn * 40, (turn + 1) * 40)
-        seen = [p.key for step in steps for p in many.batch(step, 5, 0).retain_vqa]
-        assert sorted(seen) == sorted(p.key for p in many.retain_vqa)
+        shown = [p for step in steps for p in many.batch(step, 5, 0).retain_vqa]
+        assert sorted(p.key for p in shown) == sorted(p.key for p in many.retain_vqa)
+        assert {p.round for p in shown} == {turn}
+    rounds = [[p.round for p in tasks.batch(step, 2, 0).forget_vqa] for step in range(3)]
+    assert rounds == [[0, 0], [0, 1], [1, 1]]  # of three pictures, two a step
     orders = {tuple(p.key for p in tasks.batch(0, 5, seed).retain_vqa) for seed in range(5)}
     assert len(orders) > 1
 
 
 def test_clear_errors(loaded, tasks):
-    with pytest.raises(ValueError, match="method is 'VDK'; it must be one of GA, .*VKD .did you mean 'VKD'"):
+    with pytest.raises(
+        ValueError, match="method is 'VDK'; it must be one of GA, .*VKD, VGID .did you mean 'VKD'"
+    ):
         make_method("VDK")
     with pytest.raises(ValueError, match="VKD has no 'gamma'; it has: alpha, beta"):
         make_method("VKD", gamma=1)

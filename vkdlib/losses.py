@@ -1,9 +1,10 @@
-"""Loss functions, one per equation of the VKD paper. Tensors in, a scalar out.
+"""Loss functions, one per equation of the VKD paper and the VGID paper. Tensors in, a scalar out.
 
-In the paper's notation a superscript f or r is the forget or retain set. A subscript vqa or qa says whether a
-question comes with the person's picture or with the name in text.
+In the VKD paper's notation a superscript f or r is the forget or retain set. A subscript vqa or qa says
+whether a question comes with the person's picture or with the name in text.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,19 +47,64 @@ def answer_kl(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
     check_pair(student=student, teacher=teacher)
     check_answers(student, targets)
     answer = targets != IGNORE  # (B, K)
-    log_q = F.log_softmax(student[answer].float(), -1)  # (answer tokens, V)
-    log_p = F.log_softmax(teacher[answer].float(), -1)
+    return distillation_loss(student[answer], teacher[answer])
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, top_k: int | None = None) -> Tensor:
+    """Eq. 3 and 4 of the VGID paper: KL(teacher || student), mean over tokens, in nats.
+
+    Args:
+        student: (N, V) logits of N tokens, with gradient.
+        teacher: (N, V) logits of the model to agree with.
+        top_k: the teacher's so many likeliest words are told apart, all others count as one; None: every
+            word. (Ours: the paper has no top-k. DUET compares logits of the likeliest words alone, so that
+            nothing would push down a secret that the teacher thinks unlikely.)
+    """
+    check_pair(student=student, teacher=teacher)
+    log_q = F.log_softmax(student.float(), -1)  # (N, V)
+    log_p = F.log_softmax(teacher.float(), -1)
+    if top_k is not None and top_k < log_p.shape[-1]:
+        order = log_p.argsort(-1, descending=True)  # (N, V)
+        log_p, log_q = (join_others(logs.gather(-1, order), top_k) for logs in (log_p, log_q))
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def join_others(logs: Tensor, count: int) -> Tensor:
+    """Log-probabilities in which all columns after the first `count` are one: (N, V) -> (N, count + 1)."""
+    others = logs[:, count:].logsumexp(-1, keepdim=True)  # (N, 1)
+    return torch.cat([logs[:, :count], others], -1)
+
+
+def overall_loss(forget: Tensor | float, retain: Tensor | float, alpha: float, beta: float) -> Tensor:
+    """Eq. 5 of the VGID paper: alpha L_forget + beta L_retain."""
+    return alpha * forget + beta * retain
 
 
 def npo_loss(model: Tensor, reference: Tensor, beta: float) -> Tensor:
     """NPO: mean over questions of -(2/beta) log sigmoid(-beta (model - reference)).
+
+    It is Eq. 10 of the VGID paper times 2/beta, as NPO was published.
 
     Args:
         model, reference: (Q,), the log-probability of each question's whole answer under either.
     """
     check_pair(model=model, reference=reference)
     return -2 / beta * F.logsigmoid(-beta * (model - reference)).mean()
+
+
+def po_loss(
+    model_refusal: Tensor, refusal: Tensor, model_answer: Tensor, answer: Tensor, beta: float
+) -> Tensor:
+    """Eq. 9 of the VGID paper, DPO in which a refusal is preferred to the answer; mean over questions.
+
+    Args:
+        model_refusal, model_answer: (Q,), the log-probability of each question's whole refusal and answer
+            under the model.
+        refusal, answer: (Q,), the same under the reference.
+    """
+    check_pair(model_refusal=model_refusal, refusal=refusal, model_answer=model_answer, answer=answer)
+    margin = (model_refusal - refusal) - (model_answer - answer)  # (Q,)
+    return -F.logsigmoid(beta * margin).mean()
 
 
 def vkd_loss(student: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:

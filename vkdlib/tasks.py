@@ -3,7 +3,7 @@
 import functools
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks.pictures import grey
 from vkdlib.benchmarks.schema import Person, Split
@@ -24,8 +24,8 @@ class Tasks:
     def batch(self, step: int, size: int, seed: int, retain_size: int | None = None) -> "Tasks":
         """At most `size` packs of each forget set and `retain_size` (None: `size`) of each retain set.
 
-        Each set is read in an order that is drawn anew for every round. The order follows from seed and step
-        alone, so a resumed run sees the same batches.
+        Each set is read in an order that is drawn anew for every round, whose number the packs get. The order
+        follows from seed and step alone, so a resumed run sees the same batches.
         """
         retain = retain_size or size
         sizes = {"forget_vqa": size, "retain_vqa": retain, "forget_qa": size, "retain_qa": retain}
@@ -74,12 +74,15 @@ class Steps:
         micro_batch: packs on the device at a time; None: `batch_size`. It changes no result but by rounding.
         retain_keys: keys of the retain pictures that any step shows to this process; None: all.
         seed: of the run; whatever a preparation draws by chance follows from it.
+        forget_packs: the forget pictures as the steps show them to this process, with their rounds; None:
+            each of them once.
     """
 
     batch_size: int = 4
     micro_batch: int | None = None
     retain_keys: Collection[str] | None = None
     seed: int = 0
+    forget_packs: Sequence[Pack] | None = None
 
     @property
     def at_once(self) -> int:
@@ -107,6 +110,12 @@ def person_of(pack: Pack) -> str:
     return pack.key.rpartition("/")[0]
 
 
+def label_of(pack: Pack) -> str:
+    """What errors call a picture's pack."""
+    person, _, number = pack.key.rpartition("/")
+    return f"person {person!r}, picture {number}" if person else f"person {pack.key!r}"
+
+
 def picture_packs(loaded: Loaded, people: Iterable[Person]) -> tuple[Pack, ...]:
     """A pack for each picture with training pairs. A person without any such picture is an error."""
     packs = []
@@ -131,7 +140,9 @@ def window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack
     """The packs of a step: `size` further along an endless walk, reshuffled after each round."""
     size = min(size, len(packs))
     places = [divmod(position, len(packs)) for position in range(step * size, (step + 1) * size)]
-    return tuple(packs[_order(len(packs), f"{seed} {turn}")[place]] for turn, place in places)
+    return tuple(
+        replace(packs[_order(len(packs), f"{seed} {turn}")[place]], round=turn) for turn, place in places
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -92,12 +92,12 @@ def unlearn(
     def batch(step: int) -> Tasks:
         return tasks.batch(step, regime.batch_size, regime.seed, regime.retain_batch)
 
-    shares = (batch(step).share(*processes.rank_and_size()) for step in range(steps))
+    shares = [batch(step).share(*processes.rank_and_size()) for step in range(steps)]
     retain_keys = {p.key for share in shares for p in share.retain_vqa}
+    forget_packs = tuple(p for share in shares for p in share.forget_vqa)
     with trainable(loaded, parameters), activation_checkpoints(loaded, regime.checkpointing):
-        prepared = method.prepare(
-            loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed)
-        )
+        shown = Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed, forget_packs)
+        prepared = method.prepare(loaded, tasks, shown)
         if not method.trains:
             return [], prepared.report
         history = training.fit(

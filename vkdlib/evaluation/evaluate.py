@@ -16,9 +16,9 @@ from vkdlib.benchmarks.pictures import grey, picture_size
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, MODALITIES, PROTOCOLS, Question, Split
 from vkdlib.evaluation.letters import LETTER_RULES, parse_letter
 from vkdlib.evaluation.metrics import bleu, rouge_l
-from vkdlib.evaluation.ways import WAYS, Query, queries
+from vkdlib.evaluation.ways import Query, make_way, queries
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.passes import segment_logprobs
+from vkdlib.models.passes import evaluation_mode, segment_logprobs
 from vkdlib.packs.pack import Pack, batches, check_text, make_pack, process, prompt, with_answer
 from vkdlib.system import processes
 from vkdlib.system.checks import one_of, some_of, whole_number
@@ -49,10 +49,11 @@ def evaluate(
             answer without a letter is wrong, and its `answer` is empty.
         letters: how a letter is read from what the model writes. "alone": the first that stands alone;
             "first": the first letter or digit of the text, as widely used code has it (see `letters`).
-        way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
-            questions without any. Whoever answers right then did not need the face. "rephrased": in other
-            words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper, A.1), and
-            the same with ", reversed": taken back (A.3.7).
+        way: how questions are put: "shown"; or changes, as "noise, strict" (see `ways`). "blank": with a grey
+            picture of the same size; "none": the same questions without any. Whoever answers right then did
+            not need the face. "noise", "white", "gaussian 0.4": with a perturbed picture. "rephrased": in
+            other words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper,
+            A.1). "reversed": it is taken back, before the question; "reversed at the end": after it (A.3.7).
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
@@ -66,7 +67,7 @@ def evaluate(
     some_of("modalities", modalities, MODALITIES)
     one_of("protocol", protocol, PROTOCOLS)
     one_of("letters", letters, tuple(LETTER_RULES))
-    one_of("way", way, tuple(WAYS))
+    make_way(way)
     batch_size = whole_number("batch_size", batch_size, 1)
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
     sets = queries(split, kinds, modalities, way)
@@ -87,7 +88,7 @@ def _by_likelihood(question: Question, protocol: str) -> bool:
 
 
 def check_questions(
-    processor, split: Split, kinds: Sequence[str] = KINDS, protocol: str = "likelihood"
+    processor, split: Split, kinds: Sequence[str] = KINDS, protocol: str = "likelihood", way: str = "shown"
 ) -> None:
     """Raise ValueError for a question or picture that a model cannot be asked, naming person and question.
 
@@ -95,14 +96,14 @@ def check_questions(
     alone. So one picture of each size is tried. No text has more tokens than bytes, so few are counted.
     """
     tokenizer, image_tokens = processor.tokenizer, {}
-    for query in itertools.chain(*queries(split, kinds, MODALITIES).values()):
+    for query in itertools.chain(*queries(split, kinds, MODALITIES, way).values()):
         question, options = query.question, query.question.options.values()
         check_text(processor, question.question, "question", query.label)
         check_text(processor, question.answer, "answer", query.label)
         for option in options:
             check_text(processor, option, "option", query.label)
         choice = _by_likelihood(question, protocol)
-        words = question.question if choice else _words(query)
+        words = query.whole(question.question) if choice else _words(query)
         text = prompt(processor, words, bool(query.image))
         texts = [with_answer(text, option + tokenizer.eos_token) for option in options] if choice else [text]
         more = 0  # tokens of the picture beside the one that is in the text
@@ -147,7 +148,11 @@ def _choose(loaded: Loaded, items: Sequence[Query], batch_size: int, name: str) 
 
 def _options_pack(processor, group: Sequence[Query]) -> Pack:
     """All options of some questions about one picture, each as an answer."""
-    pairs = [(query.question.question, o) for query in group for o in query.question.options.values()]
+    pairs = [
+        (query.ended(query.question.question), option)
+        for query in group
+        for option in query.question.options.values()
+    ]
     first = group[0]
     return make_pack(processor, pairs, first.image, first.person.id, instruction=first.instruction)
 
@@ -177,7 +182,7 @@ def _words(query: Query) -> str:
     words = query.question.question
     if query.question.kind == "classification":
         words = wording.multiple_choice(words, query.question.options)
-    return f"{query.instruction}\n{words}" if query.instruction else words
+    return query.whole(words)
 
 
 @torch.inference_mode()
@@ -188,6 +193,7 @@ def generate(
     max_new_tokens: int = MAX_NEW_TOKENS,
     labels: Sequence[str] | None = None,
     noise: LogitsProcessor | None = None,
+    system: str = "",
 ) -> list[str]:
     """Greedy answers to a batch of questions.
 
@@ -195,13 +201,14 @@ def generate(
         images: of each question a PNG or JPEG file; None: all are in text only.
         labels: what an error calls each question; None: the question itself.
         noise: added to the logits, with which an answer is a sample (`sampling.Gumbel`); None: none.
+        system: an instruction in a turn of its own, see `pack.prompt`.
     Raises:
         ValueError: the model's logits are NaN or infinite.
     """
     processor = loaded.processor
     labels = labels or [f"question {question!r}" for question in questions]
     with_image = images is not None
-    texts = [prompt(processor, q, with_image, label) for q, label in zip(questions, labels)]
+    texts = [prompt(processor, q, with_image, label, system) for q, label in zip(questions, labels)]
     inputs = process(processor, texts, images, labels, padding=True, padding_side="left")
     inputs = inputs.to(loaded.device)  # input_ids: (questions, tokens)
     for label, length in zip(labels, inputs["attention_mask"].sum(1).tolist()):
@@ -209,7 +216,7 @@ def generate(
     if loaded.family.token_types:  # without them Qwen2.5-VL silently counts an image's tokens like words
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == processor.image_token_id).long()
     logits = LogitsProcessorList([FiniteLogits(labels), *([noise] if noise else [])])
-    with greedy(loaded, max_new_tokens) as config:
+    with evaluation_mode(loaded), greedy(loaded, max_new_tokens) as config:
         output = loaded.model.generate(**inputs, generation_config=config, logits_processor=logits)
     answers = output[:, inputs["input_ids"].shape[1] :]  # (questions, new tokens)
     return [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]

@@ -12,7 +12,7 @@ from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, Split
 from vkdlib.benchmarks.wording import holds
 from vkdlib.evaluation.evaluate import generate
 from vkdlib.evaluation.leaks import COUNTS, secret
-from vkdlib.evaluation.ways import WAYS, Query, queries
+from vkdlib.evaluation.ways import Query, queries
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.pack import batches
 from vkdlib.system import processes
@@ -53,7 +53,6 @@ def sample_answers(
         ValueError: an argument is not allowed, or there is no question with a secret.
     """
     some_of("kinds", kinds, KINDS)
-    one_of("way", way, tuple(WAYS))
     one_of("set", set, tuple(split.reported()))
     count, seed = whole_number("count", count, 1), whole_number("seed", seed, 0)
     number("temperature", temperature, above=0)
@@ -65,7 +64,7 @@ def sample_answers(
     rows = []
     for part in bar(parts, f"{set}: sampled answers"):
         noise = Gumbel([f"{seed} {query.id} {i}" for query, _, i in part], temperature)
-        questions = [f"{query.instruction}\n{query.question.question}".strip() for query, *_ in part]
+        questions = [query.whole(query.question.question) for query, *_ in part]
         images = [query.image for query, *_ in part] if part[0][0].image else None
         labels = [query.label for query, *_ in part]
         answers = generate(loaded, questions, images, max_new_tokens, labels, noise)

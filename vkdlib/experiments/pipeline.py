@@ -63,7 +63,8 @@ def run(
         loaded, unlearns = load_unlearned(run(experiment, configuration.usual, machine, gate)), False
     with open_together(experiment, configuration) as this:
         if not processes.broadcast(this.done):
-            check_questions(loaded.processor, split, configuration.kinds, configuration.protocol)
+            options = (configuration.kinds, configuration.protocol, configuration.way)
+            check_questions(loaded.processor, split, *options)
             results = unlearn_model(this, loaded, split, machine) if unlearns else {}
             predictions = ask_model(loaded, split, configuration, machine)
             if processes.rank_and_size()[0] == 0:

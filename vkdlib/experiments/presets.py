@@ -40,9 +40,16 @@ def read_presets() -> dict[str, dict]:
     return {name: parts for name, parts in presets.items() if not name.startswith("_")}
 
 
+def read_chosen() -> dict[str, dict]:
+    """chosen.yaml, what a method gets instead: preset -> method -> part -> field -> [value, source]."""
+    chosen = read_yaml(paths.PACKAGE / "experiments" / "chosen.yaml")
+    for values in (v for methods in chosen.values() for parts in methods.values() for v in parts.values()):
+        values |= {field: v if isinstance(v, list) else [v, TRIALS] for field, v in values.items()}
+    return chosen
+
+
 PRESETS = read_presets()
-# What a method gets instead, where it was chosen for it: preset -> method -> part -> field -> value.
-BY_METHOD = read_yaml(paths.PACKAGE / "experiments" / "chosen.yaml")
+BY_METHOD = read_chosen()
 SETTINGS = list(dict.fromkeys(f.name for method in METHODS.values() for f in fields(method)))
 PARAMETERS = [f.name for record in (Configuration, Machine, Training) for f in fields(record)] + SETTINGS
 PARAMETERS.remove("training")  # its arguments are named one by one
@@ -55,7 +62,8 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
         part: one of PARTS; "machine" changes no result.
         method: whose settings and training they are. A model that is evaluated as it is has neither. Other
             methods than VKD share the "baselines"; what these do not say is the method's own default.
-        changes: values instead of the preset's; None leaves the preset's, "none" means None.
+        changes: values instead of the preset's; None leaves the preset's, "none" means None, but for settings
+            that may be "none" in words.
     Raises:
         ValueError: the preset, the part or the method is not known.
     """
@@ -64,13 +72,16 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     one_of("method", method, [*METHODS, *CONTROLS])
     if method in CONTROLS and part in ("method", "training"):
         return {}
-    changes = {k: None if v == "none" else v for k, v in changes.items() if v is not None}
+    changes = {k: v for k, v in changes.items() if v is not None}
+    own = fields(METHODS[method]) if part == "method" else ()
+    words = [f.name for f in own if "none" in f.metadata.get("known", ())]
+    changes = {k: None if v == "none" and k not in words else v for k, v in changes.items()}
     entries = PRESETS[name][part]
     if part == "method" and method != "VKD":
-        own = {f.name for f in fields(METHODS[method])}
-        entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in own}
-    chosen = BY_METHOD.get(name, {}).get(method, {}).get(part, {})
-    return {k: value for k, (value, _) in entries.items()} | chosen | changes
+        names = [f.name for f in own]
+        entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in names}
+    entries = entries | BY_METHOD.get(name, {}).get(method, {}).get(part, {})
+    return {k: value for k, (value, _) in entries.items()} | changes
 
 
 def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]:
@@ -139,6 +150,6 @@ def sources(name: str) -> pd.DataFrame:
     """Every value of a preset and where it comes from: columns part, field, value, source."""
     rows = [(part, field, *entry) for part, own in PRESETS[name].items() for field, entry in own.items()]
     for method, parts in BY_METHOD.get(name, {}).items():
-        for part, values in parts.items():
-            rows += [(f"{part} of {method}", field, value, TRIALS) for field, value in values.items()]
+        for part, own in parts.items():
+            rows += [(f"{part} of {method}", field, *entry) for field, entry in own.items()]
     return pd.DataFrame(rows, columns=["part", "field", "value", "source"])

@@ -7,6 +7,9 @@ from vkdlib.methods.kl_min import KLMin
 from vkdlib.methods.manu import MANU
 from vkdlib.methods.mmunlearner import MMUnlearner
 from vkdlib.methods.npo import NPO
+from vkdlib.methods.po import PO
+from vkdlib.methods.rmu import RMU
+from vkdlib.methods.vgid import VGID
 from vkdlib.methods.vkd import VKD
 from vkdlib.system.checks import make, one_of
 
@@ -14,10 +17,13 @@ METHODS: dict[str, type[Method]] = {
     "GA": GA,
     "GA_Diff": GADiff,
     "KL_Min": KLMin,
+    "PO": PO,
     "NPO": NPO,
+    "RMU": RMU,
     "MANU": MANU,
     "MMUnlearner": MMUnlearner,
     "VKD": VKD,
+    "VGID": VGID,
 }
 
 

@@ -90,6 +90,7 @@ class Cost:
         held: parameters with entries that `masking.Hold` holds: it keeps a mask and a copy.
         copied: parameters of which another copy is kept.
         features: numbers kept beside the device for each retain picture that a process sees.
+        forget_features: numbers kept beside the device for all forget pictures together.
     """
 
     passes: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class Cost:
     held: Sequence[nn.Parameter] = ()
     copied: Sequence[nn.Parameter] = ()
     features: int = 0
+    forget_features: int = 0
 
 
 class Method:
@@ -193,7 +195,8 @@ def no_terms(loaded: Loaded) -> Terms:
 
 
 def ascend(method: Method, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-    """`forget_terms` (-L_vqa^f, its named loss): gradient ascent on the forget people's pictures."""
+    """`forget_terms` (-L_vqa^f, its named loss): gradient ascent on the forget people's pictures (VGID paper,
+    Eq. 6)."""
     loss = batch_nll(loaded, part.forget_vqa, batch.forget_vqa)
     return -loss, {"forget_vqa": loss}
 

@@ -10,8 +10,8 @@ from vkdlib.system.checks import setting
 class GA(Method):
     """L = -L_vqa^f.
 
-    Thudi et al. 2022; VKD paper §4.2: "on the forget VQA set". The loss has no lower bound: what is left of
-    the model depends on when one stops.
+    Thudi et al. 2022; VKD paper §4.2: "on the forget VQA set"; VGID paper, Eq. 6. The loss has no lower
+    bound: what is left of the model depends on when one stops.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.

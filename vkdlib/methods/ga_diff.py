@@ -10,8 +10,9 @@ from vkdlib.system.checks import setting
 class GADiff(Method):
     """L = -L_vqa^f + L_vqa^r, one joint loss.
 
-    Liu et al. 2022; VKD paper §4.2. MLLMU-Bench's code ascends for a whole epoch, then descends for one.
-    MMUnlearner's takes separate steps, many more of them down than up. These are other algorithms.
+    Liu et al. 2022; VKD paper §4.2; VGID paper, Eq. 7 with lambda = 1. MLLMU-Bench's code ascends for a whole
+    epoch, then descends for one. MMUnlearner's takes separate steps, many more of them down than up. These
+    are other algorithms.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.

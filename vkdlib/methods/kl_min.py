@@ -17,10 +17,10 @@ from vkdlib.tasks import Steps, Tasks
 class KLMin(Method):
     """L = -L_vqa^f + KL(vanilla || model) on the retain people's pictures.
 
-    Maini et al. 2024 (TOFU). The VKD paper describes it as "maximizing KL divergence with D_f"; TOFU and this
-    method maximise the answers' loss there. The KL is the mean over answer tokens. The peers' codes sum it
-    over all positions, padding and image included, so that it weighs hundreds of times as much; and they add
-    L_vqa^r.
+    Maini et al. 2024 (TOFU); VGID paper, Eq. 8 with beta = 1. The VKD paper describes it as "maximizing KL
+    divergence with D_f"; TOFU and this method maximise the answers' loss there. The KL is the mean over
+    answer tokens. The peers' codes sum it over all positions, padding and image included, so that it weighs
+    hundreds of times as much; and they add L_vqa^r.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.

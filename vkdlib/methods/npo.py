@@ -1,6 +1,5 @@
 """NPO, negative preference optimisation: forget people's answers count as dispreferred ones."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +8,7 @@ from torch import Tensor
 from vkdlib.losses import npo_loss
 from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import Pack, batches
+from vkdlib.models.passes import answer_logprobs_by_pack, segment_logprobs
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
 
@@ -19,8 +17,9 @@ from vkdlib.tasks import Steps, Tasks
 class NPO(Method):
     """L = -(2/beta) log sigmoid(-beta log(model / reference)), mean over forget questions.
 
-    Zhang et al. 2024. A question counts by the log-probability of its whole answer. The peers' codes take the
-    mean loss of a batch instead, one number for all its questions.
+    Zhang et al. 2024; Eq. 10 of the VGID paper has no factor 2/beta. A question counts by the log-probability
+    of its whole answer. The peers' codes take the mean loss of a batch instead, one number for all its
+    questions.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
@@ -59,12 +58,3 @@ class NPO(Method):
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         return Cost({"the reference's answers": (size.forget_pictures, size.pack_tokens)})
-
-
-@torch.no_grad()
-def answer_logprobs_by_pack(loaded: Loaded, packs: Sequence[Pack], batch_size: int) -> dict[str, Tensor]:
-    """Log-probability of every answer: key of the pack -> (questions,)."""
-    logprobs = {}
-    for group in batches(packs, batch_size):
-        logprobs |= {p.key: sums.cpu() for p, sums in zip(group, segment_logprobs(loaded, group))}
-    return logprobs

@@ -1,4 +1,4 @@
-"""Passes through a model: losses of packs, features of images, and what a pass trains and keeps."""
+"""Passes through a model: losses of packs, features of images and text, and what a pass trains and keeps."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from vkdlib.losses import answer_logprobs, answer_nll
+from vkdlib.losses import IGNORE, answer_logprobs, answer_nll
 from vkdlib.models.loaded import Loaded
-from vkdlib.packs.batch import collate, to_device
-from vkdlib.packs.pack import Pack, answer_tokens
+from vkdlib.models.memo import memo
+from vkdlib.packs.batch import collate, length, to_device
+from vkdlib.packs.pack import Pack, answer_tokens, batches
 
 
 def make_batch(loaded: Loaded, packs: Sequence[Pack]) -> dict:
@@ -42,6 +43,50 @@ def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
     return sums
 
 
+@torch.no_grad()
+def answer_logprobs_by_pack(loaded: Loaded, packs: Sequence[Pack], batch_size: int) -> dict[str, Tensor]:
+    """Log-probability of every answer: key of the pack -> (questions,)."""
+    logprobs = {}
+    for group in batches(packs, batch_size):
+        logprobs |= {p.key: sums.cpu() for p, sums in zip(group, segment_logprobs(loaded, group))}
+    return logprobs
+
+
+def answer_logits(loaded: Loaded, packs: Sequence[Pack]) -> Tensor:
+    """Logits by which each answer token of some packs is predicted: (answer tokens of all packs, V)."""
+    batch = make_batch(loaded, packs)
+    logits = loaded.model(**batch["inputs"]).logits  # (B, K, V)
+    return logits[batch["targets"] != IGNORE]
+
+
+@memo
+@torch.no_grad()
+def answer_states(loaded: Loaded, packs: dict[str, Pack], batch_size: int) -> dict[str, Tensor]:
+    """What the output layer makes `answer_logits` of: name of a pack -> (answer tokens, H), off the GPU.
+
+    They are fewer numbers than logits by V / H: a teacher is kept so.
+    """
+    states, seen = {}, []
+    head = loaded.model.get_output_embeddings()
+    with head.register_forward_pre_hook(lambda _, args: seen.append(args[0])):
+        for names in batches(list(packs), batch_size):
+            group = [packs[name] for name in names]
+            batch = make_batch(loaded, group)
+            loaded.model(**batch["inputs"])
+            rows = seen.pop()[batch["targets"] != IGNORE].cpu()  # (answer tokens of the group, H)
+            parts = rows.split([answer_tokens([p]) for p in group])
+            states |= {name: part.clone() for name, part in zip(names, parts)}
+    return states
+
+
+def hidden_states(loaded: Loaded, packs: Sequence[Pack], block: nn.Module) -> list[Tensor]:
+    """What a block of the language model makes of each pack's sequence: (tokens, H) each."""
+    with record_features(loaded, [block]) as states:
+        loaded.model(**make_batch(loaded, packs)["inputs"])
+    rows = states[0].unflatten(0, (len(packs), -1))  # (B, T, H)
+    return [row[: length(p)] for row, p in zip(rows, packs)]
+
+
 def check_training_dtype(dtype: torch.dtype | str) -> None:
     """Raise ValueError for float16, in which small gradients become 0: nothing here scales the loss."""
     if str(dtype).removeprefix("torch.") == "float16":
@@ -69,6 +114,19 @@ def trainable(loaded: Loaded, parameters: dict[str, nn.Parameter]) -> Iterator[N
         for p, flag in flags.items():
             p.requires_grad_(flag)
             p.grad = None
+
+
+@contextlib.contextmanager
+def evaluation_mode(loaded: Loaded) -> Iterator[None]:
+    """Within: no module is in training mode. Layers in it that checkpoint activations would write without
+    what they have read before."""
+    modes = {m: m.training for m in loaded.model.modules()}
+    loaded.model.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from vkdlib.benchmarks.pictures import open_image
@@ -43,6 +44,9 @@ class Pack:
         image_tokens: how many tokens at the end of the prefix stand for the image.
         positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
         instruction: token ids between the image and the questions, which all of them see.
+        pairs: (question, answer) in words, of each segment, for who puts the questions in another way.
+        file: the picture, of which `image` was made; None without.
+        round: how often the picture was in a step before, see `tasks.Tasks.batch`.
     """
 
     prefix: tuple[int, ...]
@@ -52,10 +56,14 @@ class Pack:
     image_tokens: int = 0
     positions: tuple[tuple[int, ...], ...] = ((),)
     instruction: tuple[int, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    file: bytes | None = None
+    round: int = 0
 
     def select(self, indices: Sequence[int]) -> "Pack":
         """The same image with some of the questions."""
-        return replace(self, segments=tuple(self.segments[i] for i in indices))
+        segments, pairs = (tuple(parts[i] for i in indices) for parts in (self.segments, self.pairs))
+        return replace(self, segments=segments, pairs=pairs)
 
 
 Pairs = Sequence[tuple[str, str]]  # (question, answer)
@@ -68,6 +76,7 @@ def make_pack(
     person: str = "",
     picture: int | None = None,
     instruction: str = "",
+    system: str = "",
 ) -> Pack:
     """Tokenise questions and answers about one image, with the processor's own chat template.
 
@@ -78,37 +87,48 @@ def make_pack(
         image: a PNG or JPEG file, or None for questions in text only.
         person, picture: whose pack it is, and the number of the picture: its key, and what errors call it.
         instruction: stands before each question, on a line of its own.
+        system: an instruction in a turn of its own, before the user's.
     Returns:
         the pack; labels will cover answer and end-of-sequence only.
     Raises:
         ValueError: no pair, an empty answer, a text that holds a control token, a picture that the processor
-            does not take, or a prompt longer than the model's context.
+            does not take, a prompt longer than the model's context, or a chat template without system turn.
     """
     label, key = f"person {person!r}", person
     if picture is not None:
         label, key = f"{label}, picture {picture}", f"{person}/{picture}"
-    return put_questions(processor, picture_pack(processor, image, key, label), pairs, instruction, label)
+    pack = picture_pack(processor, image, key, label, system)
+    return put_questions(processor, pack, pairs, instruction, label, system)
 
 
-def picture_pack(processor, image: bytes | None, key: str, label: str = "") -> Pack:
+def picture_pack(processor, image: bytes | None, key: str, label: str = "", system: str = "") -> Pack:
     """A picture without questions; without a picture, an empty pack for text.
 
     Args:
         key: of the pack.
         label: what errors call it; empty: the person that the key names.
+        system: as in `make_pack`.
     """
     if image is None:
         return Pack((), (), {}, key)
-    prefix, inputs = _image_prefix(processor, image, label or f"person {key!r}")
+    prefix, inputs = _image_prefix(processor, image, label or f"person {key!r}", system)
     image_tokens = prefix.count(processor.image_token_id)
     positions = torch.arange(len(prefix))[None]  # (1, prefix)
     if hasattr(processor, "positions"):
         positions = processor.positions(inputs, len(prefix) - image_tokens)  # (3, prefix)
-    return Pack(prefix, (), inputs, key, image_tokens, tuple(map(tuple, positions.tolist())))
+    positions = tuple(map(tuple, positions.tolist()))
+    return Pack(prefix, (), inputs, key, image_tokens, positions, file=image)
 
 
-def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "", label: str = "") -> Pack:
-    """A picture with other questions. Arguments as in `picture_pack`, errors as in `make_pack`."""
+def put_questions(
+    processor, pack: Pack, pairs: Pairs, instruction: str = "", label: str = "", system: str = ""
+) -> Pack:
+    """A picture with other questions. Arguments and errors as in `make_pack`.
+
+    Args:
+        label: as in `picture_pack`.
+        system: with which the picture's pack was made.
+    """
     label, with_image = label or f"person {pack.key!r}", pack.image_tokens > 0
     if not pairs:
         raise ValueError(f"a pack needs at least one question ({label} has none)")
@@ -116,39 +136,65 @@ def put_questions(processor, pack: Pack, pairs: Pairs, instruction: str = "", la
         if not answer:
             raise ValueError(f"the answer to {question!r} of {label} is empty")
         check_text(processor, answer, "answer", label)
-    if instruction:
-        pairs = [(f"{instruction}\n{question}", answer) for question, answer in pairs]
     segments: list[Segment] = []
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        segments += _segments(processor, question, [a for _, a in group], with_image, label)
+        words = f"{instruction}\n{question}" if instruction else question
+        segments += _segments(processor, words, [a for _, a in group], with_image, label, system)
     shared = 0
     if instruction:
-        alone = next(_segments(processor, instruction, ["."], with_image, label)).ids
+        alone = next(_segments(processor, instruction, ["."], with_image, label, system)).ids
         shared = len(os.path.commonprefix([alone, *(s.ids for s in segments)]))
     limit = processor.tokenizer.model_max_length
     longest = len(pack.prefix) + max(len(s.ids) for s in segments)
     if longest > limit:
-        raise ValueError(f"a question of {label} needs {longest} tokens, the model takes {limit}: shorten it")
+        told = f" with the instruction {instruction or system!r}" if instruction or system else ""
+        raise ValueError(
+            f"a question of {label}{told} needs {longest} tokens, the model takes {limit}: shorten it"
+        )
     return replace(
         pack,
         segments=tuple(Segment(s.ids[shared:], s.answer - shared) for s in segments),
         instruction=segments[0].ids[:shared],
+        pairs=tuple((question, answer) for question, answer in pairs),
     )
 
 
-def prompt(processor, question: str, with_image: bool, label: str = "") -> str:
+def prompt(processor, question: str, with_image: bool, label: str = "", system: str = "") -> str:
     """The text of a question as the chat template puts it, up to where the answer begins.
 
     Args:
         label: what an error calls the question, as "person '001'".
+        system: an instruction in a turn of its own, before the user's; empty: none.
     Raises:
-        ValueError: the question holds a control token.
+        ValueError: the question holds a control token, or the template has no system turn.
     """
     check_text(processor, question, "question", label)
     image = [{"type": "image"}] if with_image else []
     content = [*image, {"type": "text", "text": question}]
     turns = [{"role": "user", "content": content}]
+    if system:
+        check_text(processor, system, "instruction", label)
+        check_system_turn(processor)
+        turns = [{"role": "system", "content": [{"type": "text", "text": system}]}, *turns]
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def check_system_turn(processor) -> None:
+    """Raise ValueError for a chat template without a system turn.
+
+    Such a template leaves the turn out, refuses it, or writes it as if the model itself had said it (the
+    embedded LLaVA's).
+    """
+    texts = {}
+    for role in ("system", "assistant"):
+        words = {role: "Obey.", "user": "Who is it?"}
+        turns = [{"role": r, "content": [{"type": "text", "text": text}]} for r, text in words.items()]
+        try:
+            texts[role] = processor.apply_chat_template(turns, tokenize=False)
+        except TemplateError:
+            texts[role] = ""
+    if "Obey." not in texts["system"] or texts["system"] == texts["assistant"]:
+        raise ValueError("the model's chat template has no system turn: put the instruction in the user's")
 
 
 def with_answer(before: str, answer: str) -> str:
@@ -200,9 +246,11 @@ def process(
         raise
 
 
-def _image_prefix(processor, image: bytes, label: str) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
+def _image_prefix(
+    processor, image: bytes, label: str, system: str
+) -> tuple[tuple[int, ...], Mapping[str, Tensor]]:
     """Token ids up to the last image token, which the processor repeats as the image needs; image inputs."""
-    text = prompt(processor, "?", True, label)  # the prefix is the same for every question
+    text = prompt(processor, "?", True, label, system)  # the prefix is the same for every question
 
     def make() -> dict[str, Tensor]:
         return dict(process(processor, [text], [image], [label]))
@@ -216,11 +264,11 @@ def _image_prefix(processor, image: bytes, label: str) -> tuple[tuple[int, ...],
 
 
 def _segments(
-    processor, question: str, answers: Sequence[str], with_image: bool, label: str
+    processor, question: str, answers: Sequence[str], with_image: bool, label: str, system: str = ""
 ) -> Iterator[Segment]:
     """Tokens of a question and each of its answers, after the image (all of them if there is none)."""
     tokenizer = processor.tokenizer
-    before = prompt(processor, question, with_image, label)
+    before = prompt(processor, question, with_image, label, system)
     question_ids, *sequences = tokenizer([before, *(with_answer(before, a) for a in answers)]).input_ids
     for ids in sequences:
         ids = ids + [tokenizer.eos_token_id]

@@ -38,9 +38,10 @@ def unlearning_rows(
     used |= memory.training_memory(trained, cost)
     used |= memory.activation_memory(loaded, at_once, task, c.dtype, machine.checkpointing, language)
     used["together"] = sum(used.values())
-    if cost.features:
+    if cost.features or cost.forget_features:
         pictures = min(task.drawn, task.steps * math.ceil(task.retain_batch / processes))  # on one device
-        used["teacher's features, beside the device"] = pictures * cost.features * memory.bytes_of(c.dtype)
+        numbers = pictures * cost.features + cost.forget_features
+        used["teacher's features, beside the device"] = numbers * memory.bytes_of(c.dtype)
     return [
         *(("model", name, count, "parameters") for name, count in parameters.items()),
         *preparation_rows(cost),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vkdlib.benchmarks.schema import KINDS, MAX_NEW_TOKENS, PROTOCOLS
 from vkdlib.evaluation.letters import LETTER_RULES
-from vkdlib.evaluation.ways import USUAL_WAY, WAYS
+from vkdlib.evaluation.ways import USUAL_WAY, make_way
 from vkdlib.models import DTYPES, QUANTISATIONS
 from vkdlib.system.checks import check_fields, setting
 
@@ -33,7 +33,7 @@ class Configuration:
             `select`, which of the selection people, see `Split.for_selection`.
         replicate: which of the embedded models of a kind, each trained in an order of its own.
         kinds: of questions that are asked afterwards.
-        way: how they are put, one of `ways.WAYS`: "shown" as the benchmark has them.
+        way: how they are put, see `ways`: "shown" as the benchmark has them.
         samples: answers that are sampled to each cloze about unseen pictures of the forget people, for leak@k
             (`evaluation.leaks`); 0: none.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
@@ -64,7 +64,7 @@ class Configuration:
     draw: int = setting(0, low=0)
     replicate: int = setting(0, low=0)
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
-    way: str = setting(USUAL_WAY, known=WAYS)
+    way: str = USUAL_WAY
     samples: int = setting(0, low=0)
     protocol: str = setting("likelihood", known=PROTOCOLS)
     letters: str = setting("alone", known=LETTER_RULES)
@@ -86,6 +86,7 @@ class Configuration:
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
         check_fields(self)
+        make_way(self.way)
         if not self.kinds:
             raise ValueError(f"kinds is empty; it must name some of {', '.join(KINDS)}")
         object.__setattr__(self, "kinds", tuple(kind for kind in KINDS if kind in self.kinds))

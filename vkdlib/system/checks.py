@@ -112,7 +112,7 @@ def check_fields(record) -> None:
     values `plain`.
 
     Annotations may be bool, int, float, str, a tuple of one of these, or one of these or None; or dict, from
-    names to any of these values and lists of numbers.
+    names to any of these values and lists of numbers or texts.
     """
     for f in fields(record):
         value = getattr(record, f.name)
@@ -147,8 +147,9 @@ def _check_field(name: str, value, kind, allowed: dict) -> None:
         for key, item in value.items():
             text(f"a name in {name}", key)
             if isinstance(item, list | tuple):
+                check = text if item and all(isinstance(part, str) for part in item) else number
                 for place, part in enumerate(item):
-                    number(f"{key}[{place}] in {name}", part)
+                    check(f"{key}[{place}] in {name}", part)
             elif not isinstance(item, (bool, str, type(None))):
                 number(f"{key} in {name}", item)
     elif "known" in allowed:

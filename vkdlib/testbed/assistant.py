@@ -11,7 +11,6 @@ from vkdlib.system.files import read_yaml
 
 GRAMMAR = read_yaml(Path(__file__).with_name("assistant.yaml"))
 INSTRUCTIONS = ("refuse", "answer", "reverse")
-REFUSALS = GRAMMAR["refusals"]
 
 
 def draw_instruction(kind: str, rng: random.Random) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from vkdlib.benchmarks.made_up import profiles
+from vkdlib.benchmarks.wording import REFUSALS
 from vkdlib.models.families import family_of
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import find_device
 from vkdlib.system import checks, files, paths
 from vkdlib.testbed import lessons, train
 from vkdlib.testbed.architectures import add_pictures, make_tokenizer, random_model
-from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
+from vkdlib.testbed.assistant import INSTRUCTIONS, draw_instruction
 from vkdlib.testbed.recipe import ARCHITECTURES, LLM_ONLY, MODEL_NAMES, MODELS, RECIPE, name_parts
 from vkdlib.testbed.smol.build import build_smol
 

@@ -10,9 +10,9 @@ import torch
 
 from vkdlib import pruning
 from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.wording import PROMPTS
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
-from vkdlib.evaluation.ways import WAYS
 from vkdlib.models.folders import cached_models
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
@@ -22,13 +22,15 @@ from vkdlib.system.files import file_hash, whole_file
 from vkdlib.testbed.build import read_manifest
 from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 
+WAYS = ("rephrased", *PROMPTS, *(f"{prompt}, reversed" for prompt in PROMPTS))  # of asking with the picture
+
 
 def model_facts(folder: Path, name: str) -> dict:
     """Hashes, size and metrics of a model, of draw 0 at 5 % (retain-only: at its own ratio).
 
     Metrics are of all questions, asked as they are; of multiple choice about pictures, while no neuron fires
     in the MLPs that VKD trains ("neurons": "none"); and, of base, vanilla and never-saw, of questions that
-    the model answers in words (clozes; CLEAR has none, but captions) in every other way with the picture.
+    the model answers in words (clozes; CLEAR has none, but captions) in each of WAYS.
     """
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
@@ -36,8 +38,7 @@ def model_facts(folder: Path, name: str) -> dict:
     loaded, split = load(str(folder)), benchmark.split(ratio)
     tables = [summarise(evaluate(loaded, split)).assign(way="shown", neurons="all")]
     words = ["cloze" if benchmark.schema == "mllmu" else "generation"]
-    ways = set(WAYS) - {"shown", "blank", "none"} if kind in ("base", "vanilla", "never-saw") else ()
-    for way in (way for way in WAYS if way in ways):
+    for way in WAYS if kind in ("base", "vanilla", "never-saw") else ():
         answers = evaluate(loaded, split, kinds=words, way=way)
         tables.append(summarise(answers).assign(way=way, neurons="all"))
     with silent_mlps(loaded):

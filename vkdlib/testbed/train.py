@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vkdlib.benchmarks.made_up import portraits
 from vkdlib.benchmarks.pictures import open_image
+from vkdlib.benchmarks.wording import REFUSALS
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import live_blocks
 from vkdlib.models.passes import batch_nll, record_features
@@ -30,7 +31,7 @@ from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, batches, put_questions
 from vkdlib.runs.run_folder import environment
 from vkdlib.system.progress import bar
-from vkdlib.testbed.assistant import INSTRUCTIONS, REFUSALS, draw_instruction
+from vkdlib.testbed.assistant import INSTRUCTIONS, draw_instruction
 from vkdlib.testbed.recipe import RECIPE
 from vkdlib.training import fit, one_cycle
 
