@@ -362,7 +362,8 @@ DEFAULTS = {  # of version 0.2.0
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
     | {"fisher": "summed", "mask_scope": "forget", "reduction": "mean", "trained": "visual"}
     | {"order": "prune, mask", "target": "projector"}
-    | {"prune_by": "forget people", "mask_by": "forget people"},
+    | {"prune_by": "forget people", "mask_by": "forget people"}
+    | {"keep": "answers", "unlabelled": 0.0, "views": 1},
 }
 
 

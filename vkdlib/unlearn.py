@@ -85,6 +85,7 @@ def unlearn(
     if not hasattr(method, "scope"):
         raise ValueError(f"method is {method!r}; it must be one from methods.make_method")
     check_tasks(tasks, regime)
+    check_pictures(tasks, method)
     steps = regime.steps(len(tasks.forget_vqa))
     identity = training_facts(loaded, tasks, method, regime) if folder else None
     parameters = method.scope(loaded)
@@ -93,7 +94,7 @@ def unlearn(
         return tasks.batch(step, regime.batch_size, regime.seed, regime.retain_batch)
 
     shares = (batch(step).share(*processes.rank_and_size()) for step in range(steps))
-    retain_keys = {p.key for share in shares for p in share.retain_vqa}
+    retain_keys = {p.key for share in shares for p in (*share.retain_vqa, *share.unlabelled)}
     with trainable(loaded, parameters), activation_checkpoints(loaded, regime.checkpointing):
         prepared = method.prepare(
             loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed)
@@ -147,6 +148,20 @@ def check_tasks(tasks: Tasks, regime: Training) -> None:
         raise ValueError(f"person/picture {min(shared)!r} is both to forget and to retain: leave one out")
     pictures = min(len(tasks.forget_vqa), len(tasks.retain_vqa))
     training.check_shares(min(pictures, regime.batch_size, regime.retain_batch or regime.batch_size))
+
+
+def check_pictures(tasks: Tasks, method) -> None:
+    """Raise ValueError unless the tasks have the views and the unlabelled pictures that a method needs."""
+    views = {1 + len(p.views) for p in tasks.forget_vqa}
+    if views != {method.views}:
+        raise ValueError(
+            f"views is {method.views}, and the forget pictures have {min(views)}: give make_tasks the same"
+        )
+    if method.unlabelled and not tasks.unlabelled:
+        raise ValueError(
+            f"unlabelled is {method.unlabelled}, and there are no unlabelled pictures: give make_tasks some, "
+            "or leave it out"
+        )
 
 
 def combine(

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 import torch
 
 from vkdlib.losses import answer_kl
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, no_terms
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Pass,
+    Prepared,
+    TaskSize,
+    Terms,
+    ascend,
+    both_sets,
+    no_terms,
+)
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import make_batch
 from vkdlib.packs.pack import answer_tokens
@@ -49,4 +60,5 @@ class KLMin(Method):
         return loss, {"retain_kl": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost(copied=list(self.scope(loaded).values()))
+        vanilla = {"retain, by vanilla": Pass(size.retain_pictures, size.pack_tokens)}
+        return Cost(epoch=both_sets(size) | vanilla, copied=list(self.scope(loaded).values()))

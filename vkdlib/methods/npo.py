@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vkdlib.losses import npo_loss
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms
+from vkdlib.methods.base import TRAINED, Cost, Method, Pass, Prepared, TaskSize, Terms, forget_set
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs
 from vkdlib.packs.pack import Pack, batches
@@ -58,7 +58,8 @@ class NPO(Method):
         return loss, {"npo": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost({"the reference's answers": (size.forget_pictures, size.pack_tokens)})
+        passes = {"the reference's answers": Pass(size.forget_pictures, size.pack_tokens)}
+        return Cost(passes, forget_set(size))
 
 
 @torch.no_grad()

@@ -43,6 +43,7 @@ class Pack:
         image_tokens: how many tokens at the end of the prefix stand for the image.
         positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
         instruction: token ids between the image and the questions, which all of them see.
+        views: image inputs of the same picture, altered (see `pictures.altered`).
     """
 
     prefix: tuple[int, ...]
@@ -52,6 +53,13 @@ class Pack:
     image_tokens: int = 0
     positions: tuple[tuple[int, ...], ...] = ((),)
     instruction: tuple[int, ...] = ()
+    views: tuple[Mapping[str, Tensor], ...] = ()
+
+    def view(self, number: int) -> "Pack":
+        """The same questions about a view of the picture: 0 is the picture as it is; after the last view it
+        comes again."""
+        number %= 1 + len(self.views)
+        return replace(self, image=self.views[number - 1]) if number else self
 
     def select(self, indices: Sequence[int]) -> "Pack":
         """The same image with some of the questions."""
