@@ -81,12 +81,14 @@ class Steps:
         retain_keys: keys of the retain and unlabelled pictures that any step shows to this process; None:
             all.
         seed: of the run; whatever a preparation draws by chance follows from it.
+        teacher: the model that the student is to agree with; None: itself, as it is at the start.
     """
 
     batch_size: int = 4
     micro_batch: int | None = None
     retain_keys: Collection[str] | None = None
     seed: int = 0
+    teacher: Loaded | None = None
 
     @property
     def at_once(self) -> int:

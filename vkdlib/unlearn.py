@@ -66,7 +66,13 @@ def make_training(**arguments) -> Training:
 
 
 def unlearn(
-    loaded: Loaded, tasks: Tasks, method, *, folder: Path | str | None = None, **arguments
+    loaded: Loaded,
+    tasks: Tasks,
+    method,
+    *,
+    folder: Path | str | None = None,
+    teacher: Loaded | None = None,
+    **arguments,
 ) -> tuple[list[dict], dict[str, float]]:
     """Unlearn in place, starting from a vanilla model.
 
@@ -75,6 +81,8 @@ def unlearn(
     Args:
         method: from `methods.make_method`.
         folder: for checkpoints; an interrupted run continues from there, bit-identically.
+        teacher: the model that the student is to agree with, where the method has such a term; None: itself,
+            as it is at the start.
         arguments: fields of `Training`: epochs, lr, batch_size and so on.
     Returns:
         history (one row a step), and what the method reports of its preparation.
@@ -88,6 +96,8 @@ def unlearn(
     check_pictures(tasks, method)
     steps = regime.steps(len(tasks.forget_vqa))
     identity = training_facts(loaded, tasks, method, regime) if folder else None
+    if folder and teacher:
+        identity["teacher"] = weights_hash(teacher.model.state_dict())
     parameters = method.scope(loaded)
 
     def batch(step: int) -> Tasks:
@@ -97,7 +107,7 @@ def unlearn(
     retain_keys = {p.key for share in shares for p in (*share.retain_vqa, *share.unlabelled)}
     with trainable(loaded, parameters), activation_checkpoints(loaded, regime.checkpointing):
         prepared = method.prepare(
-            loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed)
+            loaded, tasks, Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed, teacher)
         )
         if not method.trains:
             return [], prepared.report

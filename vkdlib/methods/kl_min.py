@@ -44,8 +44,9 @@ class KLMin(Method):
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Keep the vanilla values of the trained weights; they stand in for a second model."""
         trained = set(self.scope(loaded).values())
-        vanilla = {n: p.detach().clone() for n, p in loaded.model.named_parameters() if p in trained}
-        return Prepared(teacher=vanilla)
+        names = [n for n, p in loaded.model.named_parameters() if p in trained]
+        teacher = (steps.teacher or loaded).model
+        return Prepared(teacher={n: teacher.get_parameter(n).detach().clone() for n in names})
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """The KL on the retain people's pictures."""

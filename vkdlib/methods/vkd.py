@@ -116,7 +116,7 @@ class VKD(Method):
 
         Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
         """
-        teacher = self.ask_teacher(loaded, tasks, steps)
+        teacher = self.ask_teacher(steps.teacher or loaded, tasks, steps)
         parameters = self.scope(loaded)
         report, held, mask, finish = {}, {}, None, None
         if self.mask and self.order == "parallel":
