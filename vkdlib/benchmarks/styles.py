@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from vkdlib.benchmarks.pictures import GREY, open_image, to_png
@@ -27,7 +28,9 @@ def grey_scale(image: Picture, seed: str) -> Picture:
 
 def edges(image: Picture, seed: str) -> Picture:
     """Contours alone, dark on white."""
-    return ImageOps.invert(image.convert("L").filter(ImageFilter.FIND_EDGES)).convert("RGB")
+    contours = ImageOps.invert(image.convert("L").filter(ImageFilter.FIND_EDGES))
+    inner = contours.crop((1, 1, image.width - 1, image.height - 1))  # the filter leaves out the rim
+    return ImageOps.expand(inner, 1, fill=255).convert("RGB")
 
 
 def posterised(image: Picture, seed: str) -> Picture:
@@ -56,9 +59,9 @@ def other_hue(image: Picture, seed: str) -> Picture:
 
 def noisy(image: Picture, seed: str) -> Picture:
     """Each channel of each pixel up or down by up to NOISE."""
-    values = random.Random(seed).choices(range(-NOISE, NOISE + 1), k=3 * image.width * image.height)
-    pixels = bytes(min(255, max(0, p + n)) for p, n in zip(image.tobytes(), values))
-    return Image.frombytes("RGB", image.size, pixels)
+    pixels = np.asarray(image, dtype=int)  # (height, width, 3)
+    change = np.random.default_rng(list(seed.encode())).integers(-NOISE, NOISE, pixels.shape, endpoint=True)
+    return Image.fromarray((pixels + change).clip(0, 255).astype("uint8"))
 
 
 def half_covered(image: Picture, seed: str) -> Picture:
