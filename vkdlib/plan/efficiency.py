@@ -8,7 +8,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -20,7 +20,8 @@ from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.base import Method, TaskSize
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.passes import trainable
+from vkdlib.models.passes import segment_logprobs, trainable
+from vkdlib.packs.pack import Pack, batches
 from vkdlib.plan import memory
 from vkdlib.plan.downloads import BENCHMARKS, GB
 from vkdlib.plan.operations import count_operations
@@ -122,13 +123,26 @@ def costs(
     }
 
 
-def planned_memory(loaded: Loaded, method: Method, size: TaskSize) -> float:
-    """Bytes on a device in fp32 with one picture of each set at a time, see `memory`."""
+def planned_memory(
+    loaded: Loaded,
+    method: Method,
+    size: TaskSize,
+    packs: int = 1,
+    dtype: str = "float32",
+    quantise: str | None = None,
+) -> float:
+    """Bytes on a device with so many pictures of each set at a time, see `memory`.
+
+    Args:
+        loaded: without adapters, which the method attaches.
+        dtype, quantise: as of `loading.load`.
+    """
+    parameters = memory.count_parameters(loaded)
     weights = set(method.scope(loaded).values()) if method.trains else set()
     language = not weights.isdisjoint(loaded.family.language(loaded.model).parameters())
-    used = memory.weight_memory(memory.count_parameters(loaded), "float32", None)
+    used = memory.weight_memory(parameters, dtype, quantise)
     used |= memory.training_memory(memory.total(weights), method.cost(loaded, size))
-    used |= memory.activation_memory(loaded, 1, size, "float32", False, language)
+    used |= memory.activation_memory(loaded, packs, size, dtype, False, language)
     return sum(used.values())
 
 
@@ -185,13 +199,38 @@ def stepper(loaded: Loaded, tasks: Tasks, method: Method, steps: int) -> Callabl
 
 
 def single_tasks(tasks: Tasks) -> Tasks:
-    """The same questions, each in a pack of its own."""
-    return Tasks(
-        *(
-            tuple(replace(p.select([i]), key=f"{p.key} {i}") for p in packs for i in range(len(p.segments)))
-            for packs in vars(tasks).values()
-        )
-    )
+    """The same tasks with each question in a pack of its own."""
+    return Tasks(*map(single_packs, vars(tasks).values()))
+
+
+def single_packs(packs: Sequence[Pack]) -> tuple[Pack, ...]:
+    """The same questions, each in a pack of its own; pictures without questions are left out."""
+    return tuple(replace(p.select([i]), key=f"{p.key} {i}") for p in packs for i in range(len(p.segments)))
+
+
+@torch.inference_mode()
+def time_multiple_choice(
+    loaded: Loaded, packs: Sequence[Pack], batch_size: int = 64, repeats: int = 3
+) -> dict[str, float]:
+    """Seconds in which log-probabilities of all answers are computed, "packs" against "single", and the
+    "ratio" of medians. Both take turns, after one round that is not timed.
+
+    Args:
+        packs: of pictures, with every option of every question as an answer.
+        batch_size: answers at a time, in both.
+    """
+    number("repeats", repeats, 1, whole=True)
+    each = max(1, round(batch_size * len(packs) / sum(len(p.segments) for p in packs)))
+    ways = {"single": list(batches(single_packs(packs), batch_size)), "packs": list(batches(packs, each))}
+    seconds = {name: [] for name in ways}
+    for _ in range(1 + repeats):
+        for name, groups in ways.items():
+            start = time.perf_counter()
+            for group in groups:
+                segment_logprobs(loaded, group)
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    return medians | {"ratio": medians["single"] / medians["packs"]}
 
 
 def copied(loaded: Loaded) -> Loaded:
