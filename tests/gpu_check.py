@@ -130,7 +130,9 @@ def step_rows(plan: Loaded, precision: str, device: str) -> Iterator[dict]:
     sizes = (PACKS, PACKS, 2 * PACKS * QUESTIONS, 1, PACKS, PACKS, one.image_tokens, QUESTION_TOKENS)
     for row, (method_name, settings) in METHODS.items():
         method = make_method(method_name, **settings)
-        seconds, memory = measured(functools.partial(stepper(loaded, tasks, method, 1), 0), device)
+        take = stepper(loaded, tasks, method, PACKS, PACKS)
+        seconds, memory = measured(functools.partial(take, 0), device)
+        del take
         kind = {"bf16": None, "nf4": "nf4"}[precision]
         planned = planned_memory(plan, method, TaskSize(*sizes), PACKS, "bfloat16", kind) / GB
         facts = {"what": "step", "model": plan.name, "precision": precision, "method": row}

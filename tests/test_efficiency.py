@@ -1,6 +1,7 @@
 """Operations against torch's counter over real steps; the ladder at true dimensions; time."""
 
 import copy
+import functools
 from dataclasses import replace
 
 import pytest
@@ -13,10 +14,11 @@ from vkdlib.methods.base import Pass, TaskSize
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.families import FAMILIES
 from vkdlib.models.loaded import Loaded, weights_hash
-from vkdlib.models.passes import trainable
+from vkdlib.models.passes import segment_logprobs, trainable
 from vkdlib.packs.batch import collate, length
 from vkdlib.plan import efficiency
 from vkdlib.plan.operations import count_operations, explicit_attention, pass_operations
+from vkdlib.reports.paper.published import published_costs
 from vkdlib.tasks import Steps, Tasks, make_tasks
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
@@ -26,7 +28,8 @@ SETTINGS = {
     "NPO": [{"reference": "vanilla"}],
     "VKD": [{}, {"keep": "features"}, {"unlabelled": 2.0}, {"beta": 0.0}, {"target": "both"}],
 }
-CASES = [(name, s) for name, m in METHODS.items() if m.trains for s in SETTINGS.get(name, [{}])]
+CASES = [("llava", name, s) for name, m in METHODS.items() if m.trains for s in SETTINGS.get(name, [{}])]
+CASES += [(family, "VKD", {"unlabelled": 2.0}) for family in ("qwen2-vl", "qwen2.5-vl")]
 LLAVA = "llava-hf/llava-1.5-7b-hf"
 
 
@@ -36,15 +39,12 @@ def people(benchmark):
     return replace(split, forget=split.forget[:2], retain=split.retain[:3])
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2-vl", "qwen2.5-vl"])
-def small(request, people):
-    """A small random model of a family, and tasks with two strangers, who are retain people's pictures."""
+@functools.cache
+def small(family):
+    """A small random model of a family."""
     torch.manual_seed(0)
-    model, processor = random_model(request.param).eval(), make_processor(request.param)
-    family = FAMILIES[model.config.model_type]
-    loaded = Loaded(model, processor, family, "untrained")
-    strangers = [p.image for p in people.retain[:3]]
-    return loaded, make_tasks(loaded, people, unlabelled=strangers), picture_size(people.retain[0].image)
+    model, processor = random_model(family).eval(), make_processor(family)
+    return Loaded(model, processor, FAMILIES[model.config.model_type], "untrained")
 
 
 def on_meta(loaded: Loaded) -> Loaded:
@@ -62,12 +62,11 @@ def real_operations(loaded, tasks, method) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name, settings", CASES)
-def test_an_epoch_is_what_a_method_says(small, name, settings):
+@pytest.mark.parametrize("family, name, settings", CASES)
+def test_an_epoch_is_what_a_method_says(people, family, name, settings):
     """The passes that a method lists, with the lengths of the packs at hand, are those of its step."""
-    loaded, tasks, size = small
-    if loaded.family.model_type != "llava" and name not in ("VKD", "GA_Diff"):
-        pytest.skip("one family is enough")
+    loaded, size = small(family), picture_size(people.retain[0].image)
+    tasks = make_tasks(loaded, people, unlabelled=[p.image for p in people.retain])  # as many strangers
     method, meta = make_method(name, **settings), on_meta(loaded)
     sets = {"forget": tasks.forget_vqa, "retain": tasks.retain_vqa, "unlabelled": tasks.unlabelled}
     image = tasks.retain_vqa[0].image_tokens
@@ -198,3 +197,42 @@ def test_single_questions_are_the_same_questions(tasks):
     for packs, ones in zip(vars(tasks).values(), vars(single).values()):
         assert [s for p in packs for s in p.segments] == [s for p in ones for s in p.segments]
         assert len({p.key for p in ones}) == len(ones) and all(len(p.segments) == 1 for p in ones)
+
+
+def test_multiple_choice_in_packs_and_one_by_one(untrained, tasks):
+    times = efficiency.time_multiple_choice(untrained, tasks.retain_vqa[:2], repeats=1)
+    assert times["single"] > 0 and times["ratio"] == times["single"] / times["packs"]
+    single = efficiency.single_packs(tasks.retain_vqa[:2])
+    alone = torch.cat(segment_logprobs(untrained, single))
+    together = torch.cat(segment_logprobs(untrained, tasks.retain_vqa[:2]))
+    assert torch.allclose(alone, together, atol=1e-4)
+
+
+def test_the_table_of_costs(untrained, monkeypatch):
+    """With a small model in the place of the checkpoint."""
+    monkeypatch.setattr(efficiency, "meta_model", lambda name: replace(on_meta(untrained), name=name))
+    table = efficiency.efficiency_table(LLAVA)
+    assert list(table.columns) == efficiency.EFFICIENCY and table.notna().all(axis=None)
+    assert set(table.method) == set(METHODS) and set(table.questions) == set(efficiency.QUESTIONS)
+    assert table[table["keep"] == "features"].method.tolist() == ["VKD", "VKD"]
+    rows = table.set_index(["method", "questions", "keep"])
+    costs = rows.operations
+    assert costs["MANU", "packs", "answers"] == 0 < rows.preparation["MANU", "packs", "answers"]
+    assert (
+        costs["VKD", "packs", "features"]
+        < costs["VKD", "packs", "answers"]
+        < costs["VKD", "single", "answers"]
+    )
+    assert costs["GA", "packs", "answers"] < costs["GA_Diff", "packs", "answers"]
+    assert costs["MMUnlearner", "packs", "answers"] == costs["GA_Diff", "packs", "answers"]
+    memory = rows.memory_planned
+    assert memory["VKD", "packs", "answers"] < memory["GA_Diff", "packs", "answers"]
+
+
+def test_what_the_paper_prints_in_table_2():
+    """Freezing the LLM saves more than half of all rows of the whole model but MMUnlearner's."""
+    costs = published_costs()
+    assert costs.index.tolist() == ["GA", "GA_Diff", "NPO", "MMUnlearner", "VKD", "VKD without distillation"]
+    assert costs.loc["VKD"].to_dict() == {"gigabytes": 47.7, "minutes": 16.7}
+    saved = 1 - costs.minutes["VKD"] / costs.minutes[["GA", "GA_Diff", "NPO", "MMUnlearner"]]
+    assert (saved > 0.5).tolist() == [True, True, True, False]

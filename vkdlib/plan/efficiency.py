@@ -18,6 +18,7 @@ from vkdlib.experiments.presets import PRESETS, preset
 from vkdlib.masking import Hold
 from vkdlib.methods import METHODS, make_method
 from vkdlib.methods.base import Method, TaskSize
+from vkdlib.models import memo
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs, trainable
@@ -166,8 +167,10 @@ def time_epochs(
     for name, (method, questions) in methods.items():
         one_of("questions", questions, QUESTIONS)
         asked = single_tasks(tasks) if questions == "single" else tasks
+        sizes = [math.ceil(len(packs) / steps) for packs in (asked.forget_vqa, asked.retain_vqa)]
+        memo.RESULTS.clear()  # what another method computed is to be computed again
         start = time.perf_counter()
-        take[name] = stepper(copied(loaded), asked, method, steps)
+        take[name] = stepper(copied(loaded), asked, method, *sizes)
         preparation[name] = time.perf_counter() - start
         take[name](0)
     for step in range(1, repeats + 1):
@@ -180,18 +183,23 @@ def time_epochs(
     return table.assign(ratio=table.epoch / table.epoch[0])
 
 
-def stepper(loaded: Loaded, tasks: Tasks, method: Method, steps: int) -> Callable[[int], None]:
-    """A function that takes the step of a number; the method is prepared before it is returned."""
-    sizes = [math.ceil(len(packs) / steps) for packs in (tasks.forget_vqa, tasks.retain_vqa)]
+def stepper(
+    loaded: Loaded, tasks: Tasks, method: Method, batch_size: int, retain_batch: int
+) -> Callable[[int], None]:
+    """A function that takes the step of a number; the method is prepared before it is returned.
+
+    Args:
+        batch_size, retain_batch: packs to forget and to retain in a step.
+    """
     parameters = method.scope(loaded)
     with trainable(loaded, parameters):
-        prepared = method.prepare(loaded, tasks, Steps(sizes[0]))
+        prepared = method.prepare(loaded, tasks, Steps(batch_size))
     optimiser = torch.optim.AdamW(parameters.values(), lr=1e-6)
     hold = Hold(parameters, prepared.held)
 
     def take(step: int) -> None:
         with trainable(loaded, parameters):  # which forgets gradients at its end
-            combine(loaded, method, prepared, parameters, tasks.batch(step, sizes[0], 0, sizes[1]))
+            combine(loaded, method, prepared, parameters, tasks.batch(step, batch_size, 0, retain_batch))
             optimiser.step()
             hold.restore()
 
