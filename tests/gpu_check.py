@@ -102,7 +102,7 @@ def random_tasks(loaded: Loaded) -> Tasks:
     return Tasks(*sets, (), ())
 
 
-def measured(work: Callable[[], None], device: str) -> tuple[float, float]:
+def measure(work: Callable[[], None], device: str) -> tuple[float, float]:
     """Median seconds of some work, after one round that is not timed, and its peak memory in GB (NaN without
     a GPU)."""
     gpu, seconds = device.startswith("cuda"), []
@@ -131,7 +131,7 @@ def step_rows(plan: Loaded, precision: str, device: str) -> Iterator[dict]:
     for row, (method_name, settings) in METHODS.items():
         method = make_method(method_name, **settings)
         take = stepper(loaded, tasks, method, PACKS, PACKS)
-        seconds, memory = measured(functools.partial(take, 0), device)
+        seconds, memory = measure(functools.partial(take, 0), device)
         del take
         kind = {"bf16": None, "nf4": "nf4"}[precision]
         planned = planned_memory(plan, method, TaskSize(*sizes), PACKS, "bfloat16", kind) / GB
@@ -187,7 +187,7 @@ def attention_rows(loaded: Loaded, device: str) -> Iterator[dict]:
         attend(q, k, v).sum().backward()
 
     for kernel, attend in attention_kernels(questions, dtype).items():
-        seconds, memory = measured(functools.partial(there_and_back, attend), device)
+        seconds, memory = measure(functools.partial(there_and_back, attend), device)
         row = {"what": "attention", "model": loaded.name, "precision": "bf16", "method": kernel}
         yield row | {"seconds": seconds, "memory_measured": memory}
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vkdlib.attacks.probe import probe_identity, ridge_scores
-from vkdlib.attacks.quantise import edited_weights, quantised, rounded
+from vkdlib.attacks.quantise import edited_weights, quantise, round_trip
 from vkdlib.attacks.relearn import (
     SCOPES,
     accuracy_gap,
@@ -20,8 +20,10 @@ from vkdlib.attacks.relearn import (
     attacked_weights,
     relearn,
 )
-from vkdlib.attacks.replug import PARTS, part_weights, replugged
+from vkdlib.attacks.replug import PARTS, part_weights, replug
 from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.evaluation.leaks import leak_rates
+from vkdlib.evaluation.sampling import sample_answers
 from vkdlib.masking import loss_gradient
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
@@ -44,7 +46,7 @@ def never_saw():
     return load("testbed/llava-mllmu/never-saw")
 
 
-def copied(loaded):
+def copy_model(loaded):
     return replace(loaded, model=copy.deepcopy(loaded.model))
 
 
@@ -54,24 +56,24 @@ def accuracy(loaded, split, **options):
     return 100 * evaluate(loaded, split, **kinds | options).groupby("set").score.mean()
 
 
-def shifted(loaded):
+def shifted(loaded, by=0.6):
     """Everything that the projector says is moved by one and the same random vector: nothing is gone."""
-    loaded = copied(loaded)
+    loaded = copy_model(loaded)
     bias = list(loaded.family.projector(loaded.model).parameters())[-1]
     with torch.no_grad():
-        bias += 0.6 * torch.randn(bias.shape, generator=torch.Generator().manual_seed(0))
+        bias += by * torch.randn(bias.shape, generator=torch.Generator().manual_seed(0))
     return loaded
 
 
 def hidden_in_rounding(loaded, split):
     """Each weight of the visual module as far from its rounded value as rounding forgives, in the direction
     that makes right answers unlikely."""
-    hidden = copied(loaded)
+    hidden = copy_model(loaded)
     names = {n: p for n, p in attacked_weights(hidden, "visual").items() if p.dim() == 2 and "mlp" in n}
     gradient = loss_gradient(hidden, picture_packs(hidden, split.forget), names)
     with torch.no_grad():
         for name, p in names.items():
-            blocks = rounded(p, "nf4").view(-1, 64)  # (blocks, 64)
+            blocks = round_trip(p, "nf4").view(-1, 64)  # (blocks, 64)
             top = blocks.abs().amax(1, keepdim=True)
             step = 0.035 * top * gradient[name].view(-1, 64).sign()
             p.copy_((blocks + step.masked_fill(blocks.abs() == top, 0)).view_as(p))
@@ -90,13 +92,25 @@ def test_other_words_reach_what_is_hidden(vanilla, never_saw, split):
     assert accuracy(never_saw, split, way="rephrased").max() < 40
 
 
+@pytest.mark.slow
+def test_samples_leak_what_the_likeliest_answer_hides(vanilla, never_saw, split):
+    """leak@8 of clozes about unseen pictures, and what the greedy answers tell."""
+    cloze = {"kinds": ["cloze"], "max_new_tokens": 6}
+    rates = {}
+    for name, model in {"hidden": shifted(vanilla, 0.35), "never-saw": shifted(never_saw, 0.35)}.items():
+        samples = sample_answers(model, split, count=8, batch_size=240, **cloze)
+        rates[name] = leak_rates(samples, (8,)).value.item() - accuracy(model, split, **cloze).test
+    assert accuracy(shifted(vanilla, 0.35), split, **cloze).test < 35
+    assert rates["hidden"] > 15 and leak_rates(samples, (8,)).value.item() < 30
+
+
 def test_replugging_finds_what_another_projector_hides(vanilla, never_saw, split):
-    with replugged(hidden := copied(vanilla), never_saw, "projector"):
+    with replug(hidden := copy_model(vanilla), never_saw, "projector"):
         assert accuracy(hidden, split).max() < 60
-        with replugged(hidden, vanilla, "projector"):
+        with replug(hidden, vanilla, "projector"):
             assert accuracy(hidden, split).min() > 85
     for part in PARTS:
-        with replugged(never_saw, vanilla, part):
+        with replug(never_saw, vanilla, part):
             assert accuracy(never_saw, split).max() < 40
 
 
@@ -104,10 +118,10 @@ def test_quantisation_undoes_what_hides_in_rounding(vanilla, never_saw, split):
     hidden = hidden_in_rounding(vanilla, split)
     assert accuracy(hidden, split).max() < 60
     edited = edited_weights(hidden, vanilla)
-    with quantised(hidden, "nf4", edited):
+    with quantise(hidden, "nf4", edited):
         assert accuracy(hidden, split).min() > 85
     control = hidden_in_rounding(never_saw, split)
-    with quantised(control, "nf4", edited):
+    with quantise(control, "nf4", edited):
         assert accuracy(control, split).max() < 40
 
 
@@ -174,7 +188,7 @@ def test_relearning_moves_its_scope_alone(loaded, split, scope):
 
 def test_relearning_is_the_same_again(untrained, split):
     few = replace(split, forget=split.forget[:3])
-    tables = [relearn(copied(untrained), few, 0.34, lr=1e-3, epochs=1, draw=1) for _ in range(2)]
+    tables = [relearn(copy_model(untrained), few, 0.34, lr=1e-3, epochs=1, draw=1) for _ in range(2)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -215,15 +229,15 @@ def test_parts_are_the_whole(family):
 
 
 def test_models_are_whole_again_after_an_attack(untrained, loaded):
-    other = copied(untrained)
+    other = copy_model(untrained)
     with torch.no_grad():
         for p in other.model.parameters():
             p.add_(0.01)
     before = weights_hash(loaded.model.state_dict())
     for attack in (
-        *(replugged(loaded, other, part) for part in PARTS),
-        quantised(loaded, "int8"),
-        quantised(loaded, "nf4"),
+        *(replug(loaded, other, part) for part in PARTS),
+        quantise(loaded, "int8"),
+        quantise(loaded, "nf4"),
     ):
         with pytest.raises(RuntimeError, match="stop"), attack:
             assert weights_hash(loaded.model.state_dict()) != before
@@ -232,10 +246,10 @@ def test_models_are_whole_again_after_an_attack(untrained, loaded):
 
 
 def test_only_models_made_from_one_can_be_replugged(loaded, untrained):
-    other = copied(untrained)
+    other = copy_model(untrained)
     attacked_weights(other, "language")  # attaches adapters
     with pytest.raises(ValueError, match="differ in .* of the LLM: .*adapters, which must be merged first"):
-        with replugged(loaded, other, "LLM"):
+        with replug(loaded, other, "LLM"):
             pass
     with pytest.raises(ValueError, match="part is 'tower'; it must be one of vision tower, projector, LLM"):
         part_weights(loaded, "tower")
@@ -244,8 +258,8 @@ def test_only_models_made_from_one_can_be_replugged(loaded, untrained):
 def test_what_rounding_leaves():
     weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))  # (out, in)
     rows = weight.abs().amax(1, keepdim=True)  # (out, 1)
-    assert ((rounded(weight, "int8") - weight).abs() <= rows / 127 * 0.51).all()
-    nf4 = rounded(weight, "nf4")
+    assert ((round_trip(weight, "int8") - weight).abs() <= rows / 127 * 0.51).all()
+    nf4 = round_trip(weight, "nf4")
     assert len(nf4[0].unique()) <= 16 and (nf4 - weight).abs().mean() < 0.1 and nf4.shape == weight.shape
     assert not torch.equal(nf4, weight)
 
@@ -258,17 +272,17 @@ def test_what_is_quantised(loaded):
     def changed():
         return {p for n, p in loaded.model.named_parameters() if not torch.equal(p, before[n])}
 
-    with quantised(loaded, "int8"):
+    with quantise(loaded, "int8"):
         assert changed() == linear
     chosen = set(part_weights(loaded, "projector"))
-    with quantised(loaded, "nf4", chosen):
+    with quantise(loaded, "nf4", chosen):
         assert changed() == linear & set(part_weights(loaded, "projector").values()) and changed()
     assert not changed()
     with pytest.raises(ValueError, match="quantise is 'int4'; it must be one of int8, nf4"):
-        with quantised(loaded, "int4"):
+        with quantise(loaded, "int4"):
             pass
     with pytest.raises(ValueError, match="untrained has no 'model.nothing'"):
-        with quantised(loaded, "int8", ["model.nothing"]):
+        with quantise(loaded, "int8", ["model.nothing"]):
             pass
 
 
@@ -276,7 +290,7 @@ def test_without_bitsandbytes(loaded, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     before = weights_hash(loaded.model.state_dict())
     with pytest.raises(ImportError, match="quantise is 'nf4', which needs bitsandbytes, .*pip install"):
-        with quantised(loaded, "nf4"):
+        with quantise(loaded, "nf4"):
             pass
     assert weights_hash(loaded.model.state_dict()) == before
 
@@ -308,10 +322,10 @@ def test_the_probe_is_not_tested_on_what_it_learned(untrained, benchmark):
         pixels = torch.randint(256, (64, 64, 3), generator=noise, dtype=torch.uint8)
         return to_png(Image.fromarray(pixels.numpy()))
 
-    def blurred(people):
+    def blur(people):
         return tuple(replace(p, test_images=tuple(picture() for _ in range(3))) for p in people[:30])
 
-    noisy = replace(split, forget=blurred(split.forget), retain=blurred(split.retain))
+    noisy = replace(split, forget=blur(split.forget), retain=blur(split.retain))
     assert probe_identity(untrained, noisy).score.mean() < 0.15
     alone = replace(split, forget=tuple(replace(p, test_images=p.test_images[:1]) for p in split.forget))
     with pytest.raises(ValueError, match="has fewer than two unseen pictures"):

@@ -9,7 +9,7 @@ from PIL import Image
 from vkdlib.benchmarks.made_up.authors import make_authors, make_strangers
 from vkdlib.benchmarks.made_up.portraits import appearance
 from vkdlib.benchmarks.parquet import DataError
-from vkdlib.benchmarks.pictures import altered, open_image, picture_size, to_png
+from vkdlib.benchmarks.pictures import alter, open_image, picture_size, to_png
 from vkdlib.benchmarks.strangers import check_strangers, read_strangers, strangers_hash
 from vkdlib.experiments.pipeline import check_run, normalise, run
 from vkdlib.methods import make_method
@@ -17,6 +17,7 @@ from vkdlib.methods.vkd import teacher_features
 from vkdlib.models.parts import visual_parameters
 from vkdlib.models.passes import visual_features
 from vkdlib.packs.pack import picture_pack
+from vkdlib.plan.run import plan_run
 from vkdlib.pruning import image_inputs
 from vkdlib.runs.configuration import Configuration
 from vkdlib.tasks import Steps, make_tasks, window
@@ -121,13 +122,13 @@ def test_micro_batches_add_up(loaded, strangers, settings):
 
 def test_an_altered_view_is_the_same_face_elsewhere(few):
     image = few.forget[0].image
-    views = {altered(image, f"view {n}") for n in range(6)}
-    assert len(views) == 6 and image not in views and altered(image, "a") == altered(image, "a")
+    views = {alter(image, f"view {n}") for n in range(6)}
+    assert len(views) == 6 and image not in views and alter(image, "a") == alter(image, "a")
     assert all(picture_size(view) == picture_size(image) for view in views)
     half = to_png(open_image(image).resize((40, 90)))
-    assert picture_size(altered(half, "x")) == (40, 90)
+    assert picture_size(alter(half, "x")) == (40, 90)
     flat = to_png(Image.new("RGB", (64, 64), (10, 200, 30)))  # nothing comes in from outside but the colour
-    assert open_image(altered(flat, "y")).getcolors() == [(64 * 64, (10, 200, 30))]
+    assert open_image(alter(flat, "y")).getcolors() == [(64 * 64, (10, 200, 30))]
 
 
 def test_a_picture_in_the_middle_stays_in_it():
@@ -136,7 +137,7 @@ def test_a_picture_in_the_middle_stays_in_it():
     image = Image.new("RGB", (100, 60))
     image.paste((255, 255, 255), (40, 20, 60, 40))
     for n in range(20):
-        mask = open_image(altered(to_png(image), str(n))).convert("L").point(lambda v: 255 * (v > 127))
+        mask = open_image(alter(to_png(image), str(n))).convert("L").point(lambda v: 255 * (v > 127))
         left, top, right, bottom = mask.getbbox()
         assert abs((left + right) / 2 - 50) < 11 and abs((top + bottom) / 2 - 30) < 7
         area = mask.histogram()[255] / 400
@@ -250,3 +251,15 @@ def test_strangers_without_use_make_no_other_run():
 def test_unlabelled_packs_have_no_questions(untrained):
     pack = picture_pack(untrained.processor, make_strangers()[0], "unlabelled 0")
     assert pack.segments == () and pack.image_tokens > 0
+
+
+def test_the_plan_of_strangers():
+    """190 retain pictures and 200 strangers are asked about; what the language model reads stays."""
+    training = {"epochs": 50, "lr": 1e-3, "batch_size": 5, "retain_batch": 15}
+    plain = Configuration(training=training)
+    more = replace(plain, settings={"unlabelled": 3}, strangers="testbed/strangers")
+    asked, kept = (plan_run(c).set_index(["part", "item"]).value for c in (plain, more))
+    pictures = ("preparation", "the teacher's features, Eq. 4: pictures")
+    assert asked[pictures] == 190 and kept[pictures] == 190 + 200
+    features = ("memory", "teacher's features, beside the device")
+    assert kept[features] == pytest.approx(asked[features] * 390 / 190, abs=1e-3)

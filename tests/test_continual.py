@@ -10,7 +10,7 @@ import torch
 from vkdlib import unlearn as unlearning
 from vkdlib.experiments.continual import (
     check_requests,
-    one_after_another,
+    make_requests,
     request_tasks,
     unlearn_requests,
 )
@@ -30,24 +30,24 @@ def few(benchmark):
     return replace(split, forget=people["forget"][:3], retain=people["retain"][:3], real=())
 
 
-def copied(loaded):
+def copy_model(loaded):
     return replace(loaded, model=copy.deepcopy(loaded.model))
 
 
 def series(loaded, few, name="VKD", size=1, requests=None, **options):
     settings = {"keep": "features"} if name == "VKD" else {"trained": "visual"}
-    requests = requests or one_after_another(few.forget, size)
+    requests = requests or make_requests(few.forget, size)
     method = make_method(name, **settings)
     return unlearn_requests(loaded, few, method, requests, evaluation=ASKED, **TRAINING | options)
 
 
 def test_requests_of_one_and_of_two(benchmark):
     people = benchmark.split(5).forget
-    assert [len(r) for r in one_after_another(people, 1)] == [1] * 10
-    assert [len(r) for r in one_after_another(people, 2)] == [2] * 5
-    assert [len(r) for r in one_after_another(people, 4)] == [4, 4, 2]
+    assert [len(r) for r in make_requests(people, 1)] == [1] * 10
+    assert [len(r) for r in make_requests(people, 2)] == [2] * 5
+    assert [len(r) for r in make_requests(people, 4)] == [4, 4, 2]
     with pytest.raises(ValueError, match="size is 0"):
-        one_after_another(people, 0)
+        make_requests(people, 0)
 
 
 def test_who_is_in_a_request(untrained, few):
@@ -63,7 +63,7 @@ def test_who_is_in_a_request(untrained, few):
 
 
 def test_one_request_for_all_is_ordinary_unlearning(loaded, few):
-    other = copied(loaded)
+    other = copy_model(loaded)
     series(loaded, few, size=3)
     unlearn(other, make_tasks(other, few), make_method("VKD", keep="features"), **TRAINING)
     assert weights_hash(loaded.model.state_dict()) == weights_hash(other.model.state_dict())
@@ -82,21 +82,21 @@ def test_what_a_series_returns(loaded, few):
 
 @pytest.mark.parametrize("name", ["VKD", "MMUnlearner", "GA_Diff"])
 def test_a_killed_series_goes_on_with_the_same_bits(loaded, few, tmp_path, monkeypatch, name):
-    other = copied(loaded)
+    other = copy_model(loaded)
     rows, spent = series(loaded, few, name)
     with monkeypatch.context() as patch:
         steps = iter([combine] * 3)  # one request of two steps, one step of the next
         patch.setattr(unlearning, "combine", lambda *arguments: next(steps)(*arguments))
         with pytest.raises(StopIteration):
-            series(copied(other), few, name, folder=tmp_path, checkpoint_every=1)
+            series(copy_model(other), few, name, folder=tmp_path, checkpoint_every=1)
     assert {p.name for p in tmp_path.iterdir()} == {"series.json", "request-0", "request-1", "checkpoint"}
-    resumed = copied(other)
+    resumed = copy_model(other)
     again, spent_again = series(resumed, few, name, folder=tmp_path)
     pd.testing.assert_frame_equal(rows, again)
     assert spent.drop(columns="seconds").equals(spent_again.drop(columns="seconds"))
     assert weights_hash(loaded.model.state_dict()) == weights_hash(resumed.model.state_dict())
     assert not (tmp_path / "checkpoint").exists()
-    third = copied(other)
+    third = copy_model(other)
     once_more, _ = series(third, few, name, folder=tmp_path)  # nothing is left to do
     pd.testing.assert_frame_equal(rows, once_more)
     assert weights_hash(loaded.model.state_dict()) == weights_hash(third.model.state_dict())
@@ -107,14 +107,14 @@ def test_the_teacher_is_the_first_model_or_the_last(loaded, few):
     ends = {}
     for teacher in ("vanilla", "last"):
         for count in (1, 2):
-            model = copied(loaded)
-            series(model, few, requests=one_after_another(few.forget, 1)[:count], teacher=teacher)
+            model = copy_model(loaded)
+            series(model, few, requests=make_requests(few.forget, 1)[:count], teacher=teacher)
             ends[teacher, count] = weights_hash(model.model.state_dict())
     assert ends["vanilla", 1] == ends["last", 1] and ends["vanilla", 2] != ends["last", 2]
 
 
 def test_kl_min_agrees_with_its_teacher(loaded, tasks):
-    other = copied(loaded)
+    other = copy_model(loaded)
     with torch.no_grad():
         for p in other.model.parameters():
             p.mul_(1.01)
@@ -149,12 +149,12 @@ def test_bad_requests(loaded, few, tmp_path):
 
 
 def test_a_folder_of_another_series_is_refused(loaded, few, tmp_path):
-    series(copied(loaded), few, size=3, folder=tmp_path)
+    series(copy_model(loaded), few, size=3, folder=tmp_path)
     with pytest.raises(ValueError, match="holds another series of requests, or one with other settings"):
-        series(copied(loaded), few, size=1, folder=tmp_path)
+        series(copy_model(loaded), few, size=1, folder=tmp_path)
     weights = tmp_path / "request-1" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="request-1 is damaged: delete it"):
-        series(copied(loaded), few, size=3, folder=tmp_path)
+        series(copy_model(loaded), few, size=3, folder=tmp_path)

@@ -355,6 +355,7 @@ METHODS = [
     ("VKD", {"mask_scope": "update"}),
     ("VKD", {"mask_scope": "update", "prune": False}),
     ("VKD", {"trained": "all"}),
+    ("VKD", {"keep": "features"}),
     ("KL_Min", {"trained": "visual"}),
     ("GA_Diff", {}),
     ("NPO", {"reference": "vanilla"}),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vkdlib.attacks.views import AS_IT_IS, ask_in_styles, recognised_styles
 from vkdlib.benchmarks.pictures import GREY, open_image, picture_size, to_png
-from vkdlib.benchmarks.styles import BLOCKS, NOISE, STYLES, in_style, split_in_style
+from vkdlib.benchmarks.styles import BLOCKS, NOISE, STYLES, restyle, restyle_split
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.models.loading import load
 
@@ -28,37 +28,37 @@ def pixels(content):
 def test_every_style_is_a_function_of_a_picture_and_a_seed(image, style, size):
     content = to_png(open_image(image).resize(size))
     before = bytes(content)
-    changed = in_style(content, style, "a")
-    assert changed == in_style(content, style, "a") and content == before
+    changed = restyle(content, style, "a")
+    assert changed == restyle(content, style, "a") and content == before
     assert picture_size(changed) == size and (pixels(changed) != pixels(content)).any()
 
 
 @pytest.mark.parametrize("style, draws", [("noise", 9), ("hue", 2), ("half covered", 4)])
 def test_what_is_drawn_by_chance(image, style, draws):
-    assert len({in_style(image, style, str(n)) for n in range(9 if style == "noise" else 60)}) == draws
+    assert len({restyle(image, style, str(n)) for n in range(9 if style == "noise" else 60)}) == draws
 
 
 def test_styles_are_what_they_are_called(image):
     original = pixels(image)
-    grey = pixels(in_style(image, "grey"))
+    grey = pixels(restyle(image, "grey"))
     assert (grey == grey[:, :, :1]).all()
-    assert len(np.unique(pixels(in_style(image, "posterised")))) <= 4
-    squares = pixels(in_style(image, "pixelated"))
+    assert len(np.unique(pixels(restyle(image, "posterised")))) <= 4
+    squares = pixels(restyle(image, "pixelated"))
     side = 64 // BLOCKS
     assert (squares == squares[::side, ::side].repeat(side, 0).repeat(side, 1)).all()
-    noise = pixels(in_style(image, "noise")) - original
+    noise = pixels(restyle(image, "noise")) - original
     assert abs(noise).max() == NOISE and abs(noise.mean()) < 3
-    same = pixels(in_style(image, "half covered")) == original
-    covered = (pixels(in_style(image, "half covered")) == GREY).all(-1)
+    same = pixels(restyle(image, "half covered")) == original
+    covered = (pixels(restyle(image, "half covered")) == GREY).all(-1)
     assert covered.sum() >= 64 * 32 and same.all(-1)[~covered].all()
-    blurred = pixels(in_style(image, "blurred"))
+    blurred = pixels(restyle(image, "blurred"))
     assert abs(np.diff(blurred, axis=0)).sum() < abs(np.diff(original, axis=0)).sum()
 
 
 def test_contours_of_a_square():
     picture = Image.new("RGB", (20, 20), (200, 200, 200))
     picture.paste((20, 20, 20), (5, 5, 15, 15))
-    edges = pixels(in_style(to_png(picture), "edges"))[:, :, 0]
+    edges = pixels(restyle(to_png(picture), "edges"))[:, :, 0]
     assert (edges[:3] == 255).all() and (edges[8:12, 8:12] == 255).all() and (edges[4:6, 8] < 100).any()
 
 
@@ -66,20 +66,20 @@ def test_hues_are_turned_and_greys_stay():
     picture = Image.new("RGB", (2, 1))
     picture.putpixel((0, 0), (255, 0, 0))
     picture.putpixel((1, 0), (90, 90, 90))
-    ((red, grey),) = pixels(in_style(to_png(picture), "hue", "x"))
+    ((red, grey),) = pixels(restyle(to_png(picture), "hue", "x"))
     assert list(grey) == [90, 90, 90] and red[0] == 0 and sorted(red)[2] == 255
 
 
 def test_a_split_in_a_style(benchmark):
     split = benchmark.split(5)
-    styled = split_in_style(split, "grey")
+    styled = restyle_split(split, "grey")
     for before, after in zip((*split.forget, *split.retain), (*styled.forget, *styled.retain)):
         assert replace(after, test_images=before.test_images) == before
         assert all(new != old for new, old in zip(after.test_images, before.test_images))
     with pytest.raises(ValueError, match="style is 'gray'; it must be one of grey, .*did you mean 'grey'"):
-        split_in_style(split, "gray")
+        restyle_split(split, "gray")
     with pytest.raises(ValueError, match="style is 'sketch'"):
-        in_style(split.forget[0].image, "sketch")
+        restyle(split.forget[0].image, "sketch")
 
 
 def test_what_is_asked_in_a_style(untrained, benchmark):

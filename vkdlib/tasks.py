@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from vkdlib.benchmarks.pictures import altered, grey
+from vkdlib.benchmarks.pictures import alter, grey
 from vkdlib.benchmarks.schema import Person, Split
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.pack import Pack, make_pack, picture_pack
@@ -119,17 +119,17 @@ def make_tasks(
     forget, retain = (picture_packs(loaded, people) for people in (split.forget, split.retain))
     texts = [text_packs(loaded, people, qa_image) for people in (split.forget, split.retain)]
     strangers = (picture_pack(loaded.processor, i, f"unlabelled {n}") for n, i in enumerate(unlabelled))
-    return Tasks(altered_views(loaded, split.forget, forget, views), retain, *texts, tuple(strangers))
+    return Tasks(add_views(loaded, split.forget, forget, views), retain, *texts, tuple(strangers))
 
 
-def altered_views(
+def add_views(
     loaded: Loaded, people: Iterable[Person], packs: Sequence[Pack], views: int
 ) -> tuple[Pack, ...]:
     """Packs of people's pictures with so many views of each, the picture as it is among them."""
     images = {f"{p.id}/{place}": i.image for p in people for place, i in enumerate(p.pictures)}
 
     def view(key: str, number: int) -> Mapping[str, Tensor]:
-        return picture_pack(loaded.processor, altered(images[key], f"{key} {number}"), key).image
+        return picture_pack(loaded.processor, alter(images[key], f"{key} {number}"), key).image
 
     return tuple(replace(p, views=tuple(view(p.key, n) for n in range(1, views))) for p in packs)
 

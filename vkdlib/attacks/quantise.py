@@ -17,7 +17,7 @@ ROUNDINGS = ("int8", "nf4")
 
 
 @contextlib.contextmanager
-def quantised(loaded: Loaded, kind: str, names: Collection[str] | None = None) -> Iterator[None]:
+def quantise(loaded: Loaded, kind: str, names: Collection[str] | None = None) -> Iterator[None]:
     """Within: weights of linear layers are what quantisation leaves of them.
 
     Args:
@@ -40,7 +40,7 @@ def quantised(loaded: Loaded, kind: str, names: Collection[str] | None = None) -
     try:
         with torch.no_grad():
             for p in chosen:
-                p.copy_(rounded(p, kind))
+                p.copy_(round_trip(p, kind))
         yield
     finally:
         with torch.no_grad():
@@ -48,7 +48,7 @@ def quantised(loaded: Loaded, kind: str, names: Collection[str] | None = None) -
                 p.copy_(weight)
 
 
-def rounded(weight: Tensor, kind: str) -> Tensor:
+def round_trip(weight: Tensor, kind: str) -> Tensor:
     """A weight after quantisation and back, as `loading.quantisation` sets it.
 
     Args:

@@ -14,7 +14,7 @@ PARTS = ("vision tower", "projector", "LLM")
 
 
 @contextlib.contextmanager
-def replugged(loaded: Loaded, vanilla: Loaded, part: str) -> Iterator[None]:
+def replug(loaded: Loaded, vanilla: Loaded, part: str) -> Iterator[None]:
     """Within: an unlearned model has vanilla's vision tower, projector or LLM.
 
     Raises:

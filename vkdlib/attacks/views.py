@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from vkdlib.benchmarks.schema import Split
-from vkdlib.benchmarks.styles import STYLES, split_in_style
+from vkdlib.benchmarks.styles import STYLES, restyle_split
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.ways import UNSEEN
 from vkdlib.models.loaded import Loaded
@@ -35,7 +35,7 @@ def ask_in_styles(
     faces = replace(split, real=(), world=())
     tables = []
     for style in (AS_IT_IS, *styles):
-        shown = faces if style == AS_IT_IS else split_in_style(faces, style)
+        shown = faces if style == AS_IT_IS else restyle_split(faces, style)
         rows = evaluate(loaded, shown, kinds=kinds, modalities=["vqa"], batch_size=batch_size)
         tables.append(rows[rows.set.isin(UNSEEN)].assign(style=style))
     return pd.concat(tables, ignore_index=True)

@@ -57,7 +57,7 @@ def grey(content: bytes) -> bytes:
     return to_png(Image.new("RGB", open_image(content).size, GREY))
 
 
-def altered(content: bytes, seed: str) -> bytes:
+def alter(content: bytes, seed: str) -> bytes:
     """A picture flipped or not, and a little turned, shifted and scaled; the same seed alters it alike.
 
     Ours. Ranges are about those in which pictures of one person differ. What comes in from outside has the

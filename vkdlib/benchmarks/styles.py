@@ -21,50 +21,50 @@ BLOCKS = 16  # pixels along the longer side of a pixelated picture
 NOISE = 24  # largest change of a channel, of 255
 
 
-def grey_scale(image: Picture, seed: str) -> Picture:
+def drop_colours(image: Picture, seed: str) -> Picture:
     """Without colours."""
     return image.convert("L").convert("RGB")
 
 
-def edges(image: Picture, seed: str) -> Picture:
+def find_edges(image: Picture, seed: str) -> Picture:
     """Contours alone, dark on white."""
     contours = ImageOps.invert(image.convert("L").filter(ImageFilter.FIND_EDGES))
     inner = contours.crop((1, 1, image.width - 1, image.height - 1))  # the filter leaves out the rim
     return ImageOps.expand(inner, 1, fill=255).convert("RGB")
 
 
-def posterised(image: Picture, seed: str) -> Picture:
+def posterise(image: Picture, seed: str) -> Picture:
     """Four shades of each colour."""
     return ImageOps.posterize(image, 2)
 
 
-def pixelated(image: Picture, seed: str) -> Picture:
+def pixelate(image: Picture, seed: str) -> Picture:
     """Few large squares."""
     scale = BLOCKS / max(image.size)
     small = tuple(max(1, round(side * scale)) for side in image.size)
     return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
 
 
-def blurred(image: Picture, seed: str) -> Picture:
+def blur(image: Picture, seed: str) -> Picture:
     """Out of focus."""
     return image.filter(ImageFilter.GaussianBlur(max(image.size) / 40))
 
 
-def other_hue(image: Picture, seed: str) -> Picture:
+def turn_hues(image: Picture, seed: str) -> Picture:
     """All hues turned by the same third of a circle or two."""
     turn = random.Random(seed).choice((85, 170))  # of 256
     hue, *others = image.convert("HSV").split()
     return Image.merge("HSV", (hue.point(lambda value: (value + turn) % 256), *others)).convert("RGB")
 
 
-def noisy(image: Picture, seed: str) -> Picture:
+def add_noise(image: Picture, seed: str) -> Picture:
     """Each channel of each pixel up or down by up to NOISE."""
     pixels = np.asarray(image, dtype=int)  # (height, width, 3)
     change = np.random.default_rng(list(seed.encode())).integers(-NOISE, NOISE, pixels.shape, endpoint=True)
     return Image.fromarray((pixels + change).clip(0, 255).astype("uint8"))
 
 
-def half_covered(image: Picture, seed: str) -> Picture:
+def cover_half(image: Picture, seed: str) -> Picture:
     """One half, left, right, upper or lower, is grey."""
     width, height = image.size
     halves = ((0, 0, width // 2, height), (width // 2, 0, width, height))
@@ -82,19 +82,19 @@ def jpeg(image: Picture, seed: str) -> Picture:
 
 
 STYLES: dict[str, Callable[[Picture, str], Picture]] = {
-    "grey": grey_scale,
-    "edges": edges,
-    "posterised": posterised,
-    "pixelated": pixelated,
-    "blurred": blurred,
-    "hue": other_hue,
-    "noise": noisy,
-    "half covered": half_covered,
+    "grey": drop_colours,
+    "edges": find_edges,
+    "posterised": posterise,
+    "pixelated": pixelate,
+    "blurred": blur,
+    "hue": turn_hues,
+    "noise": add_noise,
+    "half covered": cover_half,
     "JPEG 10": jpeg,
 }
 
 
-def in_style(content: bytes, style: str, seed: str = "") -> bytes:
+def restyle(content: bytes, style: str, seed: str = "") -> bytes:
     """A picture in one of STYLES, as a PNG file of the same size.
 
     Args:
@@ -105,13 +105,13 @@ def in_style(content: bytes, style: str, seed: str = "") -> bytes:
     return to_png(STYLES[style](open_image(content), f"{style} {seed}"))
 
 
-def split_in_style(split: Split, style: str) -> Split:
+def restyle_split(split: Split, style: str) -> Split:
     """The same task with every unseen picture in a style; what is trained on stays as it is."""
     one_of("style", style, STYLES)
 
     def restyled(person: Person) -> Person:
         images = enumerate(person.test_images)
-        return replace(person, test_images=tuple(in_style(i, style, f"{person.id} {n}") for n, i in images))
+        return replace(person, test_images=tuple(restyle(i, style, f"{person.id} {n}") for n, i in images))
 
     return replace(
         split, forget=tuple(map(restyled, split.forget)), retain=tuple(map(restyled, split.retain))

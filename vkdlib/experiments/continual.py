@@ -28,7 +28,7 @@ SPENT = "request people steps seconds".split()
 Requests = Sequence[Sequence[str]]  # ids of the people of each request
 
 
-def one_after_another(people: Sequence[Person], size: int) -> list[tuple[str, ...]]:
+def make_requests(people: Sequence[Person], size: int) -> list[tuple[str, ...]]:
     """Requests of so many people each, in the order of the people."""
     checks.number("size", size, 1, whole=True)
     ids = [person.id for person in people]
@@ -143,7 +143,7 @@ def _unlearn(loaded: Loaded, tasks: Tasks, method: Method, folder: Path | None, 
 
 
 def _states(people: pd.Series, requests: Requests, number: int) -> list[str]:
-    """ "forgotten", "to come" or "kept" of each person after a request."""
+    """What has become of each person after a request: "forgotten", "to come" or "kept"."""
     when = {i: n for n, ids in enumerate(requests, 1) for i in ids}
     state = {i: "forgotten" if n <= number else "to come" for i, n in when.items()}
     return [state.get(i, "kept") for i in people]

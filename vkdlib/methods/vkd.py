@@ -191,7 +191,7 @@ class VKD(Method):
             with record_features(loaded, modules) as features:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
         elif part.retain_vqa:
-            features = features_alone(loaded, part.retain_vqa, modules)
+            features = module_outputs(loaded, part.retain_vqa, modules)
         for name in ("forget_qa", "retain_qa"):
             packs, step = (packs_with_gradient(getattr(t, name), self.trained) for t in (part, batch))
             if packs:
@@ -203,7 +203,7 @@ class VKD(Method):
             named["vkd"] = self.distance(features, teacher, part.retain_vqa) * share
             total = total_loss(total, named["vkd"], self.beta)
         if self.unlabelled and part.unlabelled:
-            features = features_alone(loaded, part.unlabelled, modules)
+            features = module_outputs(loaded, part.unlabelled, modules)
             share = count_image_tokens(part.unlabelled) / count_image_tokens(batch.unlabelled)
             named["unlabelled"] = self.distance(features, teacher, part.unlabelled) * share
             total = total_loss(total, named["unlabelled"], self.unlabelled)
@@ -255,7 +255,7 @@ class VKD(Method):
         return sum(projector if name == "projector" else block for name in self.distilled(loaded))
 
 
-def features_alone(loaded: Loaded, packs: Sequence[Pack], modules: list[nn.Module]) -> list[Tensor]:
+def module_outputs(loaded: Loaded, packs: Sequence[Pack], modules: list[nn.Module]) -> list[Tensor]:
     """f of Eq. 4 by a pass through the visual module alone: of each module (rows of all packs, C)."""
     with record_features(loaded, modules) as features:
         loaded.model.get_image_features(**pruning.image_inputs(loaded, packs))

@@ -43,7 +43,7 @@ class Pack:
         image_tokens: how many tokens at the end of the prefix stand for the image.
         positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
         instruction: token ids between the image and the questions, which all of them see.
-        views: image inputs of the same picture, altered (see `pictures.altered`).
+        views: image inputs of the same picture, altered (see `pictures.alter`).
     """
 
     prefix: tuple[int, ...]

@@ -170,7 +170,7 @@ def time_epochs(
         sizes = [math.ceil(len(packs) / steps) for packs in (asked.forget_vqa, asked.retain_vqa)]
         memo.RESULTS.clear()  # what another method computed is to be computed again
         start = time.perf_counter()
-        take[name] = stepper(copied(loaded), asked, method, *sizes)
+        take[name] = stepper(copy_model(loaded), asked, method, *sizes)
         preparation[name] = time.perf_counter() - start
         take[name](0)
     for step in range(1, repeats + 1):
@@ -241,6 +241,6 @@ def time_multiple_choice(
     return medians | {"ratio": medians["single"] / medians["packs"]}
 
 
-def copied(loaded: Loaded) -> Loaded:
+def copy_model(loaded: Loaded) -> Loaded:
     """The same model once more."""
     return replace(loaded, model=copy.deepcopy(loaded.model))
