@@ -21,7 +21,7 @@ from vkdlib.methods.base import Method
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.system import checks, files
 from vkdlib.tasks import Tasks, make_tasks, person_of
-from vkdlib.unlearn import make_training, training_facts, unlearn
+from vkdlib.unlearn import check_pictures, make_training, training_facts, unlearn
 
 TEACHERS = ("vanilla", "last")
 SPENT = "request people steps seconds".split()
@@ -72,6 +72,7 @@ def unlearn_requests(
     checks.one_of("teacher", teacher, TEACHERS)
     regime, folder = make_training(**training), folder and Path(folder)
     tasks = make_tasks(loaded, split, None, method.views, unlabelled)
+    check_pictures(tasks, method)
     if folder:
         facts = training_facts(loaded, tasks, method, regime)
         open_series(folder, facts | {"requests": list(map(list, requests)), "teacher": teacher})
@@ -86,12 +87,13 @@ def unlearn_requests(
             if number:
                 batch = request_tasks(tasks, requests, number)
                 arguments = training | {"seed": regime.seed + number - 1, "teacher": vanilla}
-                row |= _unlearn(loaded, batch, method, done and folder / "checkpoint", arguments)
+                checkpoint = folder and folder / f"checkpoint-{number}"
+                row |= _unlearn(loaded, batch, method, checkpoint, arguments)
                 row["people"] = len(requests[number - 1])
             rows = evaluate(loaded, split, **evaluation or {})
             if done:
                 keep_request(done, loaded, method, rows, row)
-                shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+                shutil.rmtree(folder / f"checkpoint-{number}", ignore_errors=True)
         tables.append(rows.assign(request=number, state=_states(rows.person, requests, number)))
         spent.append(row)
     return pd.concat(tables, ignore_index=True), pd.DataFrame(spent[1:], columns=SPENT)
