@@ -24,7 +24,7 @@ SWEEPS := selection selection_parts selection_fine selection_fine_parts foundati
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy
 
 .PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \
-        reproduce-tables reproduce-figures faults overhead $(SWEEPS) models execute clean
+        reproduce-tables reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
@@ -86,6 +86,9 @@ faults: $(READY)  ## kill, starve and damage runs and sweeps: figures/data/fault
 
 overhead: $(READY)  ## how much longer a sweep takes than papermill alone: figures/data/overhead.csv
 	$(BIN)/python tests/overhead.py
+
+gpu-check: $(READY)  ## steps at the papers' dimensions on one GPU of 80 GB, 8 minutes: figures/data/gpu.csv
+	$(BIN)/python tests/gpu_check.py
 
 models: $(READY)  ## train the embedded models from scratch and compare them with the shipped ones
 	$(BIN)/python -m vkdlib.testbed build

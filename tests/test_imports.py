@@ -20,7 +20,7 @@ FLOORS = [
     ["pruning", "masking", "tasks", "training", "evaluation"],
     ["methods", "unlearn", "runs", "vanilla"],
     ["experiments", "plan", "testbed"],
-    ["sweep", "reports"],
+    ["attacks", "sweep", "reports"],
 ]
 CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearn"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

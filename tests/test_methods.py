@@ -93,7 +93,7 @@ def test_text_counts_when_the_language_model_is_trained(loaded, tasks):
     assert visual.keys() == {"forget_vqa", "retain_vqa"}
     assert losses.keys() == {"forget_vqa", "retain_vqa", "forget_qa", "retain_qa"}
     batch = tasks.batch(0, 2, 0)
-    f, r, fq, rq = (batch_nll(loaded, packs) for packs in vars(batch).values())
+    f, r, fq, rq = (batch_nll(loaded, packs) for packs in vars(batch).values() if packs)
     assert_close(got, gradient_of(loaded, -1.5 * f + r + fq + rq))
 
 
@@ -367,7 +367,8 @@ DEFAULTS = {  # of version 0.2.0
     "VKD": {"alpha": 1.25, "beta": 0.3, "prune": True, "mask": True, "d_I": 2.0, "d_F": 1.0, "layers": None}
     | {"fisher": "summed", "mask_scope": "forget", "reduction": "mean", "trained": "visual"}
     | {"order": "prune, mask", "target": "projector"}
-    | {"prune_by": "forget people", "mask_by": "forget people"},
+    | {"prune_by": "forget people", "mask_by": "forget people"}
+    | {"keep": "answers", "unlabelled": 0.0, "views": 1},
 }
 
 

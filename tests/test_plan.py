@@ -387,6 +387,7 @@ METHODS = [
     ("VKD", {"mask_scope": "update"}),
     ("VKD", {"mask_scope": "update", "prune": False}),
     ("VKD", {"trained": "all"}),
+    ("VKD", {"keep": "features"}),
     ("KL_Min", {"trained": "visual"}),
     ("GA_Diff", {}),
     ("NPO", {"reference": "vanilla"}),
@@ -414,7 +415,7 @@ def test_preparation_and_copies_are_those_of_the_method(loaded, tasks, name, set
     cost = method.cost(loaded, TaskSize(forget, retain, 4 * (forget + retain), 1, 3, retain, 16, 30))
     bytes_kept = memory.training_memory(0, cost)
     prepared = method.prepare(loaded, tasks, Steps(3))
-    assert sum(pictures for pictures, _ in cost.passes.values()) == sum(shown)
+    assert sum(each.pictures for each in cost.passes.values()) == sum(shown)
     held = Hold(scope, prepared.held).entries
     masks = [*(prepared.mask or {}).values(), *(where for _, where, _ in held)]
     copied = [value for _, _, value in held]

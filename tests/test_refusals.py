@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vkdlib.evaluation.refusals import is_refusal
 from vkdlib.benchmarks.wording import REFUSALS
+from vkdlib.evaluation.refusals import is_refusal
 
 with open(Path(__file__).with_name("refusals.csv"), newline="") as file:
     ANSWERS = list(csv.DictReader(file))

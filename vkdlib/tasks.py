@@ -2,33 +2,39 @@
 
 import functools
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vkdlib.benchmarks.pictures import grey
+from torch import Tensor
+
+from vkdlib.benchmarks.pictures import alter, grey
 from vkdlib.benchmarks.schema import Person, Split
 from vkdlib.models.loaded import Loaded
-from vkdlib.packs.pack import Pack, make_pack
+from vkdlib.packs.pack import Pack, make_pack, picture_pack
 from vkdlib.system.checks import number, one_of
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """D_vqa^f, D_vqa^r, D_qa^f and D_qa^r of Eq. 2. One pack a picture; in text, one a person."""
+    """D_vqa^f, D_vqa^r, D_qa^f and D_qa^r of Eq. 2. One pack a picture; in text, one a person.
+
+    Attributes:
+        unlabelled: pictures of people outside of the benchmark, without questions (ours, beyond the paper).
+    """
 
     forget_vqa: tuple[Pack, ...]
     retain_vqa: tuple[Pack, ...]
     forget_qa: tuple[Pack, ...]
     retain_qa: tuple[Pack, ...]
+    unlabelled: tuple[Pack, ...] = ()
 
     def batch(self, step: int, size: int, seed: int, retain_size: int | None = None) -> "Tasks":
-        """At most `size` packs of each forget set and `retain_size` (None: `size`) of each retain set.
+        """At most `size` packs of each forget set and `retain_size` (None: `size`) of each other set.
 
         Each set is read in an order that is drawn anew for every round, whose number the packs get. The order
         follows from seed and step alone, so a resumed run sees the same batches.
         """
-        retain = retain_size or size
-        sizes = {"forget_vqa": size, "retain_vqa": retain, "forget_qa": size, "retain_qa": retain}
+        sizes = {name: size if name.startswith("forget") else retain_size or size for name in vars(self)}
         sets = vars(self).items()
         return Tasks(*(window(packs, step, sizes[name], f"{seed} {name}") for name, packs in sets))
 
@@ -53,7 +59,7 @@ class Tasks:
         sides = (True, False)
         vqa = [tuple(p for p in self.retain_vqa if (person_of(p) in drawn) == side) for side in sides]
         qa = [tuple(p for p in self.retain_qa if (p.key in drawn) == side) for side in sides]
-        return Tasks(*vqa, *qa)
+        return Tasks(*vqa, *qa, self.unlabelled)
 
     def parts(self, size: int | None) -> Iterator["Tasks"]:
         """Cut into parts of at most `size` packs of each set (None: one part). A short set ends before the
@@ -72,10 +78,12 @@ class Steps:
     Attributes:
         batch_size: packs of each forget set in a step.
         micro_batch: packs on the device at a time; None: `batch_size`. It changes no result but by rounding.
-        retain_keys: keys of the retain pictures that any step shows to this process; None: all.
+        retain_keys: keys of the retain and unlabelled pictures that any step shows to this process; None:
+            all.
         seed: of the run; whatever a preparation draws by chance follows from it.
         forget_packs: the forget pictures as the steps show them to this process, with their rounds; None:
             each of them once.
+        teacher: the model that the student is to agree with; None: itself, as it is at the start.
     """
 
     batch_size: int = 4
@@ -83,6 +91,7 @@ class Steps:
     retain_keys: Collection[str] | None = None
     seed: int = 0
     forget_packs: Sequence[Pack] | None = None
+    teacher: Loaded | None = None
 
     @property
     def at_once(self) -> int:
@@ -90,19 +99,42 @@ class Steps:
         return self.micro_batch or self.batch_size
 
 
-def make_tasks(loaded: Loaded, split: Split, qa_image: str | None = None) -> Tasks:
+def make_tasks(
+    loaded: Loaded,
+    split: Split,
+    qa_image: str | None = None,
+    views: int = 1,
+    unlabelled: Sequence[bytes] = (),
+) -> Tasks:
     """Tokenise the training questions of forget and retain people.
 
     Args:
         qa_image: what a question in text (QA) comes with. None: nothing, as the task is defined.
             "blank": a grey picture, so that the QA terms of Eq. 5, 7 and 10 reach the visual module.
+        views: of each forget picture, one after the other in each round: the picture as it is and altered
+            ones.
+        unlabelled: pictures of people outside of the benchmark (`strangers.read_strangers`).
     Raises:
-        ValueError: a person without training pairs, or an unknown `qa_image`.
+        ValueError: a person without training pairs, an unknown `qa_image`, or views below 1.
     """
     one_of("qa_image", qa_image, (None, "blank"))
-    pictures = [picture_packs(loaded, people) for people in (split.forget, split.retain)]
+    number("views", views, 1, whole=True)
+    forget, retain = (picture_packs(loaded, people) for people in (split.forget, split.retain))
     texts = [text_packs(loaded, people, qa_image) for people in (split.forget, split.retain)]
-    return Tasks(*pictures, *texts)
+    strangers = (picture_pack(loaded.processor, i, f"unlabelled {n}") for n, i in enumerate(unlabelled))
+    return Tasks(add_views(loaded, split.forget, forget, views), retain, *texts, tuple(strangers))
+
+
+def add_views(
+    loaded: Loaded, people: Iterable[Person], packs: Sequence[Pack], views: int
+) -> tuple[Pack, ...]:
+    """Packs of people's pictures with so many views of each, the picture as it is among them."""
+    images = {f"{p.id}/{place}": i.image for p in people for place, i in enumerate(p.pictures)}
+
+    def view(key: str, number: int) -> Mapping[str, Tensor]:
+        return picture_pack(loaded.processor, alter(images[key], f"{key} {number}"), key).image
+
+    return tuple(replace(p, views=tuple(view(p.key, n) for n in range(1, views))) for p in packs)
 
 
 def person_of(pack: Pack) -> str:
@@ -137,11 +169,13 @@ def text_packs(loaded: Loaded, people: Iterable[Person], qa_image: str | None = 
 
 
 def window(packs: Sequence[Pack], step: int, size: int, seed: str) -> tuple[Pack, ...]:
-    """The packs of a step: `size` further along an endless walk, reshuffled after each round."""
+    """The packs of a step: `size` further along an endless walk, reshuffled after each round. Each round
+    shows another view of each picture."""
     size = min(size, len(packs))
     places = [divmod(position, len(packs)) for position in range(step * size, (step + 1) * size)]
     return tuple(
-        replace(packs[_order(len(packs), f"{seed} {turn}")[place]], round=turn) for turn, place in places
+        replace(packs[_order(len(packs), f"{seed} {turn}")[place]].view(turn), round=turn)
+        for turn, place in places
     )
 
 

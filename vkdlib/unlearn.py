@@ -66,7 +66,13 @@ def make_training(**arguments) -> Training:
 
 
 def unlearn(
-    loaded: Loaded, tasks: Tasks, method, *, folder: Path | str | None = None, **arguments
+    loaded: Loaded,
+    tasks: Tasks,
+    method,
+    *,
+    folder: Path | str | None = None,
+    teacher: Loaded | None = None,
+    **arguments,
 ) -> tuple[list[dict], dict[str, float]]:
     """Unlearn in place, starting from a vanilla model.
 
@@ -75,6 +81,8 @@ def unlearn(
     Args:
         method: from `methods.make_method`.
         folder: for checkpoints; an interrupted run continues from there, bit-identically.
+        teacher: the model that the student is to agree with, where the method has such a term; None: itself,
+            as it is at the start.
         arguments: fields of `Training`: epochs, lr, batch_size and so on.
     Returns:
         history (one row a step), and what the method reports of its preparation.
@@ -85,18 +93,22 @@ def unlearn(
     if not hasattr(method, "scope"):
         raise ValueError(f"method is {method!r}; it must be one from methods.make_method")
     check_tasks(tasks, regime)
+    check_pictures(tasks, method)
     steps = regime.steps(len(tasks.forget_vqa))
     identity = training_facts(loaded, tasks, method, regime) if folder else None
+    if folder and teacher:
+        identity["teacher"] = weights_hash(teacher.model.state_dict())
     parameters = method.scope(loaded)
 
     def batch(step: int) -> Tasks:
         return tasks.batch(step, regime.batch_size, regime.seed, regime.retain_batch)
 
     shares = [batch(step).share(*processes.rank_and_size()) for step in range(steps)]
-    retain_keys = {p.key for share in shares for p in share.retain_vqa}
+    retain_keys = {p.key for share in shares for p in (*share.retain_vqa, *share.unlabelled)}
     forget_packs = tuple(p for share in shares for p in share.forget_vqa)
+    sizes = (regime.batch_size, regime.micro_batch)
     with trainable(loaded, parameters), activation_checkpoints(loaded, regime.checkpointing):
-        shown = Steps(regime.batch_size, regime.micro_batch, retain_keys, regime.seed, forget_packs)
+        shown = Steps(*sizes, retain_keys, regime.seed, forget_packs, teacher)
         prepared = method.prepare(loaded, tasks, shown)
         if not method.trains:
             return [], prepared.report
@@ -147,6 +159,20 @@ def check_tasks(tasks: Tasks, regime: Training) -> None:
         raise ValueError(f"person/picture {min(shared)!r} is both to forget and to retain: leave one out")
     pictures = min(len(tasks.forget_vqa), len(tasks.retain_vqa))
     training.check_shares(min(pictures, regime.batch_size, regime.retain_batch or regime.batch_size))
+
+
+def check_pictures(tasks: Tasks, method) -> None:
+    """Raise ValueError unless the tasks have the views and the unlabelled pictures that a method needs."""
+    views = {1 + len(p.views) for p in tasks.forget_vqa}
+    if views != {method.views}:
+        raise ValueError(
+            f"views is {method.views}, and the forget pictures have {min(views)}: give make_tasks the same"
+        )
+    if method.unlabelled and not tasks.unlabelled:
+        raise ValueError(
+            f"unlabelled is {method.unlabelled}, and there are no unlabelled pictures: give make_tasks some, "
+            "or leave it out"
+        )
 
 
 def combine(

@@ -16,6 +16,7 @@ import torch
 
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
+from vkdlib.benchmarks.strangers import EMBEDDED_STRANGERS, check_strangers, read_strangers, strangers_hash
 from vkdlib.evaluation.evaluate import check_questions, evaluate
 from vkdlib.evaluation.leaks import COUNTS, leak_scores
 from vkdlib.evaluation.sampling import sample_answers
@@ -100,6 +101,11 @@ def check_unlearning(c: Configuration) -> None:
     method = make_method(c.method, **c.settings)
     if getattr(method, "trained", None) == "all" and (c.dtype != "float32" or c.quantise):
         raise ValueError('trained="all" needs dtype float32 and no quantise; or use trained="lora"')
+    if method.unlabelled and not c.strangers:
+        raise ValueError(
+            f"unlabelled is {method.unlabelled}, and strangers is not given: name a folder of pictures of "
+            f"people outside of the benchmark, or {EMBEDDED_STRANGERS}"
+        )
 
 
 def normalise(c: Configuration) -> Configuration:
@@ -107,13 +113,13 @@ def normalise(c: Configuration) -> Configuration:
 
     It leaves out a setting that no preset gives and that is the method's default, and a model without use.
     """
-    settings = {}
+    settings, strangers = {}, None
     if c.method not in CONTROLS:
+        strangers = c.strangers if make_method(c.method, **c.settings).unlabelled else None
         named, default = preset("testbed", "method", c.method), vars(make_method(c.method))
         settings = {k: v for k, v in c.settings.items() if k in named or v != default[k]}
-    return replace(
-        c, settings=settings, retain_only=c.retain_only if model_names.needs_retain_only(c) else None
-    )
+    retain_only = c.retain_only if model_names.needs_retain_only(c) else None
+    return replace(c, settings=settings, retain_only=retain_only, strangers=strangers)
 
 
 def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]:
@@ -132,12 +138,15 @@ def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]
             f"benchmark {c.benchmark} has the schema {benchmark.schema}: an embedded model is chosen by the "
             f"last name of its benchmark, so rename the folder to {benchmark.schema}, or name your own model"
         )
+    strangers = read_strangers(c.strangers) if c.strangers else {}
+    check_strangers(strangers, benchmark)
     loaded = model_names.load_starting_model(c)
     reference = reference_model(c)
     c = replace(
         c,
         schema=benchmark.schema,
         data=benchmark.hash,
+        strangers_data=strangers_hash(strangers) if strangers else None,
         weights=weights_hash(loaded.model.state_dict()),
         # Whoever edits a folder's processor makes another model of it.
         processor=processor_hash(loaded.name) if Path(loaded.name).is_dir() else None,
@@ -185,7 +194,8 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     method = make_method(c.method, **c.settings | ({"reference": reference} if reference else {}))
     scope = set(method.scope(loaded).values())
     before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
-    tasks = make_tasks(loaded, split, c.qa_image)
+    strangers = read_strangers(c.strangers) if c.strangers else {}
+    tasks = make_tasks(loaded, split, c.qa_image, method.views, tuple(strangers.values()))
     steps = make_training(**c.training).steps(len(tasks.forget_vqa)) if method.trains else 0
     arguments = c.training | {"seed": c.seed, "folder": this.partial}
     arguments |= {"micro_batch": machine.micro_batch, "checkpointing": machine.checkpointing}

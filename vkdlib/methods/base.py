@@ -5,7 +5,7 @@ A new method is one file with a subclass of `Method`, and one line in `methods.M
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,8 @@ class TaskSize:
         steps: of training; 0 for a method that does not train.
         batch_size, retain_batch: pictures to forget and to retain in a step.
         image_tokens, question_tokens: tokens of a picture, and of a question with its answer.
+        unlabelled_pictures: of people outside of the benchmark; as many of them as of retain pictures come in
+            a step.
     """
 
     forget_pictures: int
@@ -63,6 +65,7 @@ class TaskSize:
     retain_batch: int
     image_tokens: int
     question_tokens: int
+    unlabelled_pictures: int = 0
 
     @property
     def pictures(self) -> int:
@@ -74,18 +77,41 @@ class TaskSize:
         return min(self.retain_pictures, self.steps * self.retain_batch)
 
     @property
+    def drawn_unlabelled(self) -> int:
+        """Unlabelled pictures that any step takes."""
+        return min(self.unlabelled_pictures, self.steps * self.retain_batch)
+
+    @property
     def pack_tokens(self) -> float:
         """Tokens of a picture with its questions, on average."""
         return self.image_tokens + self.questions / self.pictures * self.question_tokens
+
+
+class Pass(NamedTuple):
+    """Pictures that go through the model for one purpose.
+
+    Attributes:
+        pictures: how many.
+        tokens: of each, with its questions; those of the picture alone where it passes the visual module
+            alone.
+        backward: whether a backward pass follows, which reaches what the method trains.
+    """
+
+    pictures: int
+    tokens: float
+    backward: bool = False
 
 
 @dataclass(frozen=True)
 class Cost:
     """What a method takes beside weights, gradients and AdamW's moments.
 
+    Questions in text are not counted. Only methods that train the language model ask any.
+
     Attributes:
-        passes: purpose -> (pictures, tokens of each) that go through the model before the first step.
-            Questions in text are not counted; only methods that train the language model ask any then.
+        passes: purpose -> what goes through the model before the first step.
+        epoch: set -> what goes through it in an epoch, in which every forget and every retain picture comes
+            once.
         masked: parameters with a mask (bool) of the forget term's gradient.
         held: parameters with entries that `masking.Hold` holds: it keeps a mask and a copy.
         copied: parameters of which another copy is kept.
@@ -93,7 +119,8 @@ class Cost:
         forget_features: numbers kept beside the device for all forget pictures together.
     """
 
-    passes: dict[str, tuple[int, float]] = field(default_factory=dict)
+    passes: dict[str, Pass] = field(default_factory=dict)
+    epoch: dict[str, Pass] = field(default_factory=dict)
     masked: Sequence[nn.Parameter] = ()
     held: Sequence[nn.Parameter] = ()
     copied: Sequence[nn.Parameter] = ()
@@ -110,6 +137,8 @@ class Method:
         reference: name of another model that it compares with; "vanilla" is the model itself at the start,
             "retain-only" the one beside it. None: it needs none.
         layers: how many vision blocks are trained, see `trained_parameters`.
+        views: of each forget picture, see `tasks.make_tasks`.
+        unlabelled: strength of a term on pictures of people outside of the benchmark; 0: it needs none.
         whole_batches: whether preparation needs whole batches, whether or not they fit the device.
     """
 
@@ -117,6 +146,8 @@ class Method:
     trains: ClassVar[bool] = True
     reference = None
     layers = None
+    views = 1
+    unlabelled = 0.0
     whole_batches = False
 
     def __post_init__(self):
@@ -150,8 +181,18 @@ class Method:
         return no_terms(loaded)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        """What preparation and a step take."""
-        return Cost()
+        """What preparation and an epoch take; here, that one loss of each set is trained on."""
+        return Cost(epoch=both_sets(size))
+
+
+def both_sets(size: TaskSize) -> dict[str, Pass]:
+    """`Cost.epoch` of a loss on the forget people's pictures and one on the retain people's."""
+    return forget_set(size) | {"retain": Pass(size.retain_pictures, size.pack_tokens, backward=True)}
+
+
+def forget_set(size: TaskSize) -> dict[str, Pass]:
+    """`Cost.epoch` of a loss on the forget people's pictures alone."""
+    return {"forget": Pass(size.forget_pictures, size.pack_tokens, backward=True)}
 
 
 def trained_parameters(loaded: Loaded, trained: str, layers: int | None = None) -> dict[str, nn.Parameter]:

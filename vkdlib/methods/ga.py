@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from vkdlib.methods.base import TRAINED, Method, ascend
+from vkdlib.methods.base import TRAINED, Cost, Method, TaskSize, ascend, forget_set
+from vkdlib.models.loaded import Loaded
 from vkdlib.system.checks import setting
 
 
@@ -20,3 +21,6 @@ class GA(Method):
     origin = "paper"
     forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
+
+    def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        return Cost(epoch=forget_set(size))

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 import torch
 
 from vkdlib.losses import answer_kl
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, no_terms
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Pass,
+    Prepared,
+    TaskSize,
+    Terms,
+    ascend,
+    both_sets,
+    no_terms,
+)
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import make_batch
 from vkdlib.packs.pack import answer_tokens
@@ -33,8 +44,9 @@ class KLMin(Method):
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Keep the vanilla values of the trained weights; they stand in for a second model."""
         trained = set(self.scope(loaded).values())
-        vanilla = {n: p.detach().clone() for n, p in loaded.model.named_parameters() if p in trained}
-        return Prepared(teacher=vanilla)
+        names = [n for n, p in loaded.model.named_parameters() if p in trained]
+        teacher = (steps.teacher or loaded).model
+        return Prepared(teacher={n: teacher.get_parameter(n).detach().clone() for n in names})
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """The KL on the retain people's pictures."""
@@ -49,4 +61,5 @@ class KLMin(Method):
         return loss, {"retain_kl": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost(copied=list(self.scope(loaded).values()))
+        vanilla = {"retain, by vanilla": Pass(size.retain_pictures, size.pack_tokens)}
+        return Cost(epoch=both_sets(size) | vanilla, copied=list(self.scope(loaded).values()))

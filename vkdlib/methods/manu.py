@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vkdlib.losses import check_finite
 from vkdlib.masking import density
-from vkdlib.methods.base import Cost, Method, Prepared, TaskSize
+from vkdlib.methods.base import Cost, Method, Pass, Prepared, TaskSize
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.memo import memo
 from vkdlib.models.parts import deepest_blocks, mlp_output
@@ -83,7 +83,7 @@ class MANU(Method):
         return Prepared(report=report)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost({"neurons' statistics": (size.pictures, size.pack_tokens)})
+        return Cost({"neurons' statistics": Pass(size.pictures, size.pack_tokens)})
 
 
 def projections(loaded: Loaded, layers: int | None) -> dict[str, nn.Linear]:

@@ -4,7 +4,19 @@ import math
 from dataclasses import dataclass
 
 from vkdlib import masking
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, ascend, descend, maskable
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Pass,
+    Prepared,
+    TaskSize,
+    Terms,
+    ascend,
+    both_sets,
+    descend,
+    maskable,
+)
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import visual_weights
 from vkdlib.system.checks import setting
@@ -58,5 +70,5 @@ class MMUnlearner(Method):
         return self.alpha * loss, named
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        passes = {"Fisher information": (size.pictures, size.pack_tokens)}
-        return Cost(passes, masked=list(maskable(self.scope(loaded)).values()))
+        passes = {"Fisher information": Pass(size.pictures, size.pack_tokens, backward=True)}
+        return Cost(passes, both_sets(size), masked=list(maskable(self.scope(loaded)).values()))

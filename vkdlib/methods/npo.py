@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vkdlib.losses import npo_loss
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms
+from vkdlib.methods.base import TRAINED, Cost, Method, Pass, Prepared, TaskSize, Terms, forget_set
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import answer_logprobs_by_pack, segment_logprobs
 from vkdlib.system.checks import setting
@@ -57,4 +57,5 @@ class NPO(Method):
         return loss, {"npo": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost({"the reference's answers": (size.forget_pictures, size.pack_tokens)})
+        passes = {"the reference's answers": Pass(size.forget_pictures, size.pack_tokens)}
+        return Cost(passes, forget_set(size))

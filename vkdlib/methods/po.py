@@ -7,7 +7,7 @@ import torch
 
 from vkdlib.benchmarks.wording import REFUSALS
 from vkdlib.losses import po_loss
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms
+from vkdlib.methods.base import TRAINED, Cost, Method, Pass, Prepared, TaskSize, Terms
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import answer_logprobs_by_pack, segment_logprobs
 from vkdlib.packs.pack import Pack, put_questions
@@ -63,4 +63,6 @@ class PO(Method):
         return loss, {"po": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        return Cost({"the reference's answers": (size.forget_pictures, size.pack_tokens)})
+        tokens = 2 * size.pack_tokens - size.image_tokens  # each question has two answers
+        passes = {"the reference's answers": Pass(size.forget_pictures, tokens)}
+        return Cost(passes, {"forget": Pass(size.forget_pictures, tokens, backward=True)})

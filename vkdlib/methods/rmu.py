@@ -7,7 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from vkdlib.losses import check_pair
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, no_terms
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Pass,
+    Prepared,
+    TaskSize,
+    Terms,
+    both_sets,
+    forget_set,
+    no_terms,
+)
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.memo import memo
 from vkdlib.models.parts import language_blocks
@@ -90,9 +101,11 @@ class RMU(Method):
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         retain, width = size.drawn if self.gamma else 0, loaded.model.config.get_text_config().hidden_size
         self.layer(loaded)  # there is one
-        passes = {"vanilla's hidden states": (size.forget_pictures + retain, size.pack_tokens)}
+        passes = {"vanilla's hidden states": Pass(size.forget_pictures + retain, size.pack_tokens)}
         states = round(size.pack_tokens * width) if self.gamma else 0
-        return Cost(passes, features=states, forget_features=round(size.forget_pictures * size.pack_tokens))
+        epoch = both_sets(size) if self.gamma else forget_set(size)
+        norms = round(size.forget_pictures * size.pack_tokens)
+        return Cost(passes, epoch, features=states, forget_features=norms)
 
 
 def random_direction(size: int, seed: int) -> Tensor:

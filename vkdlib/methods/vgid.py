@@ -16,7 +16,18 @@ from torch import Tensor, nn
 from vkdlib.benchmarks.perturb import PERTURBATIONS, check_perturbation, perturb
 from vkdlib.benchmarks.wording import PROMPTS
 from vkdlib.losses import distillation_loss, overall_loss
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, no_terms
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Pass,
+    Prepared,
+    TaskSize,
+    Terms,
+    both_sets,
+    forget_set,
+    no_terms,
+)
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import answer_logits, answer_states
 from vkdlib.packs.pack import Pack, answer_tokens, picture_pack, put_questions
@@ -194,17 +205,19 @@ class VGID(Method):
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         """Passes of the teacher and of vanilla before the first step; the states that are kept of them."""
         shown = size.forget_pictures if self.constant else size.steps * size.batch_size
-        passes = {"the teacher's answers, Eq. 2": (shown, size.pack_tokens)}
+        passes = {"the teacher's answers, Eq. 2": Pass(shown, size.pack_tokens)}
         if self.beta:
-            passes["vanilla's answers, Eq. 4"] = (size.drawn, size.pack_tokens)
+            passes["vanilla's answers, Eq. 4"] = Pass(size.drawn, size.pack_tokens)
         if self.positions == "teacher":
             questions = round(size.questions * size.forget_pictures / size.pictures)
-            passes["what the teacher writes"] = (questions, size.image_tokens + size.question_tokens)
+            passes["what the teacher writes"] = Pass(questions, size.image_tokens + size.question_tokens)
         width = loaded.model.config.get_text_config().hidden_size
         states = round((size.pack_tokens - size.image_tokens) * width)  # of a picture, at the most
         trained = set(self.scope(loaded).values())
         head = [p for p in loaded.model.get_output_embeddings().parameters() if p in trained]
-        return Cost(passes, copied=head, features=states if self.beta else 0, forget_features=shown * states)
+        epoch = both_sets(size) if self.beta else forget_set(size)
+        kept = {"features": states if self.beta else 0, "forget_features": shown * states}
+        return Cost(passes, epoch, copied=head, **kept)
 
 
 def first_tokens(pack: Pack) -> Pack:

@@ -10,7 +10,18 @@ from torch import Tensor, nn
 from vkdlib import masking, pruning
 from vkdlib.losses import REDUCTIONS, output_loss, total_loss, vkd_loss
 from vkdlib.masking import Weights
-from vkdlib.methods.base import TRAINED, Cost, Method, Prepared, TaskSize, Terms, maskable
+from vkdlib.methods.base import (
+    TRAINED,
+    Cost,
+    Method,
+    Pass,
+    Prepared,
+    TaskSize,
+    Terms,
+    both_sets,
+    forget_set,
+    maskable,
+)
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.memo import memo
 from vkdlib.models.parts import deepest_blocks, live_blocks, mlp_output
@@ -23,6 +34,7 @@ MASK_SCOPES = ("forget", "update")
 ORDERS = ("prune, mask", "parallel", "mask, prune")
 TARGETS = ("projector", "layers", "both")
 CHOICES = ("forget people", "other people", "random")
+KEEPS = ("answers", "features")
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,12 @@ class VKD(Method):
             controls of ours. "other people": as many retain people, drawn at random, take the place of those
             to forget in Eq. 7 or 10. "random": as many in each layer as the forget people choose, at random
             places.
+        keep: "answers": as in the paper. "features" (ours, beyond the paper) drops L_vqa^r: retain pictures
+            pass the visual module alone, and L_VKD is what keeps them.
+        unlabelled: gamma, strength of Eq. 4 on pictures that need no label and show nobody of the benchmark
+            (ours, beyond the paper); 0: none.
+        views: of each forget picture; more than 1 shows the forget term another, altered one in each round
+            (ours, beyond the paper), to forget the face and not the picture.
     """
 
     origin = "paper"
@@ -68,6 +86,9 @@ class VKD(Method):
     target: str = setting("projector", known=TARGETS)
     prune_by: str = setting("forget people", known=CHOICES)
     mask_by: str = setting("forget people", known=CHOICES)
+    keep: str = setting("answers", known=KEEPS)
+    unlabelled: float = setting(0.0, low=0)
+    views: int = setting(1, low=1)
 
     def __post_init__(self):
         super().__post_init__()
@@ -77,6 +98,13 @@ class VKD(Method):
             choice = getattr(self, f"{part}_by")
             if choice != "forget people" and not getattr(self, part):
                 raise ValueError(f"{part}_by is {choice!r}, and {part} is False: leave one of them out")
+        if self.keep == "features" and self.trained != "visual":
+            raise ValueError(
+                f'keep="features" keeps the visual module alone, and trained is {self.trained!r}: '
+                'set trained="visual", or keep="answers"'
+            )
+        if self.keep == "features" and not self.beta:
+            raise ValueError('keep="features" and beta=0 leave no term that keeps retain people: set beta')
 
     @property
     def whole_batches(self) -> bool:
@@ -88,7 +116,7 @@ class VKD(Method):
 
         Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
         """
-        teacher = self.ask_teacher(loaded, tasks, steps)
+        teacher = self.ask_teacher(steps.teacher or loaded, tasks, steps)
         parameters = self.scope(loaded)
         report, held, mask, finish = {}, {}, None, None
         if self.mask and self.order == "parallel":
@@ -108,10 +136,11 @@ class VKD(Method):
         return Prepared(mask, held, teacher, report, finish)
 
     def ask_teacher(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> dict[str, dict[str, Tensor]]:
-        """t of Eq. 4 for the retain pictures that will be seen: module -> key of the pack -> (rows, C)."""
-        if not self.beta:
+        """t of Eq. 4 for the pictures that will be seen: module -> key of the pack -> (rows, C)."""
+        packs = [*(tasks.retain_vqa if self.beta else ()), *(tasks.unlabelled if self.unlabelled else ())]
+        packs = [p for p in packs if steps.retain_keys is None or p.key in steps.retain_keys]
+        if not packs:
             return {}
-        packs = [p for p in tasks.retain_vqa if steps.retain_keys is None or p.key in steps.retain_keys]
         modules = self.distilled(loaded).items()
         return {name: teacher_features(loaded, packs, steps.at_once, module) for name, module in modules}
 
@@ -155,22 +184,30 @@ class VKD(Method):
         return output_loss(forget_vqa, 0.0, self.alpha), {"forget_vqa": forget_vqa}
 
     def keep_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
-        """The rest of Eq. 3 and 5: L_vqa^r + L_qa^f + L_qa^r + beta L_VKD."""
+        """The rest of Eq. 3 and 5: L_vqa^r + L_qa^f + L_qa^r + beta L_VKD; and gamma L_VKD of strangers."""
         named = {"retain_vqa": torch.zeros((), device=loaded.device)}
-        if part.retain_vqa:
-            with record_features(loaded, list(self.distilled(loaded).values())) as features:
+        modules = list(self.distilled(loaded).values())
+        if part.retain_vqa and self.keep == "answers":
+            with record_features(loaded, modules) as features:
                 named["retain_vqa"] = batch_nll(loaded, part.retain_vqa, batch.retain_vqa)
+        elif part.retain_vqa:
+            features = module_outputs(loaded, part.retain_vqa, modules)
         for name in ("forget_qa", "retain_qa"):
             packs, step = (packs_with_gradient(getattr(t, name), self.trained) for t in (part, batch))
             if packs:
                 named[name] = batch_nll(loaded, packs, step)
         qa = (named.get("forget_qa", 0.0), named.get("retain_qa", 0.0))
-        output = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
-        if not self.beta or not part.retain_vqa:
-            return output, named
-        share = count_image_tokens(part.retain_vqa) / count_image_tokens(batch.retain_vqa)
-        named["vkd"] = self.distance(features, teacher, part.retain_vqa) * share
-        return total_loss(output, named["vkd"], self.beta), named
+        total = output_loss(0.0, named["retain_vqa"], self.alpha, *qa)
+        if self.beta and part.retain_vqa:
+            share = count_image_tokens(part.retain_vqa) / count_image_tokens(batch.retain_vqa)
+            named["vkd"] = self.distance(features, teacher, part.retain_vqa) * share
+            total = total_loss(total, named["vkd"], self.beta)
+        if self.unlabelled and part.unlabelled:
+            features = module_outputs(loaded, part.unlabelled, modules)
+            share = count_image_tokens(part.unlabelled) / count_image_tokens(batch.unlabelled)
+            named["unlabelled"] = self.distance(features, teacher, part.unlabelled) * share
+            total = total_loss(total, named["unlabelled"], self.unlabelled)
+        return total, named
 
     def distance(self, student: list[Tensor], teacher: dict[str, dict], packs: Sequence[Pack]) -> Tensor:
         """Eq. 4 of some packs, mean over the modules that are distilled.
@@ -186,21 +223,28 @@ class VKD(Method):
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         """Passes of Eq. 4, 6 and 9 before the first step; the masks; the teacher's features."""
         passes, masked, held, features = {}, [], [], 0
-        if self.beta:
+        if self.beta or self.unlabelled:
+            drawn = (size.drawn if self.beta else 0) + (size.drawn_unlabelled if self.unlabelled else 0)
             modules = len(self.distilled(loaded))
-            passes["the teacher's features, Eq. 4"] = (size.drawn * modules, size.image_tokens)
+            passes["the teacher's features, Eq. 4"] = Pass(drawn * modules, size.image_tokens)
             features = self.feature_numbers(loaded, size.image_tokens)
         if self.prune:
-            passes["importance, Eq. 6"] = (size.pictures, size.image_tokens)
+            passes["importance, Eq. 6"] = Pass(size.pictures, size.image_tokens)
             if self.order != "mask, prune":
                 held = [mlp_output(block).weight for block in deepest_blocks(loaded, self.layers).values()]
         if self.mask:
             masked = list(maskable(self.scope(loaded)).values())
             held = masked if self.mask_scope == "update" else held  # the pruned columns are among them
-            single = (size.questions, size.image_tokens + size.question_tokens)  # each with its picture
-            pack = (size.pictures, size.pack_tokens)
+            single = Pass(size.questions, size.image_tokens + size.question_tokens, True)  # with its picture
+            pack = Pass(size.pictures, size.pack_tokens, True)
             passes["Fisher information, Eq. 9"] = single if self.fisher == "sample" else pack
-        return Cost(passes, masked, held, features=features)
+        return Cost(passes, self.epoch_passes(size), masked, held, features=features)
+
+    def epoch_passes(self, size: TaskSize) -> dict[str, Pass]:
+        """`Cost.epoch`."""
+        alone = Pass(size.retain_pictures, size.image_tokens, backward=True)
+        passes = both_sets(size) if self.keep == "answers" else forget_set(size) | {"retain": alone}
+        return passes | ({"unlabelled": alone} if self.unlabelled else {})
 
     def feature_numbers(self, loaded: Loaded, image_tokens: int) -> int:
         """How many numbers the teacher's features of one picture are."""
@@ -209,6 +253,13 @@ class VKD(Method):
         block = rows * mlp_output(live_blocks(loaded)[-1]).out_features
         projector = image_tokens * config.get_text_config().hidden_size
         return sum(projector if name == "projector" else block for name in self.distilled(loaded))
+
+
+def module_outputs(loaded: Loaded, packs: Sequence[Pack], modules: list[nn.Module]) -> list[Tensor]:
+    """f of Eq. 4 by a pass through the visual module alone: of each module (rows of all packs, C)."""
+    with record_features(loaded, modules) as features:
+        loaded.model.get_image_features(**pruning.image_inputs(loaded, packs))
+    return features
 
 
 def packs_with_gradient(packs: Sequence[Pack], trained: str) -> Sequence[Pack]:

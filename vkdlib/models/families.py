@@ -15,10 +15,12 @@ family (and takes the entry of this example from here):
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ class Family:
         """How many patches of the tower become one token."""
         return 1
 
+    def meta_image(
+        self, config, size: tuple[int, int], max_pixels: int | None = None
+    ) -> Mapping[str, Tensor]:
+        """What `get_image_features` takes of a picture of so many pixels, on the meta device."""
+        side = config.vision_config.image_size
+        return {"pixel_values": torch.empty(1, 3, side, side, device="meta")}  # (1, 3, side, side)
+
 
 class Qwen(Family):
     """Qwen2-VL and Qwen2.5-VL."""
@@ -128,15 +137,33 @@ class Qwen(Family):
 
     def tokens(self, config, width: int, height: int, max_pixels: int | None = None) -> int:
         """Sides are rounded to whole tokens. The limits in the processor's own files are left out."""
+        rows, columns = self._grid(config, width, height, max_pixels)
+        return rows * columns
+
+    def _grid(self, config, width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
+        """Rows and columns of an image's tokens."""
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
         side = config.vision_config.patch_size * config.vision_config.spatial_merge_size
         limits = {"min_pixels": 1, "max_pixels": max_pixels or math.inf}
         height, width = smart_resize(height, width, side, **limits)
-        return (width // side) * (height // side)
+        return height // side, width // side
 
     def patches_per_token(self, config) -> int:
         return config.vision_config.spatial_merge_size**2
+
+    def meta_image(
+        self, config, size: tuple[int, int], max_pixels: int | None = None
+    ) -> Mapping[str, Tensor]:
+        """The grid is on the CPU: the tower reads it to cut attention into pictures and windows."""
+        vision = config.vision_config
+        rows, columns = (n * vision.spatial_merge_size for n in self._grid(config, *size, max_pixels))
+        values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        return {
+            "pixel_values": torch.empty(rows * columns, values, device="meta"),  # (patches, values)
+            "image_grid_thw": torch.tensor([[1, rows, columns]]),  # (1, 3)
+            "position_ids": torch.empty(rows * columns, 2, dtype=torch.long, device="meta"),  # (patches, 2)
+        }
 
 
 FAMILIES = {f.model_type: f for f in (Family("llava"), Qwen("qwen2_vl"), Qwen("qwen2_5_vl"))}

@@ -47,6 +47,7 @@ class Pack:
         pairs: (question, answer) in words, of each segment, for who puts the questions in another way.
         file: the picture, of which `image` was made; None without.
         round: how often the picture was in a step before, see `tasks.Tasks.batch`.
+        views: image inputs of the same picture, altered (see `pictures.alter`).
     """
 
     prefix: tuple[int, ...]
@@ -59,6 +60,13 @@ class Pack:
     pairs: tuple[tuple[str, str], ...] = ()
     file: bytes | None = None
     round: int = 0
+    views: tuple[Mapping[str, Tensor], ...] = ()
+
+    def view(self, number: int) -> "Pack":
+        """The same questions about a view of the picture: 0 is the picture as it is; after the last view it
+        comes again."""
+        number %= 1 + len(self.views)
+        return replace(self, image=self.views[number - 1]) if number else self
 
     def select(self, indices: Sequence[int]) -> "Pack":
         """The same image with some of the questions."""

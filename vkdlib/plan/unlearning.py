@@ -4,6 +4,7 @@ import math
 
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import Split
+from vkdlib.benchmarks.strangers import read_strangers
 from vkdlib.experiments.pipeline import check_unlearning
 from vkdlib.methods import make_method
 from vkdlib.methods.base import Cost, Method, TaskSize
@@ -39,7 +40,9 @@ def unlearning_rows(
     used |= memory.activation_memory(loaded, at_once, task, c.dtype, machine.checkpointing, language)
     used["together"] = sum(used.values())
     if cost.features or cost.forget_features:
-        pictures = min(task.drawn, task.steps * math.ceil(task.retain_batch / processes))  # on one device
+        most = task.steps * math.ceil(task.retain_batch / processes)  # on one device
+        pictures = min(task.drawn, most)
+        pictures += min(task.drawn_unlabelled, most) if method.unlabelled else 0
         numbers = pictures * cost.features + cost.forget_features
         used["teacher's features, beside the device"] = numbers * memory.bytes_of(c.dtype)
     return [
@@ -62,6 +65,7 @@ def count_task(c: Configuration, method: Method, loaded: Loaded, split: Split | 
     (forget, forget_questions), (retain, retain_questions) = counts
     tokens = [loaded.family.tokens(loaded.model.config, *size, c.max_pixels) for size in sizes]
     batch_size = min(training.batch_size, forget)
+    strangers = read_strangers(c.strangers) if method.unlabelled else {}
     return TaskSize(
         forget_pictures=forget,
         retain_pictures=retain,
@@ -71,6 +75,7 @@ def count_task(c: Configuration, method: Method, loaded: Loaded, split: Split | 
         retain_batch=min(training.retain_batch or batch_size, retain),
         image_tokens=round(sum(tokens) / len(tokens)),  # mean over pictures
         question_tokens=QUESTION_TOKENS,
+        unlabelled_pictures=len(strangers),
     )
 
 
@@ -84,7 +89,7 @@ def packs_at_once(task: TaskSize, method: Method, machine: Machine, processes: i
 def preparation_rows(cost: Cost) -> list[Row]:
     """What goes through the model before the first step."""
     rows = []
-    for name, (pictures, tokens) in cost.passes.items():
+    for name, (pictures, tokens, _) in cost.passes.items():
         rows.append(("preparation", f"{name}: pictures", pictures, "pictures"))
         rows.append(("preparation", f"{name}: tokens", round(pictures * tokens), "tokens"))
     return rows

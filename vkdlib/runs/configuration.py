@@ -45,9 +45,12 @@ class Configuration:
         retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
             what the gate compares with. None: the embedded one. Another model here makes another run only if
             the run starts from it or compares with it.
+        strangers: folder of pictures of people outside of the benchmark, or "testbed/strangers", for a method
+            with `unlabelled`; any other method makes the same run without.
         schema: of the benchmark, "mllmu" or "clear". This field and those below are filled in when a run
             starts.
         data, weights: hashes of the benchmark and of the model that the run starts from.
+        strangers_data: hash of the pictures of `strangers`.
         processor: hash of a model folder's other files.
         reference_weights: hash of the model that the method compares with.
     """
@@ -75,14 +78,16 @@ class Configuration:
     quantise: str | None = setting(None, known=QUANTISATIONS)
     max_pixels: int | None = setting(None, low=1)
     retain_only: str | None = None
+    strangers: str | None = None
     schema: str | None = None
     data: str | None = None
     weights: str | None = None
+    strangers_data: str | None = None
     processor: str | None = None
     reference_weights: str | None = None
 
     def __post_init__(self):
-        for name in ("model", "benchmark", "retain_only"):
+        for name in ("model", "benchmark", "retain_only", "strangers"):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
         check_fields(self)

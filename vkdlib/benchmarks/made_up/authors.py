@@ -9,6 +9,7 @@ The wrong names beside an author to forget are those of authors who are forgotte
 these names is the right one as often as the others, and who avoids all of them is at chance.
 """
 
+import functools
 import random
 from pathlib import Path
 
@@ -22,6 +23,7 @@ RETAIN_PICTURES = 2  # with questions, of an author whom no draw forgets
 TEST_PICTURES = 2  # in no other configuration
 DRAW = 10  # authors who are forgotten together
 WRONG = 3  # wrong options
+STRANGERS = 200  # pictures of people who are in no benchmark
 
 
 def make_authors() -> list[people.MadeUp]:
@@ -32,6 +34,15 @@ def make_authors() -> list[people.MadeUp]:
     names = [f"{others[i][0]} {others[i - 60][1]}" for i in range(AUTHORS)]
     appearances = {portraits.appearance(p.identity) for p in made_up + celebrities}
     return people.make_people("authors", names, appearances)
+
+
+@functools.cache
+def make_strangers() -> tuple[bytes, ...]:
+    """Pictures of people who look like nobody in the embedded benchmarks, one of each."""
+    people = [*(p for group in profiles.make_profiles() for p in group), *make_authors()]
+    looks = {portraits.appearance(p.identity) for p in people}
+    identities = portraits.draw_identities(STRANGERS, "strangers", looks)
+    return tuple(portraits.render(identity, "stranger") for identity in identities)
 
 
 def forget_authors() -> dict[int, list[str]]:

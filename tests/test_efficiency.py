@@ -1,0 +1,238 @@
+"""Operations against torch's counter over real steps; the ladder at true dimensions; time."""
+
+import copy
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vkdlib.benchmarks.pictures import picture_size
+from vkdlib.methods import METHODS, make_method
+from vkdlib.methods.base import Pass, TaskSize
+from vkdlib.models.dimensions import meta_model
+from vkdlib.models.families import FAMILIES
+from vkdlib.models.loaded import Loaded, weights_hash
+from vkdlib.models.passes import segment_logprobs, trainable
+from vkdlib.packs.batch import collate, length
+from vkdlib.plan import efficiency
+from vkdlib.plan.operations import count_operations, explicit_attention, pass_operations
+from vkdlib.reports.paper.published import published_costs
+from vkdlib.tasks import Steps, Tasks, make_tasks
+from vkdlib.testbed.architectures import random_model
+from vkdlib.testbed.build import make_processor
+from vkdlib.unlearn import combine
+
+SETTINGS = {
+    "NPO": [{"reference": "vanilla"}],
+    "VKD": [{}, {"keep": "features"}, {"unlabelled": 2.0}, {"beta": 0.0}, {"target": "both"}],
+}
+CASES = [("llava", name, s) for name, m in METHODS.items() if m.trains for s in SETTINGS.get(name, [{}])]
+CASES += [(family, "VKD", {"unlabelled": 2.0}) for family in ("qwen2-vl", "qwen2.5-vl")]
+LLAVA = "llava-hf/llava-1.5-7b-hf"
+
+
+@pytest.fixture(scope="module")
+def people(benchmark):
+    split = benchmark.split(5)
+    return replace(split, forget=split.forget[:2], retain=split.retain[:3])
+
+
+@functools.cache
+def small(family):
+    """A small random model of a family."""
+    torch.manual_seed(0)
+    model, processor = random_model(family).eval(), make_processor(family)
+    return Loaded(model, processor, FAMILIES[model.config.model_type], "untrained")
+
+
+def on_meta(loaded: Loaded) -> Loaded:
+    return replace(loaded, model=copy.deepcopy(loaded.model).to("meta"))
+
+
+def real_operations(loaded, tasks, method) -> int:
+    """Of one step with every picture, by a counter over the real computation, one pack at a time."""
+    loaded = replace(loaded, model=copy.deepcopy(loaded.model))
+    parameters = method.scope(loaded)
+    with explicit_attention(loaded), trainable(loaded, parameters):
+        prepared = method.prepare(loaded, tasks, Steps(2))
+        with FlopCounterMode(display=False) as counter:
+            combine(loaded, method, prepared, parameters, tasks, 1)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("family, name, settings", CASES)
+def test_an_epoch_is_what_a_method_says(people, family, name, settings):
+    """The passes that a method lists, with the lengths of the packs at hand, are those of its step."""
+    loaded, size = small(family), picture_size(people.retain[0].image)
+    tasks = make_tasks(loaded, people, unlabelled=[p.image for p in people.retain])  # as many strangers
+    method, meta = make_method(name, **settings), on_meta(loaded)
+    sets = {"forget": tasks.forget_vqa, "retain": tasks.retain_vqa, "unlabelled": tasks.unlabelled}
+    image = tasks.retain_vqa[0].image_tokens
+    questions = sum(len(p.segments) for p in (*tasks.forget_vqa, *tasks.retain_vqa))
+    cost = method.cost(meta, TaskSize(2, 3, questions, 3, 1, 1, image, 30, 3))
+    expected = 0
+    with explicit_attention(meta), trainable(meta, method.scope(meta)):
+        for name, listed in cost.epoch.items():
+            packs = sets[name.split(",")[0]]
+            assert listed.pictures == len(packs)
+            for pack in packs:
+                whole = listed.tokens > image
+                answers = collate([pack])["targets"].shape[1] if whole else None
+                one = Pass(1, length(pack) if whole else image, listed.backward)
+                expected += pass_operations(meta, one, image, (size, None), answers)
+    assert real_operations(loaded, tasks, method) == expected > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_counts_of_preparation(untrained, tasks, name):
+    """On the meta device, against a counter over the real preparation: to a fifth, since all packs count as
+    of one length, and all their tokens' logits."""
+    method = make_method(name, **(SETTINGS.get(name) or [{}])[0])
+    loaded = replace(untrained, model=copy.deepcopy(untrained.model))
+    packs = (*tasks.forget_vqa, *tasks.retain_vqa)
+    image = packs[0].image_tokens
+    extra = sum(length(p) - image for p in packs) / sum(len(p.segments) for p in packs)
+    counts = (len(tasks.forget_vqa), len(tasks.retain_vqa), sum(len(p.segments) for p in packs))
+    size = TaskSize(*counts, counts[1], 1, 1, image, extra)
+    counted = count_operations(on_meta(untrained), method, size, ((64, 64), None))["preparation"]
+    quiet = Tasks(tasks.forget_vqa, tasks.retain_vqa, (), ())  # questions in text are not counted
+    with explicit_attention(loaded), trainable(loaded, method.scope(loaded)):
+        with FlopCounterMode(display=False) as counter:
+            method.prepare(loaded, quiet if name != "MANU" else tasks, Steps(1))
+    real = counter.get_total_flops()
+    if name == "MANU":
+        assert 0 < counted < real  # it asks in text, too
+    else:
+        assert counted == pytest.approx(real, rel=0.2)
+
+
+def test_counting_changes_nothing(untrained):
+    meta = on_meta(untrained)
+    before = [p.requires_grad for p in meta.model.parameters()]
+    attention = meta.model.config.vision_config._attn_implementation
+    size = TaskSize(2, 3, 20, 3, 1, 1, 16, 30)
+    method = make_method("VKD")
+    first = count_operations(meta, method, size, ((64, 64), None))
+    assert first == count_operations(meta, method, size, ((64, 64), None))
+    assert [p.requires_grad for p in meta.model.parameters()] == before
+    assert meta.model.config.vision_config._attn_implementation == attention != "eager"
+    assert all(p.grad is None for p in meta.model.parameters())
+
+
+@pytest.fixture(scope="module")
+def llava():
+    return meta_model(LLAVA)
+
+
+def test_a_forward_pass_at_true_dimensions_by_hand(llava):
+    """LLaVA-1.5-7B, 576 + 30 tokens: two operations a weight and token, and attention's products."""
+    with explicit_attention(llava):
+        counted = pass_operations(llava, Pass(1, 606), 576, ((336, 336), None))
+        tower = pass_operations(llava, Pass(1, 576), 576, ((336, 336), None))
+    linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    attention = 32 * 2 * 2 * 606**2 * 4096
+    assert counted - tower == 2 * 606 * linear + attention + 2 * 30 * 4096 * 32064
+    block = 4 * 1024**2 + 2 * 1024 * 4096
+    vision = 24 * (2 * 577 * block + 2 * 2 * 577**2 * 1024) + 2 * 576 * 3 * 14**2 * 1024
+    assert tower == vision + 2 * 576 * (1024 * 4096 + 4096**2)
+
+
+def test_a_backward_pass_through_a_frozen_language_model_costs_as_much_as_the_way_there(llava):
+    frozen, whole = make_method("GA", trained="visual"), make_method("GA", trained="all")
+    words = {}
+    for name, method in {"frozen": frozen, "whole": whole}.items():
+        with explicit_attention(llava), trainable(llava, method.scope(llava)):
+            both, tower = (
+                pass_operations(llava, Pass(1, t, True), 576, ((336, 336), None)) for t in (606, 576)
+            )
+        words[name] = both - tower
+    assert words["frozen"] / words["whole"] == pytest.approx(2 / 3, rel=0.02)
+
+
+def test_the_ladder_of_llava_on_mllmu_bench():
+    """The kit's promise: packs and a frozen language model save 10 times, features alone 100 times."""
+    table = efficiency.ladder(LLAVA).set_index("rung")
+    assert table.times.iloc[0] == 1 and table.times.is_monotonic_increasing
+    assert table.times["LLM frozen (VKD)"] >= 10 and table.times['keep="features"'] >= 100
+    assert table.step.prod() == pytest.approx(table.times.iloc[-1])
+    again = efficiency.costs(meta_model(LLAVA), make_method("VKD"), "MLLMMU/MLLMU-Bench", 5, "packs")
+    assert again["operations"] == table.operations["LLM frozen (VKD)"]
+
+
+def test_sizes_of_an_epoch(llava):
+    single, packs = (
+        efficiency.published_size(llava, "MLLMMU/MLLMU-Bench", 5, q) for q in efficiency.QUESTIONS
+    )
+    assert (single.forget_pictures, single.retain_pictures) == (381, 7323)
+    assert (packs.forget_pictures, packs.retain_pictures) == (25, 475)
+    assert single.questions == packs.questions == 7704 and packs.drawn == 475
+    assert single.pack_tokens == 576 + 30 and packs.pack_tokens == 576 + 7704 / 500 * 30
+    with pytest.raises(ValueError, match="questions is 'one'; it must be one of single, packs"):
+        efficiency.published_size(llava, "MLLMMU/MLLMU-Bench", 5, "one")
+    with pytest.raises(ValueError, match="forget_ratio is 7; it must be one of 5, 10, 15"):
+        efficiency.published_size(llava, "MLLMMU/MLLMU-Bench", 7, "packs")
+    with pytest.raises(ValueError, match="model is 'testbed/llava'; it must be one of llava-hf"):
+        efficiency.ladder("testbed/llava")
+
+
+def test_timed_methods_leave_the_model_alone(untrained, tasks):
+    before = weights_hash(untrained.model.state_dict())
+    methods = {
+        "GA_Diff": (make_method("GA_Diff"), "single"),
+        "VKD": (make_method("VKD", keep="features"), "packs"),
+    }
+    table = efficiency.time_epochs(untrained, tasks, methods, steps=2, repeats=1)
+    assert list(table.columns) == ["name", "preparation", "epoch", "ratio"]
+    assert table.name.tolist() == list(methods) and (table.epoch > 0).all() and table.ratio[0] == 1
+    assert weights_hash(untrained.model.state_dict()) == before
+    assert all(p.grad is None for p in untrained.model.parameters())
+    with pytest.raises(ValueError, match="steps is 0; it must be a whole number 1 or more"):
+        efficiency.time_epochs(untrained, tasks, methods, steps=0)
+
+
+def test_single_questions_are_the_same_questions(tasks):
+    single = efficiency.single_tasks(tasks)
+    for packs, ones in zip(vars(tasks).values(), vars(single).values()):
+        assert [s for p in packs for s in p.segments] == [s for p in ones for s in p.segments]
+        assert len({p.key for p in ones}) == len(ones) and all(len(p.segments) == 1 for p in ones)
+
+
+def test_multiple_choice_in_packs_and_one_by_one(untrained, tasks):
+    times = efficiency.time_multiple_choice(untrained, tasks.retain_vqa[:2], repeats=1)
+    assert times["single"] > 0 and times["ratio"] == times["single"] / times["packs"]
+    single = efficiency.single_packs(tasks.retain_vqa[:2])
+    alone = torch.cat(segment_logprobs(untrained, single))
+    together = torch.cat(segment_logprobs(untrained, tasks.retain_vqa[:2]))
+    assert torch.allclose(alone, together, atol=1e-4)
+
+
+def test_the_table_of_costs(untrained, monkeypatch):
+    """With a small model in the place of the checkpoint."""
+    monkeypatch.setattr(efficiency, "meta_model", lambda name: replace(on_meta(untrained), name=name))
+    table = efficiency.efficiency_table(LLAVA)
+    assert list(table.columns) == efficiency.EFFICIENCY and table.notna().all(axis=None)
+    assert set(table.method) == set(METHODS) and set(table.questions) == set(efficiency.QUESTIONS)
+    assert table[table["keep"] == "features"].method.tolist() == ["VKD", "VKD"]
+    rows = table.set_index(["method", "questions", "keep"])
+    costs = rows.operations
+    assert costs["MANU", "packs", "answers"] == 0 < rows.preparation["MANU", "packs", "answers"]
+    assert (
+        costs["VKD", "packs", "features"]
+        < costs["VKD", "packs", "answers"]
+        < costs["VKD", "single", "answers"]
+    )
+    assert costs["GA", "packs", "answers"] < costs["GA_Diff", "packs", "answers"]
+    assert costs["MMUnlearner", "packs", "answers"] == costs["GA_Diff", "packs", "answers"]
+    memory = rows.memory_planned
+    assert memory["VKD", "packs", "answers"] < memory["GA_Diff", "packs", "answers"]
+
+
+def test_what_the_paper_prints_in_table_2():
+    """Freezing the LLM saves more than half of all rows of the whole model but MMUnlearner's."""
+    costs = published_costs()
+    assert costs.index.tolist() == ["GA", "GA_Diff", "NPO", "MMUnlearner", "VKD", "VKD without distillation"]
+    assert costs.loc["VKD"].to_dict() == {"gigabytes": 47.7, "minutes": 16.7}
+    saved = 1 - costs.minutes["VKD"] / costs.minutes[["GA", "GA_Diff", "NPO", "MMUnlearner"]]
+    assert (saved > 0.5).tolist() == [True, True, True, False]
