@@ -203,7 +203,10 @@ class VGID(Method):
         return distillation_loss(answer_logits(loaded, packs), teacher, self.top_k)
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        """Passes of the teacher and of vanilla before the first step; the states that are kept of them."""
+        """Passes of the teacher and of vanilla before the first step; the states that are kept of them.
+
+        The tokens of the instruction, and the teacher's logits of a step, are left out.
+        """
         shown = size.forget_pictures if self.constant else size.steps * size.batch_size
         passes = {"the teacher's answers, Eq. 2": Pass(shown, size.pack_tokens)}
         if self.beta:
