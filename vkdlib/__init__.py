@@ -8,7 +8,7 @@ This file stays light: it imports nothing. Import what you need from the modules
     from vkdlib.methods import make_method
     from vkdlib.models.loading import load
     from vkdlib.tasks import make_tasks
-    from vkdlib.unlearn import unlearn
+    from vkdlib.unlearning import unlearn
 
     split = load_benchmark("testbed/mllmu").split(5)  # or a folder of parquet files, or a Hub id
     model = load("testbed/llava-mllmu/vanilla")  # or a folder or Hub id: LLaVA, Qwen2-VL, Qwen2.5-VL
@@ -26,7 +26,7 @@ From equation to code:
     Eq. 9          Fisher information     masking.fisher
     Eq. 10         saliency ratio         masking.saliency_ratio
     Eq. 11         weight mask            masking.weight_mask
-    3.2            the method             methods.vkd.VKD, in the loop of unlearn.unlearn
+    3.2            the method             methods.vkd.VKD, in the loop of unlearning.unlearn
     4.2            the baselines          methods.ga, ga_diff, kl_min, npo, manu, mmunlearner
     all tables     published numbers      reports.paper.published.paper_cells, checked by
                                              reports.paper.audit.audit_cells
