@@ -20,7 +20,8 @@ FLOORS = [
     ["pruning", "masking", "tasks", "training", "evaluation"],
     ["methods", "unlearning", "runs", "vanilla"],
     ["experiments", "plan", "testbed"],
-    ["sweep", "reports"],
+    ["sweep", "reports", "notebooks"],
+    ["__main__"],
 ]
 CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearning"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
