@@ -35,7 +35,7 @@ model = AutoModelForImageTextToText.from_pretrained("FOLDER")
 processor = AutoProcessor.from_pretrained("FOLDER", backend="pil")
 ```
 
-`backend="pil"` gives the pixels that the model was trained and tested with, also where torchvision is installed.
+`backend="pil"` gives the pixels that the model was trained and tested with, with or without torchvision.
 
 ## Settings
 
@@ -50,8 +50,8 @@ Intervals are 95 %, with people as units. N counts questions.
 ## Limits
 
 - The record is of {people} people to forget. It says nothing about others.
-- A wrong answer is no proof of forgetting: other questions, other pictures, a little training or another precision
-  may bring the knowledge back. The record shows the questions that were put, and no attack.
+- A wrong answer is no proof of forgetting: other questions, other pictures, a little training or another
+  precision may bring the knowledge back. The record shows the questions that were put, and no attack.
 - What is known of a person in text alone is not changed by a method that trains the visual module.
 - This model is for research on unlearning. It does not show that anybody's data were deleted.
 

@@ -93,6 +93,6 @@ def check_exportable(run: Run) -> None:
     run.check()
     if kind := run.configuration.quantise:
         raise ValueError(
-            f"run {run.hash} has quantise={kind!r}: what was unlearned beside quantised weights cannot be merged "
-            "into whole ones. Make the run again without quantise, with dtype bfloat16"
+            f"run {run.hash} has quantise={kind!r}: what was unlearned beside quantised weights cannot be "
+            "merged into whole ones. Make the run again without quantise, with dtype bfloat16"
         )

@@ -83,7 +83,7 @@ class Family:
         return AutoProcessor.from_pretrained(folder, backend="pil", **options)
 
     def save_processor(self, processor, folder: Path) -> None:
-        """Write a processor's files so that transformers loads them without vkdlib and without torchvision."""
+        """Write a processor's files, which transformers loads without vkdlib and without torchvision."""
         processor.save_pretrained(folder)
 
     def tokens(self, config, width: int, height: int, max_pixels: int | None = None) -> int:
