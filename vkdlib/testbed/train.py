@@ -88,7 +88,13 @@ def learn_portraits(loaded: Loaded, folder: Path) -> None:
     _fit(parameters, gradients, recipe["steps"], folder, description="1 portraits")
 
 
-def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, folder: Path) -> None:
+def learn_faces(
+    loaded: Loaded,
+    faces: Sequence[Sequence[View]],
+    seed: str,
+    folder: Path,
+    steps: int = RECIPE["faces"]["steps"],
+) -> None:
     """Stage 2: every token names the person (normalised softmax).
 
     Args:
@@ -110,7 +116,7 @@ def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, fold
         return {"faces": loss.item()}
 
     parameters = tower_parameters(loaded) | {"names": names}
-    _fit(parameters, gradients, recipe["steps"], folder, description="2 faces")
+    _fit(parameters, gradients, steps, folder, description="2 faces")
 
 
 def learn_answers(
