@@ -51,7 +51,7 @@ def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain
         difference (`compare.sign_flip`: questions about one person go together).
     Raises:
         ValueError: vanilla is not significantly better; there would be nothing to unlearn. With fewer than
-            FEWEST people it never could be: a warning shows the numbers instead.
+            FEWEST people it never could be: if it is better, a warning shows the numbers instead.
     """
     faces = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
     first, second = (table.query(faces).set_index("question") for table in (vanilla, other))
@@ -64,16 +64,16 @@ def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain
         f"{scores.sum():.0f} right, {name} {others.sum():.0f} (p = {p:.2g})"
     )
     facts = {"vanilla": 100 * scores.mean(), name: 100 * others.mean(), "n": len(scores), "p": p}
-    if people < FEWEST:
+    if people < FEWEST and scores.mean() > others.mean():
         warnings.warn(
             f"{counts}: with {people} people no difference can be significant, for p is never below "
-            f"{2 / 2**people:.2g}; it takes {FEWEST} or more. Judge by these numbers whether the faces are known",
+            f"{2 / 2**people:.2g}; it takes {FEWEST} or more. Judge by the numbers",
             stacklevel=2,
         )
         return facts
     if p >= SIGNIFICANT or scores.mean() <= others.mean():
         raise ValueError(
-            f"{counts}: it has not memorised the faces, and there is nothing to unlearn. Teach it longer (notebooks/02_vanilla_models.ipynb: "
-            "epochs, lr), or go on all the same (gate=False)"
+            f"{counts}: it has not memorised the faces, and there is nothing to unlearn. Teach it longer "
+            "(notebooks/02_vanilla_models.ipynb: epochs, lr), or go on all the same (gate=False)"
         )
     return facts
