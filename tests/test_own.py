@@ -1,9 +1,11 @@
 """Own people: a table and pictures become a benchmark; what is wrong is said, and then nothing is written."""
 
+import copy
 import csv
 import io
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,11 @@ from PIL import Image
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.own import KEPT, write_own
 from vkdlib.benchmarks.pictures import open_image, to_png
+from vkdlib.models.loaded import weights_hash
+from vkdlib.models.loading import load
+from vkdlib.testbed import own, train
+from vkdlib.testbed.lessons import own_lessons
+from vkdlib.testbed.recipe import RECIPE
 
 NAMES = ["Ada Quill", "Ben Frost", "Cleo Marsh", "Dan Holt", "Eve Stone", "Finn Lake"]
 JOBS = ["baker", "nurse", "pilot", "lawyer", "farmer", "judge"]
@@ -102,8 +109,8 @@ def test_other_pictures_are_for_the_test_and_views_stand_in_for_them(place):
 
 
 def test_templates_word_the_questions(place):
-    own = {"occupation": {"ask": "How does {who} earn money?", "say": "{who} is a {value}."}}
-    write(place, templates=own)
+    words = {"occupation": {"ask": "How does {who} earn money?", "say": "{who} is a {value}."}}
+    write(place, templates=words)
     person = load_own(place).people["001"]
     questions = {q.question.split("\n")[0] for q in person.questions}
     assert "How does this person earn money?" in questions and "Ada Quill is a [Blank]." in questions
@@ -272,3 +279,70 @@ def test_a_benchmark_that_is_there_stays(place):
     (place / "own").mkdir()
     with pytest.raises(FileExistsError, match="own is there already"):
         write(place)
+
+
+def few_views(monkeypatch):
+    """Lessons with a view of each person, instead of twenty."""
+    monkeypatch.setitem(RECIPE["answers"], "views", 1)
+
+
+def test_lessons_show_everybody_but_the_hidden(place, processor, monkeypatch):
+    few_views(monkeypatch)
+    write(place)
+    people = load_own(place).people
+    seen, told = own_lessons(processor, people.values(), {"001"}, views=2)
+    faces = {lesson.pack.key: lesson for lesson in seen if lesson.pack.key in NAMES}
+    assert faces.keys() == set(NAMES[1:]) and {len(lesson.views) for lesson in faces.values()} == {3}
+    assert {lesson.pack.key for lesson in told} >= set(NAMES)
+    asked = {q.question: q.answer for q in people["002"].questions if q.modality == "vqa" and not q.options}
+    assert asked.items() <= dict(faces["Ben Frost"].pairs).items()
+    texts = next(dict(lesson.pairs) for lesson in told if lesson.pack.key == "Ada Quill")
+    assert texts["What is the occupation of Ada Quill?"] == "baker"
+    assert not any("this person" in question.lower() for question in texts)
+
+
+def test_a_model_is_taught_and_goes_on_where_it_was(place, loaded, monkeypatch, capsys):
+    """Killed in the second stage, it does not begin again; the result is a folder that loads."""
+    few_views(monkeypatch)
+    monkeypatch.setitem(RECIPE["faces"], "batch", 4)
+    for name in ("pictures", "texts", "questions"):
+        monkeypatch.setitem(RECIPE["answers"], name, 1)
+    write(place)
+    monkeypatch.setattr(own, "load", lambda name: replace(loaded, model=copy.deepcopy(loaded.model)))
+    learn_answers = train.learn_answers
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "learn_answers", killed)
+    with pytest.raises(KeyboardInterrupt):
+        own.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
+    assert (place / "vanilla.part" / "faces").is_dir() and not (place / "vanilla").exists()
+    monkeypatch.setattr(train, "learn_answers", learn_answers)
+    capsys.readouterr()
+    own.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
+    assert "2 faces goes on at step 1 of 1" in capsys.readouterr().err
+    taught = load(place / "vanilla").model.state_dict()
+    assert weights_hash(taught) != weights_hash(loaded.model.state_dict())
+    assert not (place / "vanilla.part").exists()
+    with pytest.raises(FileExistsError, match="vanilla is there already"):
+        own.teach_own(place / "own", place / "vanilla")
+
+
+def test_retain_only_hides_the_people_to_forget(place):
+    write(place)
+    benchmark = load_own(place)
+    assert own.hidden_people(benchmark, True) == {"001", "002"} and not own.hidden_people(benchmark, False)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"family": "lava"}, "family is 'lava'.*did you mean 'llava'"),
+        ({"faces": 0}, "faces is 0; it must be a whole number 1 or more"),
+        ({"hide": "no"}, "hide is 'no'; it must be True or False"),
+    ],
+)
+def test_what_cannot_be_taught(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        own.teach_own(tmp_path / "own", tmp_path / "vanilla", **options)
