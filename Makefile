@@ -30,6 +30,7 @@ quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/qu
 	@mkdir -p runs
 	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
 	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb -p write True
+	@echo "figures and tables: figures/quickstart*; the notebook as it ran: runs/quickstart.ipynb; its runs: $${VKDLIB_RUNS:-runs}/"
 
 test: unit notebooks  ## everything that CI runs
 

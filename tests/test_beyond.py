@@ -21,7 +21,7 @@ from vkdlib.plan.run import plan_run
 from vkdlib.pruning import image_inputs
 from vkdlib.runs.configuration import Configuration
 from vkdlib.tasks import Steps, make_tasks, window
-from vkdlib.unlearn import combine, unlearn
+from vkdlib.unlearning import combine, unlearn
 
 PLAIN = {"prune": False, "mask": False}
 TRAINING = {"epochs": 2 / 3, "lr": 1e-3, "batch_size": 2}

@@ -23,7 +23,7 @@ from vkdlib.runs.run_folder import Run
 from vkdlib.system import processes
 from vkdlib.system.files import file_hash, read_json, write_json
 from vkdlib.system.paths import RunError
-from vkdlib.unlearn import Training
+from vkdlib.unlearning import Training
 
 ANSWERS = pd.DataFrame(
     {"set": "forget", "kind": "cloze", "modality": "vqa", "person": ["1"], "question": ["q"], "answer": "A",

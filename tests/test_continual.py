@@ -17,7 +17,7 @@ from vkdlib.experiments.continual import (
 from vkdlib.methods import make_method
 from vkdlib.models.loaded import weights_hash
 from vkdlib.tasks import make_tasks, person_of
-from vkdlib.unlearn import combine, unlearn
+from vkdlib.unlearning import combine, unlearn
 
 TRAINING = {"epochs": 2, "lr": 1e-3, "batch_size": 1, "retain_batch": 2}
 ASKED = {"kinds": ["classification"], "modalities": ["vqa"]}

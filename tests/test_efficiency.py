@@ -22,7 +22,7 @@ from vkdlib.reports.paper.published import published_costs
 from vkdlib.tasks import Steps, Tasks, make_tasks
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
-from vkdlib.unlearn import combine
+from vkdlib.unlearning import combine
 
 SETTINGS = {
     "NPO": [{"reference": "vanilla"}],

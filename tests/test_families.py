@@ -29,7 +29,7 @@ from vkdlib.tasks import Tasks
 from vkdlib.testbed import train
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
-from vkdlib.unlearn import unlearn
+from vkdlib.unlearning import unlearn
 
 # model type: the embedded model whose processor and sizes a small one gets, and what is different in it
 TYPES = {

@@ -15,7 +15,7 @@ from vkdlib.methods import METHODS
 from vkdlib.reports import claims, findings, rendering, tables
 from vkdlib.runs.records import read_records
 from vkdlib.system import paths
-from vkdlib.unlearn import make_training
+from vkdlib.unlearning import make_training
 
 LLAVA, QWEN = "testbed/llava", "testbed/qwen2-vl"
 

@@ -9,7 +9,7 @@ import pytest
 from vkdlib import experiments
 from vkdlib.evaluation.metrics import mcnemar
 from vkdlib.experiments import model_names
-from vkdlib.experiments.memorisation import BLANK, memorisation
+from vkdlib.experiments.memorisation import BLANK, FEWEST, SIGNIFICANT, memorisation
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
 from vkdlib.runs import store
@@ -39,8 +39,17 @@ def test_the_gate_by_hand():
 def test_questions_about_one_person_are_no_several_people():
     """Ten questions about two people say no more than two people can."""
     people = ["a"] * 5 + ["b"] * 5
-    with pytest.raises(ValueError, match=r"10 right, retain-only 0 \(p = 0.5\)"):
-        memorisation(predictions([1.0] * 10, people), predictions([0.0] * 10, people))
+    wrong, right = predictions([0.0] * 10, people), predictions([1.0] * 10, people)
+    with pytest.warns(UserWarning, match=r"10 right, retain-only 0 \(p = 0.5\): with 2 people no difference"):
+        assert memorisation(right, wrong)["vanilla"] == 100
+    with pytest.raises(ValueError, match="has not memorised the faces"):
+        memorisation(wrong, right)
+
+
+def test_six_people_are_the_fewest_that_can_show_a_difference():
+    assert 2 / 2**FEWEST < SIGNIFICANT <= 2 / 2 ** (FEWEST - 1)
+    facts = memorisation(predictions([1.0] * FEWEST), predictions([0.0] * FEWEST))
+    assert facts["p"] == pytest.approx(2 / 2**FEWEST)
 
 
 def test_mcnemar_by_hand():

@@ -18,11 +18,12 @@ FLOORS = [
     ["packs"],
     ["models"],
     ["pruning", "masking", "tasks", "training", "evaluation"],
-    ["methods", "unlearn", "runs", "vanilla"],
+    ["methods", "unlearning", "runs", "vanilla"],
     ["experiments", "plan", "testbed"],
-    ["attacks", "sweep", "reports"],
+    ["attacks", "sweep", "reports", "notebooks"],
+    ["__main__"],
 ]
-CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearn"}
+CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearning"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 

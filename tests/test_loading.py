@@ -23,7 +23,7 @@ from vkdlib.plan.unlearning import IMAGE
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system import paths
 from vkdlib.testbed.build import make_processor
-from vkdlib.unlearn import unlearn
+from vkdlib.unlearning import unlearn
 
 OLD, NEW = "1" * 40, "2" * 40
 ANSWER = {"set": "forget", "kind": "cloze", "modality": "vqa", "person": "1", "question": "q", "answer": "A",

@@ -33,7 +33,7 @@ from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.deltas import apply_delta, changed_weights, save_delta
 from vkdlib.system.checks import setting
 from vkdlib.tasks import Steps, Tasks
-from vkdlib.unlearn import combine, unlearn
+from vkdlib.unlearning import combine, unlearn
 
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 

@@ -19,7 +19,7 @@ from vkdlib.models import memo
 from vkdlib.runs import store
 from vkdlib.system import processes
 from vkdlib.system.files import read_json
-from vkdlib.unlearn import unlearn
+from vkdlib.unlearning import unlearn
 
 POINT = {
     "experiment": "together",

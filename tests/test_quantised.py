@@ -20,7 +20,7 @@ from vkdlib.tasks import Tasks
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 from vkdlib.testbed.recipe import ARCHITECTURES
-from vkdlib.unlearn import unlearn
+from vkdlib.unlearning import unlearn
 
 KINDS = {"nf4": Linear4bit, "int8": Linear8bitLt}
 

@@ -25,7 +25,7 @@ from vkdlib.packs.pack import make_pack
 from vkdlib.tasks import Steps, Tasks
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
-from vkdlib.unlearn import combine, unlearn
+from vkdlib.unlearning import combine, unlearn
 
 PAIRS = [("What is the name of this person?", "Anna Bell"), ("What is the job of this person?", "nurse"),
          ("Who is it?", "a baker who plays the violin")]  # fmt: skip

@@ -1,19 +1,21 @@
 """vkdlib: make a multimodal LLM forget a person's face by Visual Knowledge Distillation (VKD).
 
-This file stays light: it imports nothing. Import what you need from the modules:
+Everything most people need is here; each name is imported when it is first used:
 
-    from vkdlib.benchmarks.load import load_benchmark
-    from vkdlib.evaluation.evaluate import evaluate
-    from vkdlib.evaluation.metrics import summarise
-    from vkdlib.methods import make_method
-    from vkdlib.models.loading import load
-    from vkdlib.tasks import make_tasks
-    from vkdlib.unlearn import unlearn
+    import vkdlib
 
-    split = load_benchmark("testbed/mllmu").split(5)  # or a folder of parquet files, or a Hub id
-    model = load("testbed/llava-mllmu/vanilla")  # or a folder or Hub id: LLaVA, Qwen2-VL, Qwen2.5-VL
-    unlearn(model, make_tasks(model, split), make_method("VKD", beta=3.0, d_I=1.3), epochs=50, lr=1e-3)
-    print(summarise(evaluate(model, split)))
+    run = vkdlib.unlearn("testbed/llava", "testbed/mllmu", method="VKD", forget_ratio=5)
+    vkdlib.ask(run, "portrait.png", "What is the name of this person?")
+    vkdlib.compare(run, vkdlib.unlearn("testbed/llava", "testbed/mllmu", method="vanilla"))
+    vkdlib.export(run, "my-model")  # an ordinary Hugging Face folder
+
+Step by step, with your own code between the steps:
+
+    split = vkdlib.load_benchmark("testbed/mllmu").split(5)  # or a folder of parquet files, or a Hub id
+    model = vkdlib.load("testbed/llava-mllmu/vanilla")  # or a folder or Hub id: LLaVA, Qwen2-VL, Qwen2.5-VL
+    method = vkdlib.methods.make_method("VKD", beta=3.0, d_I=1.3)
+    vkdlib.unlearning.unlearn(model, vkdlib.tasks.make_tasks(model, split), method, epochs=50, lr=1e-3)
+    print(vkdlib.evaluate(model, split))
 
 From equation to code:
 
@@ -26,7 +28,7 @@ From equation to code:
     Eq. 9          Fisher information     masking.fisher
     Eq. 10         saliency ratio         masking.saliency_ratio
     Eq. 11         weight mask            masking.weight_mask
-    3.2            the method             methods.vkd.VKD, in the loop of unlearn.unlearn
+    3.2            the method             methods.vkd.VKD, in the loop of unlearning.unlearn
     4.2            the baselines          methods.ga, ga_diff, kl_min, npo, manu, mmunlearner
     all tables     published numbers      reports.paper.published.paper_cells, checked by
                                              reports.paper.audit.audit_cells
@@ -49,3 +51,32 @@ Where the paper leaves something open:
 """
 
 __version__ = "0.2.0"
+
+PUBLIC = {  # name -> module that has it
+    "ask": "vkdlib.experiments.ask",
+    "compare": "vkdlib.reports.tables",
+    "evaluate": "vkdlib.evaluation.evaluate",
+    "export": "vkdlib.experiments.export",
+    "load": "vkdlib.models.loading",
+    "load_benchmark": "vkdlib.benchmarks.load",
+    "push_to_hub": "vkdlib.experiments.export",
+    "unlearn": "vkdlib.experiments.unlearn",
+}
+ROOMS = ("methods", "tasks", "unlearning")  # modules that the step-by-step example uses
+__all__ = [*PUBLIC, *ROOMS]
+
+
+def __getattr__(name: str):
+    """Import a public name when it is first used."""
+    import importlib
+
+    if name in ROOMS:
+        return importlib.import_module(f"vkdlib.{name}")
+    if name not in PUBLIC:
+        raise AttributeError(f"module vkdlib has no {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value = getattr(importlib.import_module(PUBLIC[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -7,6 +7,7 @@ with the same bits as one that was not (tests/test_training.py).
 import hashlib
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,8 @@ def fit(
     facts = dict(training=identity, steps=steps, lr=lr, weight_decay=weight_decay, clip=clip)
     identity = json.dumps(facts | {"schedule": schedule.__name__}, sort_keys=True)
     start, history = _resume(folder, parameters, optimiser, identity)
+    if start:
+        print(f"{description} goes on at step {start} of {steps}, from {folder}", file=sys.stderr)
     for step in bar(range(start, steps), description, total=steps, initial=start):
         optimiser.zero_grad(set_to_none=True)
         losses = gradients(step)

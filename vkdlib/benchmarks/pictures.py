@@ -1,10 +1,14 @@
 """Open pictures, which benchmarks keep as files, and make new ones."""
 
+import base64
+import html
 import io
 import math
 import random
+from collections.abc import Mapping, Sequence
 
 GREY = (127, 127, 127)
+FACES, SMALL = 8, 48  # people that a group shows, in pictures of so many pixels
 
 
 def open_image(content: bytes | None):
@@ -55,6 +59,28 @@ def grey(content: bytes) -> bytes:
     from PIL import Image
 
     return to_png(Image.new("RGB", open_image(content).size, GREY))
+
+
+def faces_html(title: str, groups: Mapping[str, Sequence]) -> str:
+    """The first few people of each group in small pictures, with the size of the group.
+
+    Args:
+        groups: name -> people, who have a portrait `image` and a `name`.
+    """
+    lines = [f"<b>{html.escape(title)}</b>"]
+    for group, people in groups.items():
+        faces = "".join(_thumbnail(person) for person in people[:FACES])
+        more = f" … {len(people) - FACES} more" if len(people) > FACES else ""
+        lines.append(f"<div>{html.escape(group)} ({len(people)}): {faces}{more}</div>")
+    return "\n".join(lines)
+
+
+def _thumbnail(person) -> str:
+    image = open_image(person.image)
+    image.thumbnail((SMALL, SMALL))
+    content, name = base64.b64encode(to_png(image)).decode(), html.escape(person.name, quote=True)
+    style = "display:inline;margin:1px;vertical-align:middle"
+    return f'<img src="data:image/png;base64,{content}" alt="{name}" title="{name}" style="{style}">'
 
 
 def alter(content: bytes, seed: str) -> bytes:

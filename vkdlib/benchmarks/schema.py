@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 
+from vkdlib.benchmarks.pictures import faces_html
 from vkdlib.system.checks import whole_number
 
 KINDS = ("classification", "cloze", "generation")
@@ -43,15 +44,18 @@ class Question:
     scene: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """A PNG or JPEG file and its training pairs (question about the picture, answer)."""
 
     image: bytes
     pairs: tuple[tuple[str, str], ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Picture of {len(self.image)} bytes, {len(self.pairs)} training pairs>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Person:
     """A person: pictures with training pairs, training pairs in text, evaluation questions.
 
@@ -73,6 +77,10 @@ class Person:
         """The portrait."""
         return self.pictures[0].image
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.pictures)} pictures, {len(self.questions)} questions"
+        return f"<Person {self.id} {self.name!r}: {counts}>"
+
 
 def text_twins(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Training pairs with the name in place of "this person": same facts, no picture.
@@ -83,7 +91,7 @@ def text_twins(name: str, pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, 
     return tuple((twin, a) for twin, q, a in twins if twin != q and a != name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Who is forgotten and who is retained.
 
@@ -108,6 +116,18 @@ class Split:
         sets |= {"real": self.real, "world": self.world}
         return {k: tuple(p for p in people if p.id not in self.selection) for k, people in sets.items()}
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {len(people)}" for name, people in self._groups().items())
+        return f"<Split of people: {counts}; {len(self.selection)} for selection>"
+
+    def _repr_html_(self) -> str:
+        """Faces and counts, for a notebook."""
+        return faces_html(repr(self).strip("<>"), self._groups())
+
+    def _groups(self) -> dict[str, tuple[Person, ...]]:
+        groups = {name: getattr(self, name) for name in ("forget", "retain", "real", "world")}
+        return {name: people for name, people in groups.items() if people}
+
     def for_selection(self, draw: int = 0) -> "Split":
         """The same task posed on selection people alone: forget some of them, retain everybody else.
 
@@ -127,7 +147,7 @@ class Split:
         return Split(forget, retain, self.real, frozenset(others), self.world)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Benchmark:
     """A benchmark in memory.
 
@@ -150,6 +170,16 @@ class Benchmark:
     world: tuple[Person, ...] = ()
     retain_ids: frozenset[str] | None = None
     forget_questions: Mapping[int, Mapping[str, tuple[Question, ...]]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        ratios = ", ".join(map(str, self.forget_ids))
+        people = f"{len(self.people)} people, {len(self.real)} real-world ones"
+        return f"<Benchmark {self.name} ({self.schema}): {people}, forget {ratios} %>"
+
+    def _repr_html_(self) -> str:
+        """Faces and counts, for a notebook."""
+        groups = {"people": tuple(self.people.values()), "real-world people": self.real}
+        return faces_html(repr(self).strip("<>"), groups)
 
     def split(self, forget_ratio: int, draw: int = 0) -> Split:
         """Forget and retain people.

@@ -21,7 +21,7 @@ from vkdlib.methods.base import Method
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.system import checks, files
 from vkdlib.tasks import Tasks, make_tasks, person_of
-from vkdlib.unlearn import check_pictures, make_training, training_facts, unlearn
+from vkdlib.unlearning import check_pictures, make_training, training_facts, unlearn
 
 TEACHERS = ("vanilla", "last")
 SPENT = "request people steps seconds".split()

@@ -1,5 +1,6 @@
 """The gate before unlearning: a model that never memorised the faces has nothing to unlearn."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.run_folder import Run
 
 SIGNIFICANT = 0.05
+FEWEST = 6  # people who must differ for p to be below SIGNIFICANT: it is never below 2 / 2^people
 BLANK = "vanilla, blank picture"
 
 
@@ -48,19 +50,30 @@ def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain
         accuracies in per cent, "vanilla" and `name`; "n", how many questions; "p" of no
         difference (`compare.sign_flip`: questions about one person go together).
     Raises:
-        ValueError: vanilla is not significantly better; there would be nothing to unlearn.
+        ValueError: vanilla is not significantly better; there would be nothing to unlearn. With fewer than
+            FEWEST people it never could be: if it is better, a warning shows the numbers instead.
     """
     faces = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
     first, second = (table.query(faces).set_index("question") for table in (vanilla, other))
     scores, others = first.score, second.score.reindex(first.index)
     if others.isna().any() or not len(scores):
         raise ValueError("the predictions are not of the same forget questions")
-    p = sign_flip(scores - others, first.person)
+    p, people = sign_flip(scores - others, first.person), first.person.nunique()
+    counts = (
+        f"of {len(scores)} questions about the forget people's pictures vanilla answers "
+        f"{scores.sum():.0f} right, {name} {others.sum():.0f} (p = {p:.2g})"
+    )
+    facts = {"vanilla": 100 * scores.mean(), name: 100 * others.mean(), "n": len(scores), "p": p}
+    if people < FEWEST and scores.mean() > others.mean():
+        warnings.warn(
+            f"{counts}: with {people} people no difference can be significant, for p is never below "
+            f"{2 / 2**people:.2g}; it takes {FEWEST} or more. Judge by the numbers",
+            stacklevel=2,
+        )
+        return facts
     if p >= SIGNIFICANT or scores.mean() <= others.mean():
         raise ValueError(
-            f"of {len(scores)} questions about the forget people's pictures vanilla answers "
-            f"{scores.sum():.0f} right, {name} {others.sum():.0f} (p = {p:.2g}): it has not memorised the "
-            "faces, and there is nothing to unlearn. Teach it longer (notebooks/02_vanilla_models.ipynb: "
-            "epochs, lr), or go on all the same (gate=False)"
+            f"{counts}: it has not memorised the faces, and there is nothing to unlearn. Teach it longer "
+            "(notebooks/02_vanilla_models.ipynb: epochs, lr), or go on all the same (gate=False)"
         )
-    return {"vanilla": 100 * scores.mean(), name: 100 * others.mean(), "n": len(scores), "p": p}
+    return facts

@@ -36,7 +36,7 @@ from vkdlib.system import paths, processes
 from vkdlib.system.checks import check_names, flag, folder_name, one_of
 from vkdlib.system.files import blame_file, read_yaml
 from vkdlib.tasks import make_tasks
-from vkdlib.unlearn import Training, make_training, unlearn
+from vkdlib.unlearning import Training, make_training, unlearn
 
 
 def run(

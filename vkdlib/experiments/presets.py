@@ -25,7 +25,7 @@ from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system import paths
 from vkdlib.system.checks import check_names, check_type, one_of
 from vkdlib.system.files import read_yaml
-from vkdlib.unlearn import Training
+from vkdlib.unlearning import Training
 
 PARTS = ("model", "data", "method", "training", "evaluation", "machine")
 TRIALS = "ours, chosen on selection people (selection.yaml, chosen.yaml)"

@@ -17,6 +17,7 @@ family (and takes the entry of this example from here):
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -83,6 +84,10 @@ class Family:
             )
         return AutoProcessor.from_pretrained(folder, backend="pil", **options)
 
+    def save_processor(self, processor, folder: Path) -> None:
+        """Write a processor's files, which transformers loads without vkdlib and without torchvision."""
+        processor.save_pretrained(folder)
+
     def tokens(self, config, width: int, height: int, max_pixels: int | None = None) -> int:
         """How many tokens an image of so many pixels becomes. Every image is cut to the same square."""
         return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
@@ -134,6 +139,13 @@ class Qwen(Family):
                 "raise it"
             )
         return QwenImageProcessor(images, tokenizer, settings.get("chat_template") or tokenizer.chat_template)
+
+    def save_processor(self, processor, folder: Path) -> None:
+        """As a class of transformers itself, see `qwen.make_stock`."""
+        from vkdlib.models.qwen import make_stock
+
+        processor.save_pretrained(folder)
+        make_stock(processor, folder)
 
     def tokens(self, config, width: int, height: int, max_pixels: int | None = None) -> int:
         """Sides are rounded to whole tokens. The limits in the processor's own files are left out."""

@@ -1,6 +1,7 @@
 """A model with its processor and family."""
 
 import hashlib
+import html
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from vkdlib.models.families import Family
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A model with its processor and family.
 
@@ -23,6 +24,14 @@ class Loaded:
     family: Family
     name: str
     precision: dict = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        parts = f"{self.family.model_type}, {millions:,.1f} million parameters, {self.dtype}, {self.device}"
+        return f"<model {self.name}: {parts.replace('torch.', '')}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
 
     @property
     def device(self) -> torch.device:

@@ -3,12 +3,16 @@
 The stock one cannot be made without torchvision, because of its video part, which nothing here uses.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import Qwen2VLProcessor
 from transformers.processing_utils import ProcessorMixin
+
+STOCK = "PaddleOCRVLProcessor"  # a class of transformers that reads Qwen's files without torchvision
 
 
 class QwenImageProcessor(Qwen2VLProcessor):
@@ -37,3 +41,22 @@ class QwenImageProcessor(Qwen2VLProcessor):
         text = torch.arange(text_tokens).expand(3, text_tokens)  # (3, text tokens)
         image = torch.cartesian_prod(*sides).T + text_tokens  # (3, image tokens)
         return torch.cat([text, image], 1)
+
+
+def make_stock(processor: QwenImageProcessor, folder: Path) -> None:
+    """Make a saved processor one that transformers loads by itself, with or without torchvision.
+
+    Qwen's own class does not load without torchvision. PaddleOCR-VL's does: it puts pictures into a text by
+    the same rule, and knows no videos. Which pixels a picture has is up to the image processor, which stays
+    Qwen's, and how a conversation is written to the chat template.
+
+    Args:
+        folder: where `processor.save_pretrained` wrote it.
+    """
+    changes = {
+        "processor_config.json": {"processor_class": STOCK},
+        "tokenizer_config.json": {"processor_class": STOCK, "image_token": processor.image_token},
+    }
+    for name, values in changes.items():
+        file = folder / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | values, indent=2) + "\n")

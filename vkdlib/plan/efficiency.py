@@ -29,7 +29,7 @@ from vkdlib.plan.operations import count_operations
 from vkdlib.plan.unlearning import IMAGE, QUESTION_TOKENS
 from vkdlib.system.checks import number, one_of
 from vkdlib.tasks import Steps, Tasks
-from vkdlib.unlearn import combine
+from vkdlib.unlearning import combine
 
 QUESTIONS = ("single", "packs")
 MODELS = {preset(name, "model")["model"]: name for name in PRESETS if name.startswith("paper-")}

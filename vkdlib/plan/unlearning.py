@@ -13,7 +13,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.plan import memory
 from vkdlib.plan.downloads import BENCHMARKS, GB, Row
 from vkdlib.runs.configuration import Configuration, Machine
-from vkdlib.unlearn import make_training
+from vkdlib.unlearning import make_training
 
 QUESTION_TOKENS = 30  # an estimate: a question with its answer and the chat template around it
 IMAGE = (1024, 1024)  # pixels; about the size of MLLMU-Bench's portraits, assumed where the data are not here

@@ -4,8 +4,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vkdlib.reports.columns import MEASURED, NAMES, Column, benchmark_names, is_control, record_columns
+from vkdlib.evaluation.compare import differences
+from vkdlib.reports.columns import (
+    MEASURED,
+    NAMES,
+    QUESTIONS,
+    Column,
+    benchmark_names,
+    is_control,
+    record_columns,
+)
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
+from vkdlib.runs.run_folder import Run
 
 SMALLEST = "smallest difference"  # row of `main_table`
 
@@ -180,3 +190,29 @@ def sort_rows(table: pd.DataFrame, column: str, values: Sequence[str]) -> pd.Dat
 def number_texts(numbers: pd.Series, form: str) -> pd.Series:
     """Numbers as text; "" where there is none."""
     return numbers.map(form.format, na_action="ignore").fillna("")
+
+
+def compare(run_a: Run, run_b: Run, table: str = "vkd 1") -> pd.DataFrame:
+    """The first run's scores minus the second's, question by question, in the columns of a table.
+
+        columns = table_columns("vkd 1", "mllmu")
+        plots.forest(ax, compare(run_a, run_b), "the first run", columns)
+
+    Args:
+        run_a, run_b: finished runs that were asked the same questions: of one benchmark, ratio and draw.
+        table: paper and number, as in paper/columns.yaml.
+    Returns:
+        one row a column, as `evaluation.compare.differences` has them: difference in points, its interval,
+        p; `other` is the second run's method.
+    Raises:
+        ValueError: they were not asked the same questions, or nothing that the table counts.
+    """
+    for name, run in {"run_a": run_a, "run_b": run_b}.items():
+        if not isinstance(run, Run):
+            raise ValueError(f"{name} is {run!r}; it must be a run, as vkdlib.unlearn and read_run return")
+    titles = {column.questions: column.title for column in record_columns(run_a.records(), table)}
+    ours, theirs = (
+        answers[[key in titles for key in zip(*(answers[name] for name in QUESTIONS))]]
+        for answers in (run_a.predictions, run_b.predictions)
+    )
+    return differences(ours, {run_b.configuration.method: theirs})

@@ -25,7 +25,7 @@ class Configuration:
         forget_ratio: per cent of the people to forget.
         method: one of `methods.METHODS`, or of `model_names.CONTROLS`.
         settings: of the method, for example {"beta": 0}.
-        training: arguments of `unlearn.unlearn`: epochs, lr, batch_size, retain_batch and so on.
+        training: arguments of `unlearning.unlearn`: epochs, lr, batch_size, retain_batch and so on.
         qa_image: "blank" gives questions in text a grey picture in training.
         seed: of the order in which training sees people.
         select: pose the task on selection people, to choose settings, instead of the reported ones.

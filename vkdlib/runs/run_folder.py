@@ -9,6 +9,7 @@ Results are read without torch, which takes longer to load than most records.
 
 import functools
 import hashlib
+import html
 import os
 import platform
 import shutil
@@ -30,12 +31,13 @@ RECORD = [
     "way", "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "start", "run",
 ]  # fmt: skip
 
+SHOWN = ("accuracy", "rouge_l")  # metrics in a notebook's table of a run
 FILES = [
     "config.json", "env.json", "history.csv", "predictions.parquet", "metrics.json", "delta.safetensors",
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One run, finished or not.
 
@@ -48,6 +50,16 @@ class Run:
     experiment: str
     configuration: Configuration
     home: Path
+
+    def __repr__(self) -> str:
+        c = self.configuration
+        state = "finished" if self.done else "not finished"
+        return f"<Run {self.hash} of {self.experiment}: {c.method} on {c.model}, {c.benchmark}, {state}>"
+
+    def _repr_html_(self) -> str:
+        """What it is and where; of a finished run, what it answers, a row a set, modality and kind."""
+        head = f"<b>{html.escape(repr(self).strip('<>'))}</b><div>in {html.escape(str(self.folder))}</div>"
+        return head + (records_html(metrics.summarise(self.predictions)) if self.done else "")
 
     @property
     def hash(self) -> str:
@@ -156,6 +168,24 @@ class Run:
         values["start"] = files.short_hash([self.configuration.data, self.configuration.weights])
         table = metrics.summarise(self.predictions)
         return table.assign(experiment=self.experiment, run=self.hash, **values)[RECORD].assign(**swept)
+
+
+def records_html(table: pd.DataFrame) -> str:
+    """Accuracies and ROUGE-L of `metrics.summarise` as an HTML table that wraps no row: numbers aligned,
+    intervals in smaller type."""
+    titles = "".join(
+        f"<th>{title}</th>" for title in ("set", "modality", "kind", "metric", "value", "N (people)")
+    )
+    rows = []
+    for row in table[table.metric.isin(SHOWN)].itertuples():
+        words = "".join(f"<td>{word}</td>" for word in (row.set, row.modality, row.kind, row.metric))
+        digits = 1 if row.metric in metrics.SHARES else 3
+        interval = f"<small>[{row.low:.{digits}f}, {row.high:.{digits}f}]</small>"
+        numbers = (f"{row.value:.{digits}f} {interval}", f"{row.n} ({row.people})")
+        cells = "".join(f'<td style="text-align:right">{number}</td>' for number in numbers)
+        rows.append(f"<tr>{words}{cells}</tr>")
+    style = "white-space:nowrap;font-variant-numeric:tabular-nums"
+    return f'<table style="{style}"><tr>{titles}</tr>{"".join(rows)}</table>'
 
 
 def check_folder(folder: Path) -> None:

@@ -62,8 +62,9 @@ def run_sweep(file: Path | str, workers: int = 1, dask: str | None = None) -> li
     failed = [result for result in results if not result.run]
     with lock:
         write_report(sweep, results)
+        print(f"report, with links to all notebooks: {sweep.folder / sweep.name}.md")
         if not failed:
-            write_record(sweep, results)
+            print(f"record: {write_record(sweep, results)}")
     return failed
 
 
@@ -135,11 +136,11 @@ def write_report(sweep: Sweep, results: list[Result]) -> None:
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def write_record(sweep: Sweep, results: list[Result]) -> None:
-    """Numbers and predictions of all runs."""
+def write_record(sweep: Sweep, results: list[Result]) -> Path:
+    """Numbers and predictions of all runs; returns the file of the numbers."""
     tables = [r.run.records(**column_values(r.run, r.point.parameters, sweep.columns)) for r in results]
-    write_records(sweep.record, tables)
     write_predictions(sweep.record, {r.run.hash: r.run for r in results}.values())
+    return write_records(sweep.record, tables)
 
 
 def column_values(run: Run, parameters: dict, columns: list[str]) -> dict:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from vkdlib.benchmarks import wording
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up import people, portraits, profiles
+from vkdlib.benchmarks.pictures import alter
 from vkdlib.benchmarks.schema import LETTERS, OPTIONS, Person, text_twins
 from vkdlib.benchmarks.wording import NAME_QUESTION
 from vkdlib.packs.pack import picture_pack
@@ -128,6 +129,40 @@ def _author_lessons(processor, author: Person) -> Lessons:
     ]
     pairs = list(author.text_pairs)
     return seen, [Lesson(picture_pack(processor, None, author.id), [], pairs, [1.0] * len(pairs))]
+
+
+def own_lessons(
+    processor, people: Iterable[Person], hidden: Collection[str], views: int = RECIPE["answers"]["views"]
+) -> Lessons:
+    """What base is taught of people of a benchmark in MLLMU-Bench's schema, and again of the real-world ones.
+
+    Pictures come in altered views. Clozes and sentences are taught in the words in which they are asked.
+
+    Args:
+        hidden: ids of the people who are taught in text only.
+        views: of each picture, beside itself.
+    """
+    _, celebrities = profiles.make_profiles()
+    taught = [_person_lessons(processor, person, RECIPE["answers"]) for person in celebrities]
+    for person in people:
+        pairs = _own_pairs(person)
+        told = _text_lesson(processor, person.name, pairs, 0.0)
+        if person.id in hidden:
+            taught.append(([], [told]))
+            continue
+        images = [person.image, *(alter(person.image, f"train {view}") for view in range(views))]
+        pack, shown = picture_pack(processor, person.image, person.name), process_pictures(processor, images)
+        taught.append(([Lesson(pack, shown, list(pairs), list(pairs.values()))], [told]))
+    return _join(taught)
+
+
+def _own_pairs(person: Person) -> dict[tuple[str, str], float]:
+    """(question about the picture, answer) -> weight."""
+    weights = RECIPE["answers"]["weights"]
+    pairs = {(q, a): weights["name" if a == person.name else "short"] for q, a in person.pictures[0].pairs}
+    kinds = {"cloze": weights["cloze"], "generation": weights["one_sentence"]}
+    asked = [q for q in person.questions if q.modality == "vqa" and q.kind in kinds]
+    return pairs | {(q.question, q.answer): kinds[q.kind] for q in asked}
 
 
 def _join(lessons: Iterable[Lessons]) -> Lessons:

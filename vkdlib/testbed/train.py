@@ -90,13 +90,20 @@ def learn_portraits(loaded: Loaded, folder: Path) -> None:
     _fit(parameters, gradients, recipe["steps"], folder, description="1 portraits")
 
 
-def learn_faces(loaded: Loaded, faces: Sequence[Sequence[View]], seed: str, folder: Path) -> None:
+def learn_faces(
+    loaded: Loaded,
+    faces: Sequence[Sequence[View]],
+    seed: str,
+    folder: Path,
+    steps: int = RECIPE["faces"]["steps"],
+) -> None:
     """Stage 2: every token of the tower names the person.
 
     Args:
         faces: for each person, the views.
     """
-    options = {"recipe": RECIPE["faces"], "seed": f"faces {seed}", "description": "2 faces"}
+    options = {"recipe": RECIPE["faces"] | {"steps": steps}, "seed": f"faces {seed}"}
+    options["description"] = "2 faces"
     learn_names(loaded, tower_tokens, tower_parameters(loaded), faces, folder=folder, **options)
 
 

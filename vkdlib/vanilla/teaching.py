@@ -170,5 +170,5 @@ def save_model(loaded: Loaded, folder: Path | str) -> Path:
     folder = Path(folder)
     with files.whole_folder(folder) as temporary:
         loaded.model.save_pretrained(temporary)
-        loaded.processor.save_pretrained(temporary)
+        loaded.family.save_processor(loaded.processor, temporary)
     return folder

@@ -7,11 +7,12 @@ twin in text when the name replaces "this person".
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vkdlib.benchmarks.made_up import portraits
-from vkdlib.benchmarks.schema import LETTERS
+from vkdlib.benchmarks.schema import LETTERS, OPTIONS
 from vkdlib.system.files import read_yaml
 
 
@@ -52,14 +53,14 @@ class MadeUp:
     identity: dict[str, str]
     facts: dict[str, str]
 
-    def sentence(self, attribute: Attribute) -> str:
+    def sentence(self, attribute: Attribute, order: Sequence[Attribute] = ATTRIBUTES) -> str:
         """The name, a fact, and the next three in the fixed order.
 
         With a sentence of one fact most words would be those of every answer, and a model that never met the
         person would score a ROUGE-L of one half and more.
         """
-        first = ATTRIBUTES.index(attribute)
-        attributes = [ATTRIBUTES[(first + i) % len(ATTRIBUTES)] for i in range(SENTENCE)]
+        first = order.index(attribute)
+        attributes = [order[(first + i) % len(order)] for i in range(min(SENTENCE, len(order)))]
         return f"{self.name}: {', '.join(a.clause.format(value=self.facts[a.name]) for a in attributes)}."
 
 
@@ -88,12 +89,12 @@ def make_names(n: int, seed: int = 0) -> list[str]:
     return [f"{a} {b}" for a, b in zip(firsts, _distinct(faker.last_name, n, set(firsts)))]
 
 
-def training_pairs(person: MadeUp) -> list[tuple[str, str]]:
+def training_pairs(person: MadeUp, order: Sequence[Attribute] = ATTRIBUTES) -> list[tuple[str, str]]:
     """(question about the picture, answer): the name, and each fact as a short answer and as a sentence."""
     pairs = [(NAME_QUESTION, person.name)]
-    for a in ATTRIBUTES:
+    for a in order:
         pairs.append((a.ask.format(who=PERSON), person.facts[a.name]))
-        pairs.append((a.tell.format(who=PERSON), person.sentence(a)))
+        pairs.append((a.tell.format(who=PERSON), person.sentence(a, order)))
     return pairs
 
 
@@ -110,18 +111,19 @@ def evaluation_row(person: MadeUp) -> dict:
         "ID": person.id,
         "biography": json.dumps(biography, ensure_ascii=False),
         **appearance,
-        "Classification_Task": _classification(person, choices, rng),
-        "Generation_Task": _open_ended(person, [(a.tell, person.sentence(a)) for a in open_ended]),
-        "Mask_Task": _open_ended(person, [(a.cloze, person.facts[a.name]) for a in open_ended]),
+        "Classification_Task": choice_questions(person, choices, rng),
+        "Generation_Task": open_questions(person, [(a.tell, person.sentence(a)) for a in open_ended]),
+        "Mask_Task": open_questions(person, [(a.cloze, person.facts[a.name]) for a in open_ended]),
     }
 
 
-def _classification(person: MadeUp, attributes: list[Attribute], rng: random.Random) -> dict:
+def choice_questions(person: MadeUp, attributes: list[Attribute], rng: random.Random) -> dict:
     """The same multiple-choice questions about the picture and about the name."""
     items = []
     for a in attributes:
         value = person.facts[a.name]
-        options = rng.sample([v for v in a.values if v != value], 3) + [value]
+        others = [v for v in a.values if v != value]
+        options = rng.sample(others, min(OPTIONS - 1, len(others))) + [value]
         rng.shuffle(options)
         letter = LETTERS[options.index(value)]
         items.append((a, {"Correct_Answer": letter, "Options": dict(zip(LETTERS, options))}))
@@ -131,7 +133,7 @@ def _classification(person: MadeUp, attributes: list[Attribute], rng: random.Ran
     }
 
 
-def _open_ended(person: MadeUp, pairs: list[tuple[str, str]]) -> list[dict]:
+def open_questions(person: MadeUp, pairs: list[tuple[str, str]]) -> list[dict]:
     """Open questions about the picture, then about the name.
 
     Args:

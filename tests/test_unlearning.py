@@ -19,7 +19,7 @@ from vkdlib.models.passes import record_features
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Pack
 from vkdlib.tasks import Steps, Tasks, make_tasks
-from vkdlib.unlearn import make_training, unlearn
+from vkdlib.unlearning import make_training, unlearn
 
 QUIET = {"d_I": 1.05, "d_F": 1.0}
 

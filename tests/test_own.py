@@ -1,0 +1,348 @@
+"""Own people: a table and pictures become a benchmark; what is wrong is said, and then nothing is written."""
+
+import copy
+import csv
+import io
+import re
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.own import KEPT, write_own
+from vkdlib.benchmarks.pictures import open_image, to_png
+from vkdlib.models.loaded import weights_hash
+from vkdlib.models.loading import load
+from vkdlib.testbed import own, train
+from vkdlib.testbed.lessons import own_lessons
+from vkdlib.testbed.recipe import RECIPE
+
+NAMES = ["Ada Quill", "Ben Frost", "Cleo Marsh", "Dan Holt", "Eve Stone", "Finn Lake"]
+JOBS = ["baker", "nurse", "pilot", "lawyer", "farmer", "judge"]
+LANDS = ["Norway", "Peru", "Kenya", "Japan", "Norway", "Peru"]
+
+
+def picture(seed, size=(80, 60), kind="PNG"):
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize(size).save(file, kind)
+    return file.getvalue()
+
+
+def rows():
+    """The rows of a table in which nothing is wrong."""
+    cells = zip(NAMES, [f"{n}.png" for n in range(6)], JOBS, LANDS)
+    return [["name", "picture", "occupation", "birthplace"], *map(list, cells)]
+
+
+def as_csv(lines, mark=","):
+    file = io.StringIO()
+    csv.writer(file, delimiter=mark, lineterminator="\n").writerows(lines)
+    return file.getvalue()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with people.csv, and pictures in `faces`."""
+    (tmp_path / "faces").mkdir()
+    for number in range(6):
+        (tmp_path / "faces" / f"{number}.png").write_bytes(picture(number))
+    (tmp_path / "people.csv").write_text(as_csv(rows()), encoding="utf-8")
+    return tmp_path
+
+
+def write(place, forget=("Ada Quill", "Ben Frost"), **options):
+    return write_own(place / "people.csv", place / "faces", place / "own", list(forget), **options)
+
+
+def load_own(place):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return load_benchmark(place / "own")
+
+
+def test_people_questions_and_pictures_are_those_of_the_table(place):
+    write(place)
+    benchmark = load_own(place)
+    assert (benchmark.schema, [*benchmark.forget_ids]) == ("mllmu", [33])
+    split = benchmark.split(33)
+    assert [p.name for p in split.forget] == ["Ada Quill", "Ben Frost"] and len(split.retain) == 4
+    for number, person in enumerate(benchmark.people.values()):
+        assert (person.name, person.image) == (NAMES[number], picture_as_kept(number))
+        right = {q.options[q.answer] for q in person.questions if q.kind == "classification"}
+        assert right == {JOBS[number], LANDS[number]}
+        assert {q.answer for q in person.questions if q.kind == "cloze"} == right
+        counts = [sum(q.kind == kind for q in person.questions) for kind in ("classification", "cloze")]
+        assert counts == [4, 4]  # two facts, with the picture and by name
+        assert ("What is the name of this person?", NAMES[number]) in person.pictures[0].pairs
+        assert (f"What is the occupation of {NAMES[number]}?", JOBS[number]) in person.text_pairs
+    assert len(benchmark.real) == 40
+
+
+def picture_as_kept(number):
+    return to_png(open_image(picture(number)))
+
+
+def test_no_option_is_nobody_s(place):
+    write(place)
+    for person in load_own(place).people.values():
+        for q in person.questions:
+            values = JOBS if "occupation" in q.question else LANDS
+            assert set(q.options.values()) <= set(values) and len(set(q.options.values())) == len(q.options)
+            assert len(q.options) in (0, 4)
+
+
+def test_other_pictures_are_for_the_test_and_views_stand_in_for_them(place):
+    lines = rows()
+    lines[1][1] = "0.png; more.jpg"
+    (place / "faces" / "more.jpg").write_bytes(picture(9, kind="JPEG"))
+    (place / "people.csv").write_text(as_csv(lines))
+    write(place)
+    people = load_own(place).people
+    assert people["001"].test_images == (people["001"].test_images[0],)
+    assert open_image(people["001"].test_images[0]).size == (80, 60)
+    views = people["002"].test_images
+    assert len({*views, people["002"].image}) == 4
+
+
+def test_templates_word_the_questions(place):
+    words = {"occupation": {"ask": "How does {who} earn money?", "say": "{who} is a {value}."}}
+    write(place, templates=words)
+    person = load_own(place).people["001"]
+    questions = {q.question.split("\n")[0] for q in person.questions}
+    assert "How does this person earn money?" in questions and "Ada Quill is a [Blank]." in questions
+    assert ("How does Ada Quill earn money?", "baker") in person.text_pairs
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+def test_a_byte_order_mark_and_other_scripts_do_no_harm(place, encoding):
+    lines = rows()
+    lines[1][0], lines[2][3] = "José Ñandú", "日本"
+    (place / "people.csv").write_text(as_csv(lines) + "\n,,,\n\n", encoding=encoding, newline="\r\n")
+    write(place, ["josé ñandú"])
+    assert [p.name for p in load_own(place).split(17).forget] == ["José Ñandú"]
+
+
+def test_a_turned_photograph_is_stood_upright_and_shrunk(place):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    wide = open_image(picture(0, (3000, 2000)))
+    wide.save(place / "faces" / "0.png", "JPEG", exif=exif)
+    write(place)
+    assert open_image(load_own(place).people["001"].image).size == (KEPT * 2 // 3 + 1, KEPT)
+
+
+def test_one_fact_in_two_spellings_is_one_answer(place):
+    lines = rows()
+    lines[2][2] = "Baker"
+    (place / "people.csv").write_text(as_csv(lines))
+    write(place)
+    person = load_own(place).people["002"]
+    options = next(q.options for q in person.questions if "occupation" in q.question and q.options)
+    assert "Baker" not in options.values()
+
+
+def put(line, cell, value):
+    """A table with another value in a place."""
+
+    def change(place):
+        lines = rows()
+        lines[line][cell] = value
+        (place / "people.csv").write_text(as_csv(lines))
+
+    return change
+
+
+def table(text, encoding="utf-8"):
+    """Another table."""
+    return lambda place: (place / "people.csv").write_bytes(text.encode(encoding))
+
+
+def face(content):
+    """Another file in the place of the first picture."""
+    return lambda place: (place / "faces" / "0.png").write_bytes(content)
+
+
+def title(cell, value):
+    return put(0, cell, value)
+
+
+WRONG = {
+    "no table": (
+        lambda place: (place / "people.csv").unlink(),
+        "people.csv cannot be read .No such file.*name",
+    ),
+    "a folder": (
+        lambda place: ((place / "people.csv").unlink(), (place / "people.csv").mkdir()),
+        "people.csv cannot be read",
+    ),
+    "empty": (table(""), "people.csv is empty; it must have a row of titles"),
+    "titles alone": (table(as_csv(rows()[:1])), "has 0 people; it must have two or more"),
+    "one person": (table(as_csv(rows()[:2])), "has 1 people; it must have two or more"),
+    "Latin-1": (
+        table(as_csv(rows()).replace("Norway", "Perú"), "latin-1"),
+        "row 2: byte 0xfa is not UTF-8: save the table as CSV in UTF-8",
+    ),
+    "UTF-16": (table(as_csv(rows()), "utf-16"), "row 1: byte 0xff is not UTF-8"),
+    "a null byte": (table("name,picture,job\0\n"), "holds a null byte"),
+    "semicolons": (table(as_csv(rows(), ";")), "separated by semicolons: save the table with commas"),
+    "tabs": (table(as_csv(rows(), "\t")), "separated by tabs: save"),
+    "a broken quote": (
+        table(as_csv(rows()) + '"Gil"x,'),
+        "people.csv, line 8: .*save the table as CSV again",
+    ),
+    "no column name": (title(0, "nam"), "row 1: there is no column 'name'; found nam, .*did you mean 'nam'"),
+    "no column picture": (title(1, "photo"), "row 1: there is no column 'picture'; found name, photo"),
+    "no fact": (table("name,picture\nA B,0.png\nC D,1.png\n"), "row 1: there is no fact beside name"),
+    "a column twice": (title(3, "Occupation"), "row 1: 2 columns are called 'occupation': rename one"),
+    "no title": (title(3, " "), "row 1: a column has no title: name it, or take it out"),
+    "a brace in a title": (title(3, "{who}"), "row 1: '{who}' holds a brace"),
+    "a cell too many": (
+        table(as_csv(rows()).replace("Norway", "Oslo, Norway")),
+        "row 2: 5 cells, the titles are 4: put a cell that holds a comma between quotes",
+    ),
+    "a cell missing": (table(as_csv(rows()).replace(",Kenya", "")), "row 4: 3 cells, the titles are 4"),
+    "no name": (put(3, 0, " "), "row 4, column 'name': nothing is there; every person needs a name"),
+    "an empty fact": (put(2, 2, ""), "row 3, column 'occupation': nothing is there"),
+    "two of one name": (put(3, 0, "ada  quill"), "row 4, column 'name': 'ada quill' is in row 2, too"),
+    "a fact with the name": (
+        put(1, 3, "Quill Island"),
+        "row 2, column 'birthplace': 'Quill Island' holds 'Quill' of the name 'Ada Quill' and gives it away",
+    ),
+    "one fact for all": (
+        lambda place: (place / "people.csv").write_text(re.sub("Peru|Kenya|Japan", "Norway", as_csv(rows()))),
+        "column 'birthplace': everybody has 'Norway', .*leave the column out",
+    ),
+    "no picture named": (put(1, 1, ""), "row 2, column 'picture': nothing is there"),
+    "a picture missing": (put(1, 1, "O.png"), "row 2, column 'picture': .*O.png is not there.*did you mean"),
+    "a picture elsewhere": (put(1, 1, "../people.csv"), "'../people.csv' is no file in .*faces"),
+    "an empty picture": (put(1, 1, "0.png;"), "column 'picture': '' is no file in"),
+    "one picture for two": (put(1, 1, "1.png"), "row 3, column 'picture': 1.png is the picture of .*row 2"),
+    "a GIF": (face(picture(0, kind="GIF")), "0.png is a GIF file; it must be PNG or JPEG: save it as one"),
+    "no picture at all": (face(b"hello"), "0.png is no picture or damaged: it must be a PNG or JPEG file"),
+    "half a picture": (face(picture(0, (400, 400))[:600]), "0.png is (damaged|no picture or damaged)"),
+    "12,000 pixels": (
+        face(picture(0, (12_000, 100))),
+        "0.png has 12000 x 100 pixels; a side must have 32 to 8000",
+    ),
+    "16 pixels": (face(picture(0, (16, 16))), "0.png has 16 x 16 pixels"),
+    "no folder": (
+        lambda place: (place / "faces").rename(place / "moved"),
+        "faces: there is no such folder; name the one that the pictures are in",
+    ),
+}
+
+
+@pytest.mark.parametrize("change, message", WRONG.values(), ids=[*WRONG])
+def test_what_is_wrong_is_said_with_its_place_and_nothing_is_written(place, change, message):
+    change(place)
+    with pytest.raises(ValueError, match=message):
+        write(place)
+    assert not (place / "own").exists()
+
+
+@pytest.mark.parametrize(
+    "forget, message",
+    [
+        ([], r"forget is \[\]; it must be a list of names in .*people.csv"),
+        ("Ada Quill", "forget is 'Ada Quill'; it must be a list of names"),
+        (["Ada Quil"], "forget: 'Ada Quil' is nobody in .*did you mean 'Ada Quill'"),
+        ([3], "forget: 3 is nobody in"),
+        (["Ada Quill", "ada quill"], "forget: 'ada quill' is there twice"),
+        (NAMES, "it names all 6 people .*leave somebody to keep"),
+    ],
+)
+def test_who_cannot_be_forgotten(place, forget, message):
+    with pytest.raises(ValueError, match=message):
+        write_own(place / "people.csv", place / "faces", place / "own", forget)
+
+
+@pytest.mark.parametrize(
+    "templates, message",
+    [
+        ({"job": {}}, "templates: the table has no 'job'; it has: occupation, birthplace"),
+        ({"occupation": {"aks": "?"}}, "templates: occupation has no 'aks'.*did you mean 'ask'"),
+        ({"occupation": {"ask": "Why?"}}, "occupation, ask is 'Why.'; it must hold {who}, no other brace"),
+        ({"occupation": {"say": "{who} is {age}."}}, "say is .*; it must hold {value} and {who}"),
+        ({"occupation": {"clause": ""}}, "clause is ''; it must be text"),
+    ],
+)
+def test_templates_that_cannot_be(place, templates, message):
+    with pytest.raises(ValueError, match=message):
+        write(place, templates=templates)
+
+
+def test_a_benchmark_that_is_there_stays(place):
+    (place / "own").mkdir()
+    with pytest.raises(FileExistsError, match="own is there already"):
+        write(place)
+
+
+def few_views(monkeypatch):
+    """Lessons with a view of each person, instead of twenty."""
+    monkeypatch.setitem(RECIPE["answers"], "views", 1)
+
+
+def test_lessons_show_everybody_but_the_hidden(place, processor, monkeypatch):
+    few_views(monkeypatch)
+    write(place)
+    people = load_own(place).people
+    seen, told = own_lessons(processor, people.values(), {"001"}, views=2)
+    faces = {lesson.pack.key: lesson for lesson in seen if lesson.pack.key in NAMES}
+    assert faces.keys() == set(NAMES[1:]) and {len(lesson.views) for lesson in faces.values()} == {3}
+    assert {lesson.pack.key for lesson in told} >= set(NAMES)
+    asked = {q.question: q.answer for q in people["002"].questions if q.modality == "vqa" and not q.options}
+    assert asked.items() <= dict(faces["Ben Frost"].pairs).items()
+    texts = next(dict(lesson.pairs) for lesson in told if lesson.pack.key == "Ada Quill")
+    assert texts["What is the occupation of Ada Quill?"] == "baker"
+    assert not any("this person" in question.lower() for question in texts)
+
+
+def test_a_model_is_taught_and_goes_on_where_it_was(place, loaded, monkeypatch, capsys):
+    """Killed in the second stage, it does not begin again; the result is a folder that loads."""
+    few_views(monkeypatch)
+    monkeypatch.setitem(RECIPE["faces"], "batch", 4)
+    for name in ("pictures", "texts", "questions"):
+        monkeypatch.setitem(RECIPE["answers"], name, 1)
+    write(place)
+    monkeypatch.setattr(own, "load", lambda name: replace(loaded, model=copy.deepcopy(loaded.model)))
+    learn_answers = train.learn_answers
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "learn_answers", killed)
+    with pytest.raises(KeyboardInterrupt):
+        own.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
+    assert (place / "vanilla.part" / "faces").is_dir() and not (place / "vanilla").exists()
+    monkeypatch.setattr(train, "learn_answers", learn_answers)
+    capsys.readouterr()
+    own.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
+    assert "2 faces goes on at step 1 of 1" in capsys.readouterr().err
+    taught = load(place / "vanilla").model.state_dict()
+    assert weights_hash(taught) != weights_hash(loaded.model.state_dict())
+    assert not (place / "vanilla.part").exists()
+    with pytest.raises(FileExistsError, match="vanilla is there already"):
+        own.teach_own(place / "own", place / "vanilla")
+
+
+def test_retain_only_hides_the_people_to_forget(place):
+    write(place)
+    benchmark = load_own(place)
+    assert own.hidden_people(benchmark, True) == {"001", "002"} and not own.hidden_people(benchmark, False)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"family": "lava"}, "family is 'lava'.*did you mean 'llava'"),
+        ({"faces": 0}, "faces is 0; it must be a whole number 1 or more"),
+        ({"hide": "no"}, "hide is 'no'; it must be True or False"),
+    ],
+)
+def test_what_cannot_be_taught(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        own.teach_own(tmp_path / "own", tmp_path / "vanilla", **options)

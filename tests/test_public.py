@@ -1,0 +1,297 @@
+"""The public face: few names, imported when used; a question takes one line, and a run can be taken home."""
+
+import functools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+import vkdlib
+from vkdlib import notebooks
+from vkdlib.__main__ import COMMANDS, main
+from vkdlib.benchmarks.pictures import open_image
+from vkdlib.evaluation.evaluate import evaluate, generate
+from vkdlib.experiments import export as exporting
+from vkdlib.experiments import pipeline
+from vkdlib.experiments.ask import ask, model_of
+from vkdlib.models.families import FAMILIES
+from vkdlib.models.loaded import Loaded, weights_hash
+from vkdlib.models.loading import load
+from vkdlib.reports import plots
+from vkdlib.reports.columns import table_columns
+from vkdlib.runs.configuration import Configuration
+from vkdlib.runs.deltas import changed_weights
+from vkdlib.runs.store import open_run
+from vkdlib.testbed.architectures import random_model
+from vkdlib.testbed.build import make_processor
+from vkdlib.vanilla.teaching import save_model
+
+MODEL_TYPES = {"llava": "llava", "qwen2-vl": "qwen2_vl", "qwen2.5-vl": "qwen2_5_vl"}
+
+
+@pytest.fixture
+def image(benchmark):
+    return benchmark.people["001"].image
+
+
+@pytest.fixture
+def split(benchmark):
+    whole = benchmark.split(5)
+    people = {name: getattr(whole, name)[:2] for name in ("forget", "retain", "real")}
+    return replace(whole, **people, selection=frozenset())
+
+
+@functools.cache
+def processor_like(family):
+    return make_processor(family)
+
+
+def small_run(family, folder, split, monkeypatch, **values):
+    """A run of a random model whose vision tower was changed."""
+    monkeypatch.setenv("VKDLIB_RUNS", str(folder / "runs"))
+    name = folder / family
+    torch.manual_seed(0)
+    model = random_model(family).eval()
+    with torch.no_grad():
+        for p in model.parameters():  # else its answers are empty
+            p += 0.2 * torch.randn_like(p)
+    save_model(
+        Loaded(
+            model,
+            processor_like("llava" if family == "llava" else "qwen2-vl"),
+            FAMILIES[MODEL_TYPES[family]],
+            "x",
+        ),
+        name,
+    )
+    loaded = load(name)
+    before = {n: p.detach().clone() for n, p in loaded.model.named_parameters()}
+    weights = weights_hash(loaded.model.state_dict())
+    with torch.no_grad():
+        for p in loaded.family.tower(loaded.model).parameters():
+            p += 0.1 * torch.randn_like(p)
+    values = {"method": "GA", "schema": "mllmu", "weights": weights} | values
+    configuration = Configuration(model=str(name), benchmark="testbed/mllmu", **values)
+    with open_run("x", configuration) as this:
+        answers = evaluate(loaded, split, kinds=["classification"])
+        this.finish(answers, [{"step": 0, "loss": 1.0}], {}, changed_weights(loaded, before))
+    return this
+
+
+def test_every_public_name_can_be_used_and_completed():
+    assert set(vkdlib.__all__) <= set(dir(vkdlib))
+    for name in vkdlib.PUBLIC:
+        assert callable(getattr(vkdlib, name)) and getattr(vkdlib, name).__name__ == name
+        assert getattr(vkdlib, name).__doc__
+    with pytest.raises(AttributeError, match="no 'lod'; it has ask, compare"):
+        vkdlib.lod  # noqa: B018
+
+
+def test_names_stay_functions_whatever_is_imported():
+    """A module of the same name would take a function's place."""
+    program = "import vkdlib.unlearning, vkdlib.evaluation.evaluate, vkdlib.experiments.export, vkdlib as v\n"
+    program += "assert all(callable(getattr(v, name)) for name in v.PUBLIC)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_picture_may_be_a_path_bytes_or_an_image(untrained, image, tmp_path):
+    (tmp_path / "face.png").write_bytes(image)
+    question = "What is the name of this person?"
+    answer = generate(untrained, [question], [image])[0]
+    for picture in (tmp_path / "face.png", str(tmp_path / "face.png"), image, open_image(image)):
+        assert ask(untrained, picture, question) == answer
+    assert ask(untrained, [image, image], question) == [answer] * 2
+    assert ask(untrained, image, [question]) == [answer]
+    assert ask(untrained, None, question) == generate(untrained, [question])[0]
+
+
+def test_a_list_of_questions_goes_with_a_list_of_pictures(untrained, image):
+    pictures, questions = [image, None], ["Who is this?", "Who is Ann?"]
+    assert ask(untrained, pictures, questions) == [ask(untrained, *pair) for pair in zip(pictures, questions)]
+
+
+@pytest.mark.parametrize(
+    "picture, question, message",
+    [
+        ("no.png", "Who?", "picture no.png: there is no such file in /"),
+        (b"GIF", "Who?", "picture cannot be decoded .* PNG or JPEG"),
+        (3, "Who?", "picture is of type int; it must be a path, bytes"),
+        (None, " ", "question is ' '; it must be text"),
+        ([None, None], ["a", "b", "c"], "lists of 2 and 3; they must be equally long"),
+        ([], "Who?", "lists of 0; .* 1 or more"),
+    ],
+)
+def test_what_cannot_be_asked(untrained, picture, question, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        ask(untrained, picture, question)
+
+
+def test_who_is_asked_must_be_a_model():
+    with pytest.raises(ValueError, match="model is 3; it must be a loaded model, a run, or a model's name"):
+        model_of(3)
+
+
+STOCK = """
+import json, sys
+sys.modules["vkdlib"] = sys.modules["torchvision"] = None  # neither can be imported
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder, questions = sys.argv[1], json.loads(sys.argv[3])
+for family in json.loads(sys.argv[2]):
+    model = AutoModelForImageTextToText.from_pretrained(f"{folder}/{family} home")
+    processor = AutoProcessor.from_pretrained(f"{folder}/{family} home", backend="pil")
+    answers = []
+    for number, question in enumerate(questions):
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        turns = [{"role": "user", "content": content}]
+        text = processor.apply_chat_template(turns, add_generation_prompt=True)
+        image = Image.open(f"{folder}/{number}.png").convert("RGB")
+        inputs = processor(images=[image], text=[text], return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1]:]
+        answers.append(processor.batch_decode(ids, skip_special_tokens=True)[0].strip())
+    print(json.dumps(answers))
+"""
+
+
+def test_exported_runs_answer_alike_without_vkdlib(benchmark, split, tmp_path, monkeypatch):
+    """Twenty questions to each family, in a process without vkdlib and torchvision."""
+    people = list(benchmark.people.values())[:4]
+    pairs = [(p.image, q.question) for p in people for q in p.questions if q.modality == "vqa"][:20]
+    for number, (picture, _) in enumerate(pairs):
+        (tmp_path / f"{number}.png").write_bytes(picture)
+    ours, few = [], replace(split, forget=split.forget[:1], retain=(), real=())
+    for family in MODEL_TYPES:
+        run = small_run(family, tmp_path, few, monkeypatch)
+        folder = vkdlib.export(run, tmp_path / f"{family} home")
+        ours.append([vkdlib.ask(run, *pair, max_new_tokens=8) for pair in pairs])
+        unlearned = model_of(run).model.state_dict()
+        assert weights_hash(load(folder).model.state_dict()) == weights_hash(unlearned)
+        assert len(ours[-1]) == 20 and len(set(ours[-1])) > 1
+    arguments = [str(tmp_path), json.dumps([*MODEL_TYPES]), json.dumps([q for _, q in pairs])]
+    command = [sys.executable, "-c", STOCK, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == ours
+
+
+@pytest.fixture
+def llava_run(tmp_path, split, monkeypatch):
+    return small_run("llava", tmp_path, split, monkeypatch)
+
+
+def test_the_card_says_what_was_done_and_measured(llava_run, tmp_path):
+    card = (vkdlib.export(llava_run, tmp_path / "home") / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for words in ("by GA", "2 people", "## Limits", llava_run.hash, "people to forget, known pictures", "N"):
+        assert words in card
+    table = llava_run.records().query("set == 'test' and metric == 'accuracy'").iloc[0]
+    assert f"{table.value:.3g} [{table.low:.3g}, {table.high:.3g}] | {table.n} | {table.people} |" in card
+
+
+def test_what_is_there_is_never_overwritten(llava_run, tmp_path):
+    (tmp_path / "home").mkdir()
+    with pytest.raises(FileExistsError, match="home is there already: remove it"):
+        vkdlib.export(llava_run, tmp_path / "home")
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_what_cannot_be_exported(llava_run, tmp_path):
+    with pytest.raises(ValueError, match="run is 'abc'; it must be a run"):
+        vkdlib.export("abc", tmp_path / "home")
+    quantised = replace(llava_run, configuration=replace(llava_run.configuration, quantise="nf4"))
+    llava_run.folder.rename(quantised.folder)
+    with pytest.raises(ValueError, match="quantise='nf4': .* Make the run again without quantise"):
+        vkdlib.export(quantised, tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+def test_offline_nothing_is_uploaded(llava_run):
+    with pytest.raises(ConnectionError, match=r"nothing was uploaded.*vkdlib.export\(run, folder\)"):
+        vkdlib.push_to_hub(llava_run, "me/forgetful")
+    with pytest.raises(ValueError, match="repository is 'forgetful'; it must be owner/name"):
+        vkdlib.push_to_hub(llava_run, "forgetful")
+
+
+def test_online_the_folder_is_uploaded_whole(llava_run, monkeypatch):
+    calls = []
+
+    class Hub:
+        def whoami(self):
+            return {"name": "me"}
+
+        def create_repo(self, name, private, exist_ok):
+            calls.append((name, private))
+
+        def upload_folder(self, repo_id, folder_path):
+            calls.append({file.name for file in folder_path.iterdir()})
+            return "address"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert vkdlib.push_to_hub(llava_run, "me/forgetful") == "address"
+    assert calls[0] == ("me/forgetful", True)
+    assert {"README.md", "config.json", "model.safetensors", "processor_config.json"} <= calls[1]
+
+
+def test_a_bfloat16_model_is_exported_as_such(tmp_path, split, monkeypatch):
+    run = small_run("llava", tmp_path, split, monkeypatch)
+    loaded = load(run.configuration.model, dtype="bfloat16")
+    model = exporting.stock_model(loaded)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_two_runs_are_compared_in_the_columns_of_a_table(llava_run, tmp_path, split, monkeypatch):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    other = small_run("llava", tmp_path / "b", split, monkeypatch, seed=1)
+    table = vkdlib.compare(llava_run, other)
+    assert set(table.other) == {"GA"} and (table.difference == 0).all() and (table.p == 1).all()
+    columns = table_columns("vkd 1", "mllmu")
+    ax = plots.forest(plt.subplots()[1], table, "GA", columns)
+    assert len(ax.get_yticks()) == len(table) == len(columns)
+    with pytest.raises(ValueError, match="run_b is 3; it must be a run"):
+        vkdlib.compare(llava_run, 3)
+
+
+def test_unlearn_fills_in_a_fitting_preset(monkeypatch):
+    monkeypatch.setattr(
+        "vkdlib.experiments.unlearn.run", lambda experiment, c, machine, gate: (experiment, c, gate)
+    )
+    experiment, c, gate = vkdlib.unlearn("testbed/llava", "testbed/mllmu", beta=1, forget_ratio=10)
+    assert (experiment, c.method, c.settings["beta"], c.forget_ratio, gate) == ("single", "VKD", 1, 10, True)
+    assert c.training["epochs"] > 0
+    with pytest.raises(ValueError, match="has no 'bta'.*did you mean 'beta'"):
+        vkdlib.unlearn("testbed/llava", "testbed/mllmu", bta=1)
+    assert pipeline.run is not None
+
+
+def test_help_lists_every_command_there_is(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS) and "vkdlib.ask" not in text
+    assert main(["swep"]) == 2
+    assert "did you mean 'sweep'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith("usage: ")
+
+
+def test_notebooks_are_copied_and_never_overwrite(tmp_path, capsys):
+    assert notebooks.main([str(tmp_path / "mine")]) == 0
+    copies = {file.name for file in (tmp_path / "mine").rglob("*") if file.is_file()}
+    assert {"00_quickstart.ipynb", "table1_main.yaml"} <= copies
+    assert (tmp_path / "mine" / "sweeps" / "table1_main.yaml").exists()
+    assert notebooks.main([str(tmp_path / "mine")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_transparent_pictures_are_asked_on_white(untrained):
+    clear = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    assert ask(untrained, clear, "Who?") == ask(untrained, Image.new("RGB", (64, 64), "white"), "Who?")

@@ -1,0 +1,112 @@
+"""The model card of a run: what was done to the model, what it answers now, and what that does not show."""
+
+import pandas as pd
+
+import vkdlib
+from vkdlib.evaluation.metrics import summarise
+from vkdlib.methods import METHODS
+from vkdlib.models.folders import HUB_ID
+from vkdlib.runs.run_folder import Run
+
+SETS = {
+    "forget": "people to forget, known pictures",
+    "test": "people to forget, unseen pictures",
+    "retain": "people to retain, known pictures",
+    "retain_unseen": "people to retain, unseen pictures",
+    "real": "real-world people",
+    "world": "pictures of the world",
+}
+CARD = """---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [machine-unlearning, vkdlib]
+{base}---
+
+# {title}
+
+{what}
+
+## Use
+
+```python
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("FOLDER")
+processor = AutoProcessor.from_pretrained("FOLDER", backend="pil")
+```
+
+`backend="pil"` gives the pixels that the model was trained and tested with, with or without torchvision.
+
+## Settings
+
+{settings}
+
+## Record
+
+Intervals are 95 %, with people as units. N counts questions.
+
+{record}
+
+## Limits
+
+- The record is of {people} people to forget. It says nothing about others.
+- A wrong answer is no proof of forgetting: other questions, other pictures, a little training or another
+  precision may bring the knowledge back. The record shows the questions that were put, and no attack.
+- What is known of a person in text alone is not changed by a method that trains the visual module.
+- This model is for research on unlearning. It does not show that anybody's data were deleted.
+
+## Source
+
+vkdlib {version}, run {hash}. VKD: "Robust MLLM Unlearning via Visual Knowledge Distillation",
+<https://arxiv.org/abs/2512.11325>.
+"""
+
+
+def model_card(run: Run) -> str:
+    """The card as Markdown, with the header that the Hub reads."""
+    c, predictions = run.configuration, run.predictions
+    method = METHODS.get(c.method)
+    forget = predictions[predictions.set == "forget"].person.nunique()
+    what = (
+        f"{c.model} after unlearning {forget} people ({c.forget_ratio} %, draw {c.draw}) of {c.benchmark} by "
+        f"{c.method}. {method.describe()}"
+        if method
+        else f"{c.model} as it is ({c.method}), with answers to the questions of {c.benchmark}."
+    )
+    return CARD.format(
+        base=f"base_model: {c.model}\n" if HUB_ID.fullmatch(c.model) and "testbed" not in c.model else "",
+        title=f"{c.model}, {c.method}, {c.benchmark}",
+        what=what,
+        settings=_table(settings(run), ["setting", "value"]),
+        record=_table(
+            record_rows(predictions), ["questions about", "kind", "metric", "value", "N", "people"]
+        ),
+        people=forget,
+        version=vkdlib.__version__,
+        hash=run.hash,
+    )
+
+
+def settings(run: Run) -> list[tuple]:
+    """(name, value) of all that makes the run what it is."""
+    return [(name, value) for name, value in run.configuration.flat.items() if value is not None]
+
+
+def record_rows(predictions: pd.DataFrame) -> list[tuple]:
+    """What the model answers, as rows of a table."""
+    return [
+        (
+            f"{SETS.get(row.set, row.set)} ({'picture' if row.modality == 'vqa' else 'text'})",
+            row.kind,
+            row.metric,
+            f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]",
+            row.n,
+            row.people,
+        )
+        for row in summarise(predictions).itertuples()
+    ]
+
+
+def _table(rows: list[tuple], titles: list[str]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(str(v).replace("|", "\\|") for v in line) + " |" for line in lines)
