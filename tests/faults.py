@@ -31,7 +31,7 @@ import torch
 import yaml
 from conftest import full_disk, heed_ctrl_c
 
-from vkdlib import experiments, training, unlearn
+from vkdlib import experiments, training, unlearning
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
 from vkdlib.runs import store
 from vkdlib.runs.configuration import Configuration
@@ -51,7 +51,7 @@ PROCESSES = ("sweep", "worker", "point")  # each the parent of the next: the wor
 CELL = f"""
 import os, signal
 from pathlib import Path
-from vkdlib import experiments, unlearn
+from vkdlib import experiments, unlearning
 
 def step(*task):
     calls.append(task)
@@ -61,8 +61,8 @@ def step(*task):
     return combine(*task)
 
 if os.environ.get("VKDLIB_FAULT"):
-    combine, calls, (at, died) = unlearn.combine, [], os.environ["VKDLIB_FAULT"].split()
-    unlearn.combine = step
+    combine, calls, (at, died) = unlearning.combine, [], os.environ["VKDLIB_FAULT"].split()
+    unlearning.combine = step
 run = experiments.run(experiment, experiments.Configuration(benchmark=benchmark, seed=seed, **{POINT}))
 print("run", run.hash)
 """
@@ -149,7 +149,7 @@ class Place:
 @contextlib.contextmanager
 def at_step(chosen: int, happens):
     """Within: `happens` takes the place of a step of the training, the first time it comes to it."""
-    combine, calls = unlearn.combine, []
+    combine, calls = unlearning.combine, []
 
     def step(*task):
         calls.append(task)

@@ -169,7 +169,7 @@ def test_training_with_all_three_resumes_with_the_same_bits(loaded, few, tmp_pat
     first, weights = end()
     with monkeypatch.context() as patch:
         steps = iter([combine] * 3)  # and then a kill
-        patch.setattr("vkdlib.unlearn.combine", lambda *arguments: next(steps)(*arguments))
+        patch.setattr("vkdlib.unlearning.combine", lambda *arguments: next(steps)(*arguments))
         with pytest.raises(StopIteration):
             end(folder=tmp_path, checkpoint_every=2)
     second, others = end(folder=tmp_path)

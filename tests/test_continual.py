@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vkdlib import unlearn as unlearning
+from vkdlib import unlearning
 from vkdlib.experiments.continual import (
     check_requests,
     make_requests,

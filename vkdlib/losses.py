@@ -137,7 +137,7 @@ def output_loss(
 ) -> Tensor:
     """Eq. 5 (Eq. 2 with alpha = 1): -alpha L_vqa^f + L_qa^f + L_vqa^r + L_qa^r.
 
-    The mask m of Eq. 5 multiplies the gradient of the first term (see `unlearn.combine`). The QA terms are
+    The mask m of Eq. 5 multiplies the gradient of the first term (see `unlearning.combine`). The QA terms are
     0 by default: with the LLM frozen no trained weight enters them, so their gradient is exactly 0.
     """
     return -alpha * forget_vqa + forget_qa + retain_vqa + retain_qa

@@ -58,7 +58,7 @@ def unlearn_requests(
         folder: keeps finished requests and checkpoints. A series that was killed goes on from there, with the
             same bits.
         evaluation: arguments of `evaluate`.
-        training: fields of `unlearn.Training`; `epochs` are those of each request. The seed counts on from
+        training: fields of `unlearning.Training`; `epochs` are those of each request. The seed counts on from
             one request to the next, so that each sees other retain pictures.
     Returns:
         predictions as of `evaluate`, with columns request (0: before the first) and state of the person:
