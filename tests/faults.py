@@ -155,7 +155,7 @@ def at_step(chosen: int, happens):
         calls.append(task)
         return happens(combine, task) if len(calls) == chosen else combine(*task)
 
-    with mock.patch.object(unlearn, "combine", step):
+    with mock.patch.object(unlearning, "combine", step):
         yield
 
 
