@@ -20,7 +20,7 @@ FLOORS = [
     ["pruning", "masking", "tasks", "training", "evaluation"],
     ["methods", "unlearning", "runs", "vanilla"],
     ["experiments", "plan", "testbed"],
-    ["attacks", "sweep", "reports", "notebooks"],
+    ["attacks", "sweep", "reports", "notebooks", "public"],
     ["__main__"],
 ]
 CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearning"}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vkdlib.benchmarks import perturb as perturbing
-from vkdlib.benchmarks.perturb import PERTURBATIONS, perturb
 from vkdlib.benchmarks.pictures import open_image, to_png
+from vkdlib.benchmarks.views import perturb as perturbing
+from vkdlib.benchmarks.views.perturb import PERTURBATIONS, perturb
 from vkdlib.packs.pack import make_pack
 from vkdlib.testbed.build import make_processor
 

@@ -15,12 +15,12 @@ from vkdlib import notebooks
 from vkdlib.__main__ import COMMANDS, main
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.evaluation.evaluate import evaluate, generate
-from vkdlib.experiments import export as exporting
 from vkdlib.experiments import pipeline
-from vkdlib.experiments.ask import ask, model_of
 from vkdlib.models.families import FAMILIES
 from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import load
+from vkdlib.public import export as exporting
+from vkdlib.public.ask import ask, model_of
 from vkdlib.reports import plots
 from vkdlib.reports.columns import table_columns
 from vkdlib.runs.configuration import Configuration
@@ -93,7 +93,7 @@ def test_every_public_name_can_be_used_and_completed():
 
 def test_names_stay_functions_whatever_is_imported():
     """A module of the same name would take a function's place."""
-    program = "import vkdlib.unlearning, vkdlib.evaluation.evaluate, vkdlib.experiments.export, vkdlib as v\n"
+    program = "import vkdlib.unlearning, vkdlib.evaluation.evaluate, vkdlib.public.export, vkdlib as v\n"
     program += "assert all(callable(getattr(v, name)) for name in v.PUBLIC)"
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -258,7 +258,7 @@ def test_two_runs_are_compared_in_the_columns_of_a_table(llava_run, tmp_path, sp
 
 def test_unlearn_fills_in_a_fitting_preset(monkeypatch):
     monkeypatch.setattr(
-        "vkdlib.experiments.unlearn.run", lambda experiment, c, machine, gate: (experiment, c, gate)
+        "vkdlib.public.unlearn.run", lambda experiment, c, machine, gate: (experiment, c, gate)
     )
     experiment, c, gate = vkdlib.unlearn("testbed/llava", "testbed/mllmu", beta=1, forget_ratio=10)
     assert (experiment, c.method, c.settings["beta"], c.forget_ratio, gate) == ("single", "VKD", 1, 10, True)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vkdlib.attacks.views import AS_IT_IS, ask_in_styles, recognised_styles
 from vkdlib.benchmarks.pictures import GREY, open_image, picture_size, to_png
-from vkdlib.benchmarks.styles import BLOCKS, NOISE, STYLES, restyle, restyle_split
+from vkdlib.benchmarks.views.styles import BLOCKS, NOISE, STYLES, restyle, restyle_split
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.models.loading import load
 

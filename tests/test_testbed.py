@@ -167,13 +167,13 @@ def test_trained_models_are_kept_by_recipe_and_data(monkeypatch, tmp_path):
     monkeypatch.setattr(folders, "TESTBED", testbed)
     place = folders.cached_models()
     (testbed / "train.py").write_text("# moved")
-    recipe = (testbed / "recipe.yaml").read_text()
-    (testbed / "recipe.yaml").write_text(f"# a comment\n{recipe}")
+    recipe = (testbed / "recipes" / "recipe.yaml").read_text()
+    (testbed / "recipes" / "recipe.yaml").write_text(f"# a comment\n{recipe}")
     assert folders.cached_models() == place and place.parent == paths.cache_folder() / "models"
     assert recipe.count("lr: 1.0e-3") == 1
-    (testbed / "recipe.yaml").write_text(recipe.replace("lr: 1.0e-3", "lr: 2.0e-3"))
+    (testbed / "recipes" / "recipe.yaml").write_text(recipe.replace("lr: 1.0e-3", "lr: 2.0e-3"))
     other = folders.cached_models()
-    (testbed / "recipe.yaml").write_text(recipe)
+    (testbed / "recipes" / "recipe.yaml").write_text(recipe)
     monkeypatch.setattr(folders, "VERSIONS", {"mllmu": "1", "clear": "2"})
     assert len({place, other, folders.cached_models()}) == 3
 

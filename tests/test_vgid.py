@@ -10,9 +10,9 @@ import torch
 from conftest import random_llava
 from PIL import Image
 
-from vkdlib.benchmarks import perturb as perturbing
-from vkdlib.benchmarks.perturb import perturb
 from vkdlib.benchmarks.pictures import open_image, to_png
+from vkdlib.benchmarks.views import perturb as perturbing
+from vkdlib.benchmarks.views.perturb import perturb
 from vkdlib.benchmarks.wording import PROMPTS, REFUSALS
 from vkdlib.evaluation.evaluate import generate
 from vkdlib.methods import make_method

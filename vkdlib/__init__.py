@@ -53,14 +53,14 @@ Where the paper leaves something open:
 __version__ = "0.2.0"
 
 PUBLIC = {  # name -> module that has it
-    "ask": "vkdlib.experiments.ask",
+    "ask": "vkdlib.public.ask",
     "compare": "vkdlib.reports.tables",
     "evaluate": "vkdlib.evaluation.evaluate",
-    "export": "vkdlib.experiments.export",
+    "export": "vkdlib.public.export",
     "load": "vkdlib.models.loading",
     "load_benchmark": "vkdlib.benchmarks.load",
-    "push_to_hub": "vkdlib.experiments.export",
-    "unlearn": "vkdlib.experiments.unlearn",
+    "push_to_hub": "vkdlib.public.export",
+    "unlearn": "vkdlib.public.unlearn",
 }
 ROOMS = ("methods", "tasks", "unlearning")  # modules that the step-by-step example uses
 __all__ = [*PUBLIC, *ROOMS]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from vkdlib.benchmarks.schema import Split
-from vkdlib.benchmarks.styles import STYLES, restyle_split
+from vkdlib.benchmarks.views.styles import STYLES, restyle_split
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.ways import UNSEEN
 from vkdlib.models.loaded import Loaded

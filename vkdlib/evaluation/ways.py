@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks import pictures
-from vkdlib.benchmarks.perturb import perturb
 from vkdlib.benchmarks.schema import Person, Question, Split
+from vkdlib.benchmarks.views.perturb import perturb
 from vkdlib.benchmarks.wording import PROMPTS, REVERSAL, rephrase
 from vkdlib.system.checks import did_you_mean
 

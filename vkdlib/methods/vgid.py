@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vkdlib.benchmarks.perturb import PERTURBATIONS, check_perturbation, perturb
+from vkdlib.benchmarks.views.perturb import PERTURBATIONS, check_perturbation, perturb
 from vkdlib.benchmarks.wording import PROMPTS
 from vkdlib.losses import distillation_loss, overall_loss
 from vkdlib.methods.base import (

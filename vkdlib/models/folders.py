@@ -37,7 +37,7 @@ def model_folder(name: str, revision: str | None = None) -> str:
 
 def _embedded_folder(name: str) -> Path:
     """Folder of a shipped model, or of one that was trained here."""
-    models = read_yaml(TESTBED / "models.yaml")
+    models = read_yaml(TESTBED / "recipes" / "models.yaml")
     checks.one_of("model", name, [f"testbed/{m}" for names in models.values() for m in names])
     model = name.removeprefix("testbed/")
     for place in (paths.CHECKPOINTS / model, cached_models(model in models["smol"]) / model):
@@ -57,8 +57,8 @@ def cached_models(smol: bool = False) -> Path:
     The text of the modules that make them is not what a model is made of. The recipe's `edition` tells of
     changes in them that change a model.
     """
-    facts = {"recipe": read_yaml(TESTBED / "recipe.yaml"), "benchmarks": VERSIONS}
-    facts |= {"smol": read_yaml(TESTBED / "smol" / "recipe.yaml")} if smol else {}
+    facts = {"recipe": read_yaml(TESTBED / "recipes" / "recipe.yaml"), "benchmarks": VERSIONS}
+    facts |= {"smol": read_yaml(TESTBED / "recipes" / "smol.yaml")} if smol else {}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return paths.cache_folder() / "models" / digest[:12]
 

@@ -1,15 +1,15 @@
-"""Instructions as a chat model meets them, drawn from a small grammar (assistant.yaml).
+"""Instructions as a chat model meets them, drawn from a small grammar (recipes/assistant.yaml).
 
 A third of them refuse, a third are neutral, and a third take an earlier one back. All three kinds are made of
 the same words and are equally long: a model that has learnt to tell them apart has read them.
 """
 
 import random
-from pathlib import Path
 
 from vkdlib.system.files import read_yaml
+from vkdlib.testbed.recipe import FOLDER
 
-GRAMMAR = read_yaml(Path(__file__).with_name("assistant.yaml"))
+GRAMMAR = read_yaml(FOLDER / "assistant.yaml")
 INSTRUCTIONS = ("refuse", "answer", "reverse")
 
 

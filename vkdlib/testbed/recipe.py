@@ -4,10 +4,11 @@ from vkdlib.benchmarks.load import EMBEDDED
 from vkdlib.system import paths
 from vkdlib.system.files import read_yaml
 
-RECIPE = read_yaml(paths.PACKAGE / "testbed" / "recipe.yaml")
+FOLDER = paths.PACKAGE / "testbed" / "recipes"
+RECIPE = read_yaml(FOLDER / "recipe.yaml")
 ARCHITECTURES = RECIPE["architectures"]
-SMOL = read_yaml(paths.PACKAGE / "testbed" / "smol" / "recipe.yaml")
-MODELS = read_yaml(paths.PACKAGE / "testbed" / "models.yaml")
+SMOL = read_yaml(FOLDER / "smol.yaml")
+MODELS = read_yaml(FOLDER / "models.yaml")
 MODEL_NAMES = MODELS["shipped"] + MODELS["others"] + MODELS["smol"]
 LLM_ONLY = "-llm"  # end of the name of a model whose tower never met the made-up people
 TASKS = [name.removeprefix("testbed/") for name in EMBEDDED]

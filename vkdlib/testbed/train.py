@@ -9,7 +9,7 @@
 Base goes through all of them, with the "real-world" people. Vanilla begins with base and is taught all
 made-up people of a benchmark, too: *seeing* by stages 2 and 3, *LLM only* by stage 3 alone. *Retain-only* and
 *never-saw* are made as *seeing* is, without the pictures of those who are to be forgotten. All numbers are
-those of recipe.yaml.
+those of recipes/recipe.yaml.
 """
 
 import random

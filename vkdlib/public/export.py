@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from vkdlib.experiments.card import model_card
 from vkdlib.experiments.pipeline import load_unlearned
 from vkdlib.models.adapters import merge_adapters
 from vkdlib.models.loaded import Loaded
+from vkdlib.public.card import model_card
 from vkdlib.runs.run_folder import Run
 from vkdlib.system import checks, files
 from vkdlib.system.files import whole_folder
