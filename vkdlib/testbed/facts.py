@@ -18,13 +18,13 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.models.parts import deepest_blocks, mlp_output
 from vkdlib.system import paths
-from vkdlib.system.files import file_hash, whole_file
+from vkdlib.system.files import file_hash, read_json, whole_file
 from vkdlib.testbed.build import read_manifest
 from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 
 
 def model_facts(folder: Path, name: str) -> dict:
-    """Hashes, size and metrics of a model, of draw 0 at 5 % (retain-only: at its own ratio).
+    """Where a model was trained, its hashes, size and metrics, of draw 0 at 5 % (retain-only: at its own ratio).
 
     Metrics are of all questions, asked as they are; of multiple choice about pictures, while no neuron fires
     in the MLPs that VKD trains ("neurons": "none"); and, of base, vanilla and never-saw, of questions that
@@ -44,6 +44,7 @@ def model_facts(folder: Path, name: str) -> dict:
         answers = evaluate(loaded, split, kinds=["classification"], modalities=["vqa"])
     tables.append(summarise(answers).assign(way="shown", neurons="none"))
     return {
+        "trained": read_json(folder / "training.json"),
         "files": {f.name: file_hash(f) for f in sorted(folder.iterdir())},
         "bytes": os.path.getsize(folder / "model.safetensors"),
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
