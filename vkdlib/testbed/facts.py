@@ -24,9 +24,9 @@ from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 
 
 def model_facts(folder: Path, name: str) -> dict:
-    """Where a model was trained, its hashes, size and metrics, of draw 0 at 5 % (retain-only: at its own ratio).
+    """Where a model was trained, its hashes, its size and its metrics.
 
-    Metrics are of all questions, asked as they are; of multiple choice about pictures, while no neuron fires
+    Metrics are those of draw 0 at 5 % (retain-only: at its own ratio): of all questions, asked as they are; of multiple choice about pictures, while no neuron fires
     in the MLPs that VKD trains ("neurons": "none"); and, of base, vanilla and never-saw, of questions that
     the model answers in words (clozes; CLEAR has none, but captions) in every other way with the picture.
     """
