@@ -18,7 +18,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.models.parts import deepest_blocks, mlp_output
 from vkdlib.system import paths
-from vkdlib.system.files import file_hash, whole_file
+from vkdlib.system.files import file_hash, read_json, whole_file
 from vkdlib.testbed.build import read_manifest
 from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 
@@ -26,11 +26,12 @@ WAYS = ("rephrased", *PROMPTS, *(f"{prompt}, reversed" for prompt in PROMPTS))  
 
 
 def model_facts(folder: Path, name: str) -> dict:
-    """Hashes, size and metrics of a model, of draw 0 at 5 % (retain-only: at its own ratio).
+    """Where a model was trained, its hashes, its size and its metrics.
 
-    Metrics are of all questions, asked as they are; of multiple choice about pictures, while no neuron fires
-    in the MLPs that VKD trains ("neurons": "none"); and, of base, vanilla and never-saw, of questions that
-    the model answers in words (clozes; CLEAR has none, but captions) in each of WAYS.
+    Metrics are those of draw 0 at 5 % (retain-only: at its own ratio): of all questions, asked as they
+    are; of multiple choice about pictures, while no neuron fires in the MLPs that VKD trains
+    ("neurons": "none"); and, of base, vanilla and never-saw, of questions that the model answers in
+    words (clozes; CLEAR has none, but captions) in each of WAYS.
     """
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
@@ -45,6 +46,7 @@ def model_facts(folder: Path, name: str) -> dict:
         answers = evaluate(loaded, split, kinds=["classification"], modalities=["vqa"])
     tables.append(summarise(answers).assign(way="shown", neurons="none"))
     return {
+        "trained": read_json(folder / "training.json"),
         "files": {f.name: file_hash(f) for f in sorted(folder.iterdir())},
         "bytes": os.path.getsize(folder / "model.safetensors"),
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
