@@ -110,7 +110,8 @@ def _teachers(record: pd.DataFrame) -> pd.Series:
 def _teacher_name(row: dict) -> str | None:
     """The name of a row of VGID; None if it does not say what its teacher is."""
     perturbation, prompt, usual = row["perturbation"], row["prompt"], METHODS["VGID"]()
-    if pd.isna(perturbation) or pd.isna(prompt):
+    needed = [perturbation, prompt, *([row.get("sigma")] if perturbation == "gaussian" else [])]
+    if any(map(pd.isna, needed)):
         return None
     name = "ICU-T" if perturbation == "none" else "Noise-T" if prompt == "none" else "VGID"
     picture = f"gaussian {row['sigma']:g}" if perturbation == "gaussian" else perturbation
