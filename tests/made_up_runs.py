@@ -31,6 +31,18 @@ def made_up_answers(right: Callable[[str, str, int], float], draw: int = 0, peop
     return pd.DataFrame(rows)
 
 
+def in_words(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The questions about pictures of `made_up_answers`, answered in words: with a letter, and once more as
+    clozes and as sentences. A wrong one is a refusal, which has no letter. BLEU is half of ROUGE-L."""
+    vqa = predictions[predictions.modality == "vqa"].assign(options=None, bleu=float("nan"), text=None)
+    right = vqa.score == 1
+    words = pd.Series("a nurse", vqa.index).where(right, "I cannot share this.")
+    choice = vqa.assign(answer=vqa.answer.where(right, ""), text=vqa.answer.where(right, words))
+    cloze = vqa.assign(kind="cloze", answer=words, question=vqa.question + "/cloze")
+    sentence = vqa.assign(kind="generation", answer=words, bleu=vqa.score / 2, question=vqa.question + "/own")
+    return pd.concat([choice, cloze, sentence], ignore_index=True)
+
+
 def made_up_record(runs: list[tuple[dict, pd.DataFrame]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """A record with the accuracies of runs, and hash -> predictions.
 

@@ -272,8 +272,12 @@ def test_wrong_answers_in_text_leave_those_about_pictures_alone(answers):
     right, wrong = (summarise(answers(said)[0]) for said in (str, lambda words: "?"))
     keys = ["set", "kind", "modality", "metric"]
     table = right.merge(wrong, on=keys, suffixes=("", "_then"))
+    table = table[table.metric != "refusals"]  # there are none
     in_text = table.modality == "qa"
-    assert len(table) == len(right) and set(table[in_text]["set"]) == {"forget", "retain"}
+    assert len(table) == len(right[right.metric != "refusals"]) and set(table[in_text]["set"]) == {
+        "forget",
+        "retain",
+    }
     assert (table[in_text].value > 0).all() and (table[in_text].value_then == 0).all()
     assert (table[~in_text].value == table[~in_text].value_then).all()
 

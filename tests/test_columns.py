@@ -1,5 +1,7 @@
 """Columns of tables are data: a new table is one entry, and what is misspelt in it is named."""
 
+import itertools
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -11,6 +13,7 @@ import yaml
 
 from vkdlib.benchmarks.schema import KINDS, MODALITIES
 from vkdlib.reports import columns, plots, report, tables
+from vkdlib.reports.paper import published
 from vkdlib.reports.paper.published import paper_cells, published_table
 
 
@@ -109,7 +112,7 @@ KNOWN = {
     "set": ("forget", "retain", "test", "retain_unseen", "real", "world"),
     "modality": MODALITIES,
     "kind": KINDS,
-    "metric": ("accuracy", "rouge_l", "bleu"),
+    "metric": ("accuracy", "unparsable", "rouge_l", "bleu", "refusals"),
 }
 
 
@@ -164,9 +167,42 @@ def test_every_published_column_is_found():
         table = published_table("vkd 1", model, benchmark)
         cells = paper_cells("vkd", 1).query("model == @model and benchmark == @benchmark")
         assert sorted(table.to_numpy().ravel()) == sorted(cells.value)
-    assert sorted(published_table("vkd 3", "LLaVA-1.5-7B", "MLLMU-Bench").to_numpy().ravel()) == sorted(
-        paper_cells("vkd", 3).value
-    )
+    unnamed = {table: "LLaVA-1.5-7B" for table in ("vkd 3", "vgid 1", "vgid 2", "vgid 4", "vgid 5", "vgid 6")}
+    for table, model in unnamed.items():
+        found = published_table(table, model, "MLLMU-Bench").to_numpy().ravel()
+        assert sorted(found) == sorted(paper_cells(*table.split()).value)
+    for table, model in itertools.product((3, 8, 9), ("LLaVA-1.5-7B", "LLaVA-1.5-13B", "Qwen2.5-VL-3B")):
+        found = published_table(f"vgid {table}", model, "MLLMU-Bench").to_numpy().ravel()
+        assert sorted(found) == sorted(paper_cells("vgid", table).query("model == @model").value)
+
+
+def test_rows_of_vgids_tables_have_our_names():
+    tables = {n: published_table(f"vgid {n}", "LLaVA-1.5-7B", "MLLMU-Bench") for n in (2, 3, 4, 5, 6)}
+    strict = tables[2].loc["vanilla, strict"]
+    assert strict.equals(tables[6].loc["vanilla, strict"]) and strict["Forget ROUGE-L"] == "0.462"
+    assert tables[6].loc["VGID, reversed at the end", "Forget cloze, unseen"] == "15.21"
+    ours = tables[3].loc["VGID"]
+    assert ours.equals(tables[4].loc["VGID"]) and ours.equals(tables[5].loc["VGID"])
+    assert tables[4].loc["VGID, gaussian 0.8", "Retain class"] == "52.60"
+    assert [published.table_at("vgid 3", ratio) for ratio in (5, 10, 15)] == ["vgid 3", "vgid 8", "vgid 9"]
+    assert published.table_at("vkd 1", 10) == "vkd 1"
+
+
+@pytest.mark.parametrize("table", [t for t in yaml.safe_load(columns.FILE.read_text()) if t[:4] == "vgid"])
+def test_a_rate_is_no_score(table):
+    """Nothing is better in it, chance has none, and no balance counts it."""
+    found = columns.table_columns(table, "mllmu")
+    rates = [column for column in found if column.is_rate]
+    assert rates and not any(c.less or c.other_faces or c.chance for c in rates)
+    assert {(c.scale, c.decimals) for c in rates} == {(1, 1)}
+    rows = [dict(zip(columns.COUNTED, (*c.questions, c.metric))) | {"value": 20 * c.less} for c in found]
+    record = pd.DataFrame(rows).assign(schema="mllmu", method="VGID", n=9, low=0.0, high=9.0)
+    counted = columns.balance_columns(record, table)
+    assert counted and not any(c.is_rate for c in counted)
+    shown = tables.seed_table(record, table)
+    assert shown["Forget refusals (N=9)"].tolist() == ["0.0 [0.0, 9.0]"]
+    assert "**" not in tables.main_table(record, table=table)["Forget refusals (N=9)"]["VGID"]
+    assert "**" in tables.main_table(record, table=table)["Forget ROUGE-L (N=9)"]["VGID"]
 
 
 def test_a_report_says_what_is_missing(monkeypatch, tmp_path):
@@ -195,7 +231,7 @@ def test_a_report_says_what_is_missing(monkeypatch, tmp_path):
     (tmp_path / "figures" / "data" / "nothing_table.csv").write_text("method,model,benchmark\n")
     claims_file = tmp_path / "figures" / "data" / "claims.csv"
     claims_file.write_text("record,claim,over_forgotten\nother,it forgets,\n")
-    with pytest.raises(ValueError, match="claims.csv is of the first edition, for it has no column source"):
+    with pytest.raises(ValueError, match="claims.csv is of the first edition, for it has no column paper"):
         report.read_report(["nothing"], "fig2_beta")
     pd.DataFrame({"record": ["other"]} | dict.fromkeys(columns.LABELS["claims"], "?")).to_csv(claims_file)
     with pytest.raises(ValueError, match="claims.csv has no row about nothing"):

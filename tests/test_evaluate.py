@@ -115,7 +115,8 @@ def test_the_rule_for_letters_reaches_what_is_written(untrained, few, monkeypatc
         "vkdlib.evaluation.evaluate.generate", lambda _, questions, *rest: [next(answers) for _ in questions]
     )
     asked = {"kinds": ["classification"], "modalities": ["vqa"], "protocol": "generate"}
-    assert set(evaluate(untrained, few, **asked).answer) == {"", "D"}
+    table = evaluate(untrained, few, **asked)
+    assert set(zip(table.text, table.answer)) == {("Don't know", ""), ("Answer: **D**", "D")}
     assert set(evaluate(untrained, few, **asked, letters="first").answer) == {"A", "D"}
 
 

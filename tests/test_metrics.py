@@ -132,6 +132,47 @@ def test_summary():
     assert table.loc["rouge_l", ["low", "high"]].tolist() == pytest.approx([low, high])
 
 
+def test_refusals_are_a_share_of_answers_in_words():
+    """They are counted in what was written, whatever letter was read in it."""
+    table = predictions().assign(text=None)
+    written = ["I cannot say. D", "B", "Sorry, I don't know.", "a baker", "I cannot share this.", "x", "x"]
+    choice = table.kind == "classification"
+    table.loc[choice, "text"] = written[:4]
+    table.loc[~choice, "answer"] = written[4:]
+    found = metrics.summarise(table).set_index(["kind", "metric"])
+    refused = found.xs("refusals", level="metric")
+    assert refused.value.to_dict() == {"classification": 50.0, "generation": pytest.approx(100 / 3)}
+    assert refused.n.to_dict() == {"classification": 4, "generation": 3}
+    low, high = metrics.share_interval([1, 0, 1, 0], list("0120"))
+    assert refused.loc["classification", ["low", "high"]].tolist() == pytest.approx([100 * low, 100 * high])
+    cloze = metrics.summarise(table[~choice].assign(kind="cloze", score=0.0)).set_index("metric")
+    assert cloze.value.to_dict() == {"accuracy": 0, "refusals": pytest.approx(100 / 3)}
+    leaks = metrics.summarise(table[~choice].assign(kind="leak@1", score=0.0))
+    assert leaks.metric.tolist() == ["accuracy"]
+
+
+def test_a_run_from_before_texts_were_kept_says_nothing_of_refusals_in_multiple_choice():
+    """Neither do answers by likelihood, which nobody wrote."""
+    table = predictions()
+    for old in (table, table.assign(text=None)):
+        found = metrics.summarise(old)
+        assert found[found.kind == "classification"].metric.tolist() == ["accuracy", "unparsable"]
+    likely = table[table.kind == "classification"].assign(
+        options=json.dumps({"A": -1.0, "B": -2.0}), text=None
+    )
+    assert metrics.summarise(likely).metric.tolist() == ["accuracy", "probability"]
+
+
+def test_a_summary_is_the_mean_of_the_questions_scores():
+    table = predictions().assign(text="Sorry.")
+    for (kind, metric), row in metrics.summarise(table).set_index(["kind", "metric"]).iterrows():
+        scores = metrics.question_scores(table[table.kind == kind], metric)
+        unit = 100 if metric in metrics.SHARES else 1
+        assert (
+            row.value == pytest.approx(scores.mean() * unit) and (0 <= scores).all() and (scores <= 1).all()
+        )
+
+
 def test_no_questions_have_no_summary():
     with pytest.raises(ValueError, match="no questions were asked"):
         metrics.summarise(predictions().head(0))

@@ -2,7 +2,14 @@
 
 import pytest
 
-from vkdlib.reports.paper.audit import audit_cells, fit_by_chance, is_share, repeated_rows, swapped_rows
+from vkdlib.reports.paper.audit import (
+    audit_cells,
+    fit_by_chance,
+    is_share,
+    repeated_rows,
+    swapped_rows,
+    unequal_cells,
+)
 from vkdlib.reports.paper.published import paper_cells
 
 
@@ -81,3 +88,18 @@ def test_rows_that_are_printed_twice_or_exchanged():
     assert set(found.method) == {"RMU"} and set(found.model) == {"LLaVA-1.5-13B"}
     assert sorted(found.table.unique()) == ["8", "9"]
     assert len(found) == 4 and set(found.set) == {"forget", "test"}
+
+
+def test_vgids_rows_that_are_printed_twice():
+    """Four of them must be equal: the default is random noise and the strict prompt. One must not."""
+    pairs = [(r.a, r.b) for r in repeated_rows().itertuples() if r.a.startswith("vgid")]
+    tables = [tuple(name.split()[2] for name in pair) for pair in pairs]
+    assert tables == [("2", "6"), ("3", "4"), ("3", "5"), ("4", "5"), ("8", "9")]
+
+
+def test_the_strict_prompt_has_two_results():
+    found = unequal_cells().set_index(["row", "column"])["values"]
+    assert found.to_dict() == {
+        ("vanilla, strict", "Forget ROUGE-L"): "0.458 (Table 1); 0.462 (Table 2, Table 6)",
+        ("vanilla, strict", "Forget ROUGE-L, unseen"): "0.191 (Table 1); 0.193 (Table 2, Table 6)",
+    }

@@ -105,7 +105,7 @@ def test_the_forget_retain_plane_is_of_unseen_pictures_with_a_star_where_forgett
 
 def test_the_forest_shows_which_differences_are_sure():
     rows = {"other": ["GA", "NPO"], "set": ["forget", "real"], "modality": "vqa", "kind": "classification",
-            "difference": [-9.0, 2.0], "low": [-12.0, -3.0], "high": [-6.0, 7.0],
+            "metric": "accuracy", "difference": [-9.0, 2.0], "low": [-12.0, -3.0], "high": [-6.0, 7.0],
             "p_holm": [0.01, 0.6]}  # fmt: skip
     ax = plots.forest(plt.subplots()[1], pd.DataFrame(rows), "VKD", table_columns("vkd 1", "mllmu"))
     points = [c.lines[0] for c in ax.containers]

@@ -149,6 +149,8 @@ def test_every_number_of_a_record_is_counted_from_its_answers(name):
     counted = pd.concat(summarise(table).assign(run=run) for run, table in tables.items())
     counted = counted.set_index(where)[["value", "n", "people", "low", "high"]].sort_index()
     written = record.set_index(where)[["value", "n", "people", "low", "high"]].sort_index()
+    if "refusals" not in set(record.metric):  # of a record from before they were counted
+        counted = counted.drop("refusals", level="metric", errors="ignore")
     pd.testing.assert_frame_equal(written, counted, rtol=0, atol=2e-4, check_dtype=False)
 
 

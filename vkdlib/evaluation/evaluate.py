@@ -25,7 +25,7 @@ from vkdlib.system.checks import one_of, some_of, whole_number
 from vkdlib.system.progress import bar
 
 NOT_FINITE = "Its weights hold NaN, or overflow in the precision it was loaded in: try float32"
-PREDICTIONS = "set kind modality person question answer gold score bleu options".split()
+PREDICTIONS = "set kind modality person question answer gold score bleu options text".split()
 
 
 def evaluate(
@@ -58,7 +58,8 @@ def evaluate(
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:
         columns PREDICTIONS. `score` is 0 or 1 (classification, cloze) or ROUGE-L F (generation); `bleu` is
-        for generation; `options` holds each option's log-probability as JSON.
+        for generation; `options` holds each option's log-probability as JSON; `text` is what the model wrote
+        where `answer` is only the letter in it.
     Raises:
         ValueError: an argument is not allowed, no question is left to ask, two have one id, or the model
             computes NaN.
@@ -166,8 +167,11 @@ def _write(
         images = [query.image for query in part] if part[0].image else None
         questions, labels = [_words(query) for query in part], [query.label for query in part]
         for query, text in zip(part, generate(loaded, questions, images, max_new_tokens, labels)):
-            choice = query.question.kind == "classification"
-            yield score_answer(query, parse_letter(text, query.question.options, letters) if choice else text)
+            if query.question.kind == "classification":
+                letter = parse_letter(text, query.question.options, letters)
+                yield score_answer(query, letter) | {"text": text}
+            else:
+                yield score_answer(query, text)
 
 
 def _batches(groups: Sequence[list[Query]], size: int, title: str) -> Iterator[list[list[Query]]]:

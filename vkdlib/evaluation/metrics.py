@@ -1,16 +1,18 @@
-"""Predictions -> accuracy, ROUGE-L, BLEU, each with N and a 95 % interval."""
+"""Predictions -> accuracy, ROUGE-L, BLEU, refusals, each with N and a 95 % interval."""
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.wording import one_form
+from vkdlib.evaluation.refusals import is_refusal
 from vkdlib.evaluation.tokens import Tokenizer
 
-SHARES = ("accuracy", "unparsable")  # metrics that count questions
+RATES = ("unparsable", "refusals")  # metrics that say how it is answered, not how well
+SHARES = ("accuracy", *RATES)  # metrics that count questions
 
 
 @functools.cache
@@ -107,15 +109,17 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
     Args:
         predictions: as `evaluate` returns.
     Returns:
-        columns set, modality, kind, metric, value, n, people, low, high: accuracies and unparsable answers
-        in per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0 to 1.
-        Intervals have people as units: `share_interval`, and of what is no share `t_interval`.
+        columns set, modality, kind, metric, value, n, people, low, high: accuracies, unparsable answers and
+        refusals in per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0
+        to 1. Intervals have people as units: `share_interval`, and of what is no share `t_interval`.
+        Refusals are counted among answers in words (`refusals.is_refusal`).
     """
     if predictions.empty:
         raise ValueError("the predictions are an empty table: no questions were asked")
     rows = []
     for (group, modality, kind), part in predictions.groupby(["set", "modality", "kind"], sort=False):
-        for metric, scores in _scores(part).items():
+        for metric in _metrics(part):
+            scores = question_scores(part, metric)
             if not np.isfinite(scores).all():
                 question = part.question[~np.isfinite(scores)].iloc[0]
                 raise ValueError(f"question {question}, set {group}: its {metric} is not a finite number")
@@ -129,16 +133,46 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _scores(part: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Metric -> a score of each of some predictions, which are of one kind."""
+def _metrics(part: pd.DataFrame) -> list[str]:
+    """What can be said of some predictions, which are of one kind.
+
+    Runs from before `text` was kept say nothing of refusals in multiple choice.
+    """
     kind = part.kind.iloc[0]
     if kind == "generation":
-        recall = [rouge_l(gold, answer, "recall") for gold, answer in zip(part.gold, part.answer)]
-        scores = {"rouge_l": part.score, "rouge_l_recall": recall, "bleu": part.bleu}
-    else:
-        scores = {"accuracy": part.score}
-    if kind == "classification" and part.options.isna().all():
-        scores["unparsable"] = part.answer == ""
-    elif kind == "classification":
-        scores["probability"] = [option_probability(o, g) for o, g in zip(part.options, part.gold)]
-    return {metric: np.asarray(values, float) for metric, values in scores.items()}
+        return ["rouge_l", "rouge_l_recall", "bleu", "refusals"]
+    if kind != "classification":  # clozes, and what leak@k says of them
+        return ["accuracy", *(["refusals"] if kind == "cloze" else [])]
+    if not part.options.isna().all():
+        return ["accuracy", "probability"]
+    has_text = "text" in part and part.text.notna().all()
+    return ["accuracy", "unparsable", *(["refusals"] if has_text else [])]
+
+
+def question_scores(part: pd.DataFrame, metric: str) -> np.ndarray:
+    """What a metric says of each of some predictions, which are of one kind: 0 to 1."""
+    return np.asarray(QUESTION_SCORES[metric](part), float)
+
+
+def _recalls(part: pd.DataFrame) -> list[float]:
+    return [rouge_l(gold, answer, "recall") for gold, answer in zip(part.gold, part.answer)]
+
+
+def _probabilities(part: pd.DataFrame) -> list[float]:
+    return [option_probability(options, gold) for options, gold in zip(part.options, part.gold)]
+
+
+def _refusals(part: pd.DataFrame) -> list[bool]:
+    written = part.text if "classification" in set(part.kind) else part.answer
+    return [is_refusal(answer) for answer in written]
+
+
+QUESTION_SCORES: dict[str, Callable[[pd.DataFrame], Sequence[float]]] = {
+    "accuracy": lambda part: part.score,
+    "unparsable": lambda part: part.answer == "",
+    "probability": _probabilities,
+    "rouge_l": lambda part: part.score,
+    "rouge_l_recall": _recalls,
+    "bleu": lambda part: part.bleu,
+    "refusals": _refusals,
+}

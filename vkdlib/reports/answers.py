@@ -5,16 +5,16 @@ draws, who are the units of every interval and test. A question that several run
 the mean of its scores.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from vkdlib.evaluation import compare
-from vkdlib.evaluation.metrics import share_interval, spread, t_interval
+from vkdlib.evaluation.metrics import SHARES, share_interval, spread, t_interval
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS
-from vkdlib.reports.columns import LABELS, Column, is_control, record_columns
+from vkdlib.reports.columns import COUNTED, LABELS, Column, is_control, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
 from vkdlib.system import checks, files
@@ -35,6 +35,11 @@ class Topic:
     order: list[str] | None = None
     setting: str | None = None
 
+    @property
+    def paper(self) -> str:
+        """Whose topic it is: "VKD" or "VGID"."""
+        return self.table.split()[0].upper()
+
 
 def read_topic(name: str) -> Topic:
     """A topic of paper/claims.yaml.
@@ -53,12 +58,17 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
     """Name of the table's row that each row of a record belongs to.
 
     Args:
-        naming: "method": the method; "parts": the name in Table 3 of the VKD paper, as "F+Mask", by columns
-            "trained", "mask" and "beta"; "settings": what is not as usual, as "mask=False". If questions were
-            put in another way than usual, the name ends with it.
+        naming: "method": the method; "parts": of VKD the name in Table 3 of its paper, as "F+Mask", by
+            columns "trained", "mask" and "beta"; "settings": of VKD what is not as usual, as "mask=False";
+            "teachers": of VGID its teacher, as "ICU-T" or "VGID, white", by columns "perturbation", "sigma"
+            and "prompt". If questions were put in another way than usual, the name ends with it.
     """
     checks.one_of("how rows are named", naming, ROW_NAMES)
-    names = record.method.where(record.method != "VKD", ROW_NAMES[naming](record))
+    names = record.method.copy()
+    if naming != "method":
+        method, make_names = ROW_NAMES[naming]
+        rows = record.method == method
+        names[rows] = make_names(record[rows])
     names += record.way.map(LABELS["ways"]).fillna(", " + record.way)
     if names.isna().any():
         row = record[names.isna()].iloc[0].dropna().to_dict()
@@ -90,7 +100,39 @@ def _settings(record: pd.DataFrame) -> pd.Series:
     return pd.Series(names, record.index).replace("", "VKD")
 
 
-ROW_NAMES = {"method": lambda record: record.method, "parts": _parts, "settings": _settings}
+def _teachers(record: pd.DataFrame) -> pd.Series:
+    """VGID with the paper's teacher; ICU-T has no perturbation, Noise-T no prompt. Then what is not as usual,
+    as "VGID, gaussian 0.2, polite, positions=first"."""
+    checks.check_names("the record", ("perturbation", "prompt"), record.columns)
+    return pd.Series(list(map(_teacher_name, record.to_dict("records"))), record.index, object)
+
+
+def _teacher_name(row: dict) -> str | None:
+    """The name of a row of VGID; None if it does not say what its teacher is."""
+    perturbation, prompt, usual = row["perturbation"], row["prompt"], METHODS["VGID"]()
+    needed = [perturbation, prompt, *([row.get("sigma")] if perturbation == "gaussian" else [])]
+    if any(map(pd.isna, needed)):
+        return None
+    name = "ICU-T" if perturbation == "none" else "Noise-T" if prompt == "none" else "VGID"
+    picture = f"gaussian {row['sigma']:g}" if perturbation == "gaussian" else perturbation
+    parts = [part for part in (picture, prompt) if part not in ("none", usual.perturbation, usual.prompt)]
+    open_questions = {k: row[k] for k in ("turn", "positions", "top_k") if not pd.isna(row.get(k))}
+    parts += [f"{k}={_number(v)}" for k, v in open_questions.items() if v != getattr(usual, k)]
+    return ", ".join([name, *parts])
+
+
+def _number(value) -> str:
+    """A setting as text; a whole number has no decimals, whatever its column had beside it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# How rows are named -> the method whose rows have names of their own, and who makes them.
+ROW_NAMES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]] | None] = {
+    "method": None,
+    "parts": ("VKD", _parts),
+    "settings": ("VKD", _settings),
+    "teachers": ("VGID", _teachers),
+}
 
 
 @dataclass(frozen=True)
@@ -121,9 +163,9 @@ class AnsweredTable:
         return run_of_each_draw(self.records[self.records.row == row], row)
 
     def predictions(self, runs: Sequence[str], columns: Sequence[Column]) -> list[pd.DataFrame]:
-        """The predictions of runs, in some columns."""
+        """The answers of runs in some columns, which ask different questions, scored as the columns do."""
         tables = [self.answers[run] for run in runs]
-        return [pd.concat(column.about(table) for column in columns).sort_index() for table in tables]
+        return [pd.concat(column.answers(table) for column in columns).sort_index() for table in tables]
 
     def pair(
         self, ours: pd.Series, other: pd.Series, columns: Sequence[Column]
@@ -213,7 +255,7 @@ def column_numbers(column: Column, answers: Sequence[pd.DataFrame]) -> dict:
     """What runs' answers in a column say, as a record has it: accuracy in per cent, ROUGE-L from 0 to 1.
 
     Args:
-        answers: a table a run.
+        answers: a table a run, see `Column.answers`.
     Returns:
         value; low, high: 95 % interval with people as units (`metrics.share_interval`; of what is no share,
         `metrics.t_interval`); n (questions, each once), people, runs; deviation: standard deviation of the
@@ -221,7 +263,7 @@ def column_numbers(column: Column, answers: Sequence[pd.DataFrame]) -> dict:
     """
     pooled = compare.pool_runs(answers)
     unit = 100 / column.scale
-    value, share = pooled.score.mean(), column.metric == "accuracy"
+    value, share = pooled.score.mean(), column.metric in SHARES
     low, high = (
         share_interval(pooled.score, pooled.person)
         if share
@@ -239,22 +281,25 @@ def column_numbers(column: Column, answers: Sequence[pd.DataFrame]) -> dict:
 
 
 def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
-    """Our row of each table minus each other method's, in the table's columns, over the draws that both have.
+    """Our row of each table minus each other method's, in each of the table's columns but rates, over the
+    draws that both have.
 
     Returns:
-        `compare.differences` with model, benchmark, forget ratio, runs (how many of each), runs_ours and
-        runs_other.
+        `compare.differences` with model, benchmark, forget ratio, metric, runs (how many of each), runs_ours
+        and runs_other; p_holm is over the methods compared in a column.
     """
     tests = []
     for table in tables:
-        ours, columns = table.runs(table.topic.ours), list(table.columns.values())
+        ours, columns = table.runs(table.topic.ours), [c for c in table.columns.values() if not c.is_rate]
         for row in table.records.row.unique():
             if not is_control(row) and row != table.topic.ours:
                 other = table.runs(row)
-                a, b = table.pair(ours, other, columns)
-                hashes = {"runs": len(a), "runs_ours": " ".join(ours), "runs_other": " ".join(other)}
-                tests.append(compare.differences(a, {row: b}).assign(**hashes, **table.task))
-    return compare.add_holm(pd.concat(tests, ignore_index=True), [*TASK, *compare.KEYS[:-1]])
+                hashes = {"runs_ours": " ".join(ours), "runs_other": " ".join(other)}
+                for column in columns:
+                    a, b = table.pair(ours, other, [column])
+                    facts = table.task | {"metric": column.metric, "runs": len(a)} | hashes
+                    tests.append(compare.differences(a, {row: b}).assign(**facts))
+    return compare.add_holm(pd.concat(tests, ignore_index=True), [*TASK, *COUNTED])
 
 
 def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from vkdlib.evaluation.compare import MARGIN
 from vkdlib.experiments.model_names import IDEALS
 from vkdlib.reports import answers, curves
 from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables
-from vkdlib.reports.columns import BALANCE, LABELS, Column, balance_columns
+from vkdlib.reports.columns import BALANCE, LABELS, MINUS, Column, balance_columns
 from vkdlib.system import checks, files, paths
 
 BY_INTERVAL = ("as good", "as low", "no higher")  # expectations on which an interval decides
@@ -47,17 +47,18 @@ def judge(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
 def _cases(table: AnsweredTable, claim: dict) -> list[dict]:
     """A row of `judge` for each of a claim's columns that the table has; p_holm and verdict are missing."""
-    titles = [title for title in claim["columns"] if title in [*table.columns, BALANCE, CURVE_BALANCE]]
-    words = {field: claim[field] for field in ("claim", "source", "expected")}
+    known = {*table.columns, BALANCE, CURVE_BALANCE}
+    titles = [title for title in claim["columns"] if known.issuperset(title.split(MINUS))]
+    words = {field: claim[field] for field in ("claim", "source", "expected")} | {"paper": table.topic.paper}
     test = _compare_rows if "rows" in claim else _follow_curve
     return [table.task | words | {"column": title} | test(table, claim, title) for title in titles]
 
 
 def _columns(table: AnsweredTable, title: str) -> list[Column]:
-    """The column of a title; those of faces that a balance counts."""
-    if title in table.columns:
-        return [table.columns[title]]
-    return balance_columns(table.records, table.topic.table, faces=True)
+    """The column of a title; of a balance those that it counts: the two that are named, or those of faces."""
+    if title in (BALANCE, CURVE_BALANCE):
+        return balance_columns(table.records, table.topic.table, faces=True)
+    return [table.columns[name] for name in title.split(MINUS)]
 
 
 def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
@@ -65,10 +66,10 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
     ours, other = claim["rows"]
     columns, runs = _columns(table, title), {row: table.runs(row) for row in claim["rows"]}
     a, b = table.pair(runs[ours], runs[other], columns)
-    if title == BALANCE:
+    if len(columns) > 1:
         (forget,) = [column for column in columns if column.less]
         faces = [column.questions for column in columns if column.other_faces]
-        gap = compare.balance_difference(a, b, faces, forget.questions, forget.chance / 100)
+        gap = compare.balance_difference(a, b, faces, forget.questions, (forget.chance or 0) / 100)
     else:
         gap = compare.differences(a, {other: b}).iloc[0].to_dict()
     facts = compare_with_expected(gap, claim["expected"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from vkdlib.benchmarks.schema import OPTIONS
+from vkdlib.evaluation.metrics import RATES, SHARES, question_scores
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.system import checks, files
 
@@ -13,8 +14,10 @@ FILE = Path(__file__).parent / "paper" / "columns.yaml"
 LABELS = files.read_yaml(Path(__file__).parent / "style" / "labels.yaml")  # names and colours of all reports
 NAMES = LABELS["names"]  # of the kit's own models and benchmarks, in the order in which they are shown
 BALANCE = "Faces kept - forgotten"  # not a column: the mean of other faces minus what is to be forgotten
+MINUS = " minus "  # between two titles: what is kept in one column minus what is not forgotten in the other
 UNSEEN = ", unseen"  # ends the title of a column that asks about pictures on which no model was trained
 QUESTIONS = ["set", "modality", "kind"]  # what tells questions of different columns apart
+COUNTED = [*QUESTIONS, "metric"]  # what tells columns apart
 MEASURED = ["value", "low", "high"]
 COUNTS = {"n": "N={}", "people": "{} people", "runs": "{} runs"}
 
@@ -30,7 +33,7 @@ class Column:
 
     Attributes:
         set, modality, kind, metric: of the records that it counts.
-        less: whether less is better.
+        less: whether less is better. Of a rate neither is.
         other_faces: whether it asks about faces that are to be kept, as the claims count them.
         balance: whether a balance counts it. It does not count a column of seen pictures that has an unseen
             twin: forgetting is what is left on unseen pictures.
@@ -55,24 +58,34 @@ class Column:
     @property
     def chance(self) -> float | None:
         """What guessing gives, per cent; None where nothing is chosen among options."""
-        return 100 / OPTIONS if self.kind == "classification" else None
+        return 100 / OPTIONS if self.kind == "classification" and not self.is_rate else None
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it says how questions are answered, and not how well: nothing is better in it."""
+        return self.metric in RATES
 
     @property
     def scale(self) -> int:
         """What a value is multiplied with to be in points: 1 for per cent, 100 for values from 0 to 1."""
-        return 1 if self.metric == "accuracy" else 100
+        return 1 if self.metric in SHARES else 100
 
     @property
     def decimals(self) -> int:
         """Decimals that a value is printed with."""
-        return 1 if self.metric == "accuracy" else 3
+        return 1 if self.metric in SHARES else 3
 
     def about(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a table, of answers or tests for example, that are about its questions."""
+        """The rows of a table, of answers for example, that are about its questions."""
         return table[(table[QUESTIONS] == list(self.questions)).all(axis=1)]
 
+    def answers(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """The answers to its questions, with its metric as their score."""
+        part = self.about(predictions)
+        return part.assign(score=question_scores(part, self.metric))
+
     def rows(self, records: pd.DataFrame) -> pd.DataFrame:
-        """The rows of records that it counts."""
+        """The rows of records or tests that it counts."""
         rows = self.about(records)
         return rows[rows.metric == self.metric]
 
@@ -172,7 +185,7 @@ def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = F
     Raises:
         ValueError: the records have no rows of one.
     """
-    columns = [c for c in table_columns(table, record_schema(records)) if c.balance]
+    columns = [c for c in table_columns(table, record_schema(records)) if c.balance and not c.is_rate]
     columns = [c for c in columns if c.less or c.other_faces or not faces]
     there = {column.title for column in record_columns(records, table)}
     if missing := ", ".join(column.title for column in columns if column.title not in there):

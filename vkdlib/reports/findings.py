@@ -95,8 +95,8 @@ def case_runs(case: pd.Series) -> list[str]:
 
 def tables_without_claims(cases: pd.DataFrame) -> dict[str, list[str]]:
     """Paper -> its tables that no claim in claims.csv is about."""
-    tables = [LABELS["judged"][record] for record in cases.record.unique() if record in LABELS["judged"]]
+    tables = {table for record in cases.record.unique() for table in LABELS["judged"].get(record, ())}
     return {
-        paper: [f"Table {number}" for number in numbers.unique() if [paper, number] not in tables]
+        paper: [f"Table {number}" for number in numbers.unique() if f"{paper} {number}" not in tables]
         for paper, numbers in paper_cells().groupby("paper", sort=False).table
     }

@@ -104,18 +104,20 @@ def forest(ax: plt.Axes, differences: pd.DataFrame, reference: str, columns: Seq
     """Paired differences with 95 % intervals, a line each; filled where Holm's p is below 0.05.
 
     Args:
-        differences: from `compare.differences`.
+        differences: from `answers.rival_tests`.
         reference: the method that the others are subtracted from.
         columns: of the table, for their titles.
     """
-    titles = {column.questions: column.title for column in columns}
+    titles = {(*column.questions, column.metric): column.title for column in columns}
     rows = differences.rename(columns={"difference": "value"})
     for line, row in enumerate(rows.itertuples()):
         ax.errorbar(
             row.value, line, xerr=_arms(rows.iloc[[line]]), fmt="o", ms=4, color=COLOURS.get(row.other),
             mfc=None if row.p_holm < 0.05 else "white", **DOT,
         )  # fmt: skip
-    labels = [f"{row.other}, {titles[row.set, row.modality, row.kind]}" for row in rows.itertuples()]
+    labels = [
+        f"{row.other}, {titles[row.set, row.modality, row.kind, row.metric]}" for row in rows.itertuples()
+    ]
     ax.axvline(0, lw=0.8, color="grey")
     ax.set_yticks(range(len(labels)), labels)
     ax.invert_yaxis()

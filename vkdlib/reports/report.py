@@ -9,7 +9,7 @@ from IPython.display import HTML
 
 from vkdlib.evaluation.compare import add_holm
 from vkdlib.reports import answers, claims, plots, rendering, tables
-from vkdlib.reports.columns import NAMES, QUESTIONS, Column, record_columns
+from vkdlib.reports.columns import COUNTED, NAMES, Column, record_columns
 from vkdlib.reports.paper import published as paper
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
@@ -57,9 +57,13 @@ class Panel:
 
     def part(self, rows: Sequence[str]) -> "Panel":
         """The panel with these rows of the table alone, in this order; Holm's p is over them."""
-        tests = add_holm(self.tests[self.tests.other.isin(rows)], QUESTIONS)
+        tests = add_holm(self.tests[self.tests.other.isin(rows)], COUNTED)
         records, numbers = (tables.sort_rows(t, "method", rows) for t in (self.records, self.numbers))
         return replace(self, records=records, numbers=numbers, tests=tests)
+
+    def published_table(self) -> pd.DataFrame:
+        """The paper's own table, at this forget ratio."""
+        return paper.published_table(paper.table_at(self.topic.table, self.forget_ratio), *self.published)
 
     def main_table(self) -> pd.DataFrame:
         """The table over draws, with the paper's numbers where it has any."""
@@ -67,14 +71,14 @@ class Panel:
         table = tables.main_table(self.numbers, tests, self.topic.table)
         if not self.published:
             return table
-        return tables.add_paper_numbers(table, paper.published_table(self.topic.table, *self.published))
+        return tables.add_paper_numbers(table, self.published_table())
 
     def cases_with_paper_numbers(self) -> pd.DataFrame:
         """The cases, with the paper's own difference of the two rows where it has any."""
         if not self.published:
             return self.cases
-        table = paper.published_table(self.topic.table, *self.published)
-        return self.cases.assign(published=paper.published_differences(table, self.columns, self.cases))
+        differences = paper.published_differences(self.published_table(), self.columns, self.cases)
+        return self.cases.assign(published=differences)
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,7 @@ def main_table(
     cells = {}
     for column in record_columns(numbers, table):
         rows = column.row_of_each(numbers, ["method"]).set_index("method")
-        cells[column.heading(rows)] = _main_cells(
-            column, rows, None if tests is None else column.about(tests)
-        )
+        cells[column.heading(rows)] = _main_cells(column, rows, None if tests is None else column.rows(tests))
     last = [] if tests is None else [SMALLEST]
     return pd.DataFrame(cells).reindex(["chance", *numbers.method.unique(), *last]).fillna("")
 
@@ -83,9 +81,12 @@ def _main_cells(column: Column, rows: pd.DataFrame, tests: pd.DataFrame | None) 
     texts = _intervals(column, rows)
     if "deviation" in rows:
         texts += number_texts(rows.deviation, f" ±{{:.{column.decimals}f}}")
-    rivals = rows.value.drop([*over, *filter(is_control, rows.index)]).round(column.decimals)
-    best = rivals.index[rivals == (rivals.min() if column.less else rivals.max())]  # equal if they look so
-    texts[best] = "**" + texts[best] + "**"
+    if not column.is_rate:
+        rivals = rows.value.drop([*over, *filter(is_control, rows.index)]).round(column.decimals)
+        best = rivals.index[
+            rivals == (rivals.min() if column.less else rivals.max())
+        ]  # equal if they look so
+        texts[best] = "**" + texts[best] + "**"
     texts[over] += OVER_FORGOTTEN
     if tests is not None:
         texts[texts.index.isin(tests.query("p_holm >= 0.05").other)] += NOT_SIGNIFICANT

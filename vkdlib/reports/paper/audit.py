@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pandas as pd
 
-from vkdlib.reports.paper.published import FOLDER, paper_cells
+from vkdlib.reports.paper.published import FOLDER, paper_cells, published_table
 from vkdlib.system import files
 
 ROW = ["paper", "table", "model", "benchmark", "method", "condition"]
@@ -92,6 +92,29 @@ def _row_name(row: dict) -> str:
     ratio = f"{row['forget_ratio']} %" if row["forget_ratio"] else ""
     names = [row["paper"], "table", *(row[field] for field in ROW[1:]), ratio]
     return " ".join(filter(None, names))
+
+
+def unequal_cells() -> pd.DataFrame:
+    """Numbers that VGID's Tables 1 to 6 print of the same row, model and column, and not alike.
+
+    Returns:
+        row, column (as `published_table` calls them), values, as "0.458 (Table 1), 0.462 (Table 2)".
+    """
+    printed: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for number in range(1, 7):
+        for column, cells in published_table(f"vgid {number}", "LLaVA-1.5-7B", "MLLMU-Bench").items():
+            for row, value in cells.items():
+                printed.setdefault((row, column), {}).setdefault(value, []).append(f"Table {number}")
+    rows = [
+        {
+            "row": row,
+            "column": column,
+            "values": "; ".join(f"{v} ({', '.join(t)})" for v, t in values.items()),
+        }
+        for (row, column), values in printed.items()
+        if len(values) > 1
+    ]
+    return pd.DataFrame(rows)
 
 
 def swapped_rows() -> pd.DataFrame:

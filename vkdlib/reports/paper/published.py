@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vkdlib.reports.columns import LABELS, Column, table_columns
+from vkdlib.reports.columns import LABELS, MINUS, Column, table_columns
 from vkdlib.system import checks
 
 FOLDER = Path(__file__).parent
@@ -53,13 +53,19 @@ def published_table(table: str, model: str, benchmark: str) -> pd.DataFrame:
     for field, value in (("model", model), ("benchmark", benchmark)):
         checks.one_of(f"{field} of the published table {table}", value, sorted(cells[field].unique()))
         cells = cells[cells[field] == value]
-    cells = cells.assign(method=cells.method.replace(PAPER["methods"]))
+    names = cells.method.replace(PAPER["methods"] | PAPER["rows"].get(table, {}))
+    cells = cells.assign(method=names + cells.condition.map(PAPER["conditions"]).fillna(""))
     columns = {}
     for column in table_columns(table, PAPER["schemas"][benchmark]):
         printed = replace(column, **dict(zip(("set", "modality"), column.published or ())))
         if len(rows := printed.rows(cells)):
             columns[column.title] = rows.set_index("method").value
     return pd.DataFrame(columns).reindex(cells.method.unique())
+
+
+def table_at(table: str, forget_ratio: int) -> str:
+    """The table that has the numbers at a forget ratio: of "vgid 3" at 10 % "vgid 8"."""
+    return PAPER["ratios"].get(table, {}).get(forget_ratio, table)
 
 
 def published_costs() -> pd.DataFrame:
@@ -75,12 +81,15 @@ def published_differences(table: pd.DataFrame, columns: list[Column], cases: pd.
     Args:
         table: from `published_table`.
         columns: of the same table.
-        cases: with "ours" and "other", rows of the table, and "column", a title.
+        cases: with "ours" and "other", rows of the table, and "column", a title or two with MINUS between.
     """
     points = table.astype(float) * pd.Series({c.title: c.scale for c in columns if c.title in table})
-    return [
-        f"{points.at[case.ours, case.column] - points.at[case.other, case.column]:+.1f}"
-        if {case.ours, case.other} <= set(points.index) and case.column in points
-        else ""
-        for case in cases.itertuples()
-    ]
+    texts = []
+    for case in cases.itertuples():
+        names = case.column.split(MINUS)
+        if {case.ours, case.other} <= set(points.index) and set(names) <= set(points):
+            keep, *forget = points.loc[case.ours, names] - points.loc[case.other, names]
+            texts.append(f"{keep - sum(forget):+.1f}")
+        else:
+            texts.append("")
+    return texts
