@@ -26,10 +26,10 @@ from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 def model_facts(folder: Path, name: str) -> dict:
     """Where a model was trained, its hashes, its size and its metrics.
 
-    Metrics are those of draw 0 at 5 % (retain-only: at its own ratio): of all questions, asked as they are; of
-    multiple choice about pictures, while no neuron fires in the MLPs that VKD trains ("neurons": "none"); and,
-    of base, vanilla and never-saw, of questions that the model answers in words (clozes; CLEAR has none, but
-    captions) in every other way with the picture.
+    Metrics are those of draw 0 at 5 % (retain-only: at its own ratio): of all questions, asked as they
+    are; of multiple choice about pictures, while no neuron fires in the MLPs that VKD trains
+    ("neurons": "none"); and, of base, vanilla and never-saw, of questions that the model answers in
+    words (clozes; CLEAR has none, but captions) in every other way with the picture.
     """
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
