@@ -84,8 +84,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--others", action="store_true", help="those that are not shipped")
     parser.add_argument("--out", type=Path, help="where to (default: the cache)")
     options = parser.parse_args(arguments)
-    options.out = options.out or cached_models(options.only in MODELS["smol"])
+    useless = ["only", "others", "out"] if options.action == "smol" else ["wheel"]
+    for option in useless:
+        if getattr(options, option):
+            parser.error(f"--{option} has no use with {options.action}: leave it out")
     checks.one_of("--only", options.only, [None, *build.MODEL_NAMES])
+    options.out = options.out or cached_models(options.only in MODELS["smol"])
     make_folder(options.out)
     return options
 
