@@ -150,7 +150,7 @@ def people_right(shares):
         for q in range(10)
     ]
     table = pd.DataFrame(rows, columns=["person", "question", "score"])
-    return table.assign(set="forget", modality="vqa", kind="classification")
+    return table.assign(set="forget", modality="vqa", kind="classification", answer="A", text=None)
 
 
 def test_what_over_forgetting_is():
@@ -167,6 +167,64 @@ def test_what_over_forgetting_is():
     )  # it is better in the mean, but not by more than noise
     assert not over_forgets([wrong], [noisy], None)
     assert over_forgets([wrong], [noisy], 0.25)  # and below chance by more than noise
+
+
+def test_a_refusal_is_no_wrong_answer():
+    """Whoever refuses everything has not over-forgotten; whoever is wrong where it answers has."""
+    never, wrong = people_right([0.5] * 20), people_right([0.0] * 20).assign(answer="B")
+    refused = wrong.assign(answer="", text="I cannot share this.")  # a letter was looked for, in vain
+    assert over_forgets([wrong], [never], 0.25) and over_forgets([wrong], [], 0.25)
+    assert not over_forgets([refused], [never], 0.25) and not over_forgets([refused], [], 0.25)
+    gibberish = wrong.assign(answer="", text="the the the")
+    assert over_forgets([gibberish], [never], 0.25)
+
+    def refuse(table, mask):
+        return pd.concat([table[~mask], refused[mask]]).sort_index()
+
+    half = refuse(wrong, wrong.index % 2 == 0)  # of each person every other question
+    assert over_forgets([half], [never], 0.25) and over_forgets([half, refused], [never, never], 0.25)
+    honest = refuse(never, never.score == 0)  # it refuses whatever never-saw does not know
+    assert not over_forgets([honest], [never], 0.25)
+    one = refuse(wrong, wrong.person != "p0")
+    assert not over_forgets([one], [never], 0.25)  # a single person says nothing about others
+    cloze = {"kind": "cloze", "text": None}
+    sentences = [table.assign(**cloze, answer=table.text.fillna("a nurse")) for table in (wrong, refused)]
+    assert [over_forgets([table], [never.assign(**cloze)]) for table in sentences] == [True, False]
+    samples = wrong.assign(answer=None, text=None)  # of them only scores are kept
+    assert not over_forgets([samples], [never])
+
+
+def test_runs_of_one_draw_stand_beside_each_other_by_their_seeds(monkeypatch):
+    """Three seeds of a method, and the one run of a model that is evaluated as it is."""
+    known = dict.fromkeys(PLACES, 1.0)
+    runs = [({"method": m}, made_up_answers(lambda *_: 1.0)) for m in ("vanilla", "never-saw")]
+    for seed in (2, 0, 1):
+        told = known | {"forget": (1.0, 0.5, 0.0)[seed]}
+        answers_of = {"VKD": told, "MANU": told | {"forget": 0.25}, "GA": known}
+        runs += [
+            (
+                {"method": m, "seed": seed, "run": f"{m}{seed}"},
+                made_up_answers(lambda g, *_, k=k: k.get(g, 1.0)),
+            )
+            for m, k in answers_of.items()
+        ]
+    use(monkeypatch, runs)
+    (table,) = answers.answered_tables("table1_main")
+    assert table.runs("VKD").tolist() == ["VKD0", "VKD1", "VKD2"] and table.runs("vanilla").tolist() == [
+        "vanilla0"
+    ]
+    numbers = (
+        answers.table_numbers([table]).query("set == 'forget' and modality == 'vqa'").set_index("method")
+    )
+    vkd = numbers.loc["VKD"]
+    assert (vkd.value, vkd.runs, vkd.n, vkd.people, vkd.deviation) == (50, 3, 24, 6, 50)
+    forget = [table.columns["Forget VQA"]]
+    ours, never = table.pair(table.runs("VKD"), table.runs("never-saw"), forget)
+    assert [t.score.mean() for t in ours] == [1, 0.5, 0] and len(never) == 3
+    gaps = answers.rival_tests([table]).query("set == 'forget' and modality == 'vqa'").set_index("other")
+    assert gaps.difference.to_dict() == {"MANU": 25, "GA": -50} and set(gaps.runs) == {3}
+    with pytest.raises(ValueError, match="runs VKD0, VKD1, VKD2 and MANU0, MANU1 are of one draw"):
+        table.pair(table.runs("VKD"), table.runs("MANU")[:2], forget)
 
 
 def gap(difference, p=0.01, arm=2.0):
@@ -447,7 +505,7 @@ def test_a_row_of_several_settings_is_not_judged(table, monkeypatch):
     monkeypatch.setattr(
         records, "read_predictions", lambda name: predictions | {"other": predictions["VKD0"]}
     )
-    with pytest.raises(ValueError, match="row 'VKD' has several runs of one draw"):
+    with pytest.raises(ValueError, match="row 'VKD' has several runs of one draw and seed"):
         claims.judge(answers.answered_tables("table1_main"))
 
 

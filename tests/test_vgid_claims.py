@@ -67,6 +67,7 @@ def runs_of(topic, told=TOLD, draws=2, people=6):
                 where = dict(zip(columns.COUNTED, (*column.questions, column.metric)))
                 rows.append(where | facts_of(row) | {"draw": draw, "run": run, "value": 0.5})
     labels = {"model": "m", "benchmark": "own/mllmu", "schema": "mllmu", "forget_ratio": 5, "replicate": 0}
+    labels["seed"] = 0
     return pd.DataFrame(rows).assign(**labels), predictions
 
 
@@ -172,6 +173,22 @@ def test_an_attack_that_brings_nothing_back(monkeypatch):
     verdicts = judged.groupby("claim").verdict.agg(set)
     assert verdicts["under attack VGID tells hardly more"] == {"does not hold"}
     assert verdicts["under attack VGID tells less than the prompt"] == {"equivalent"}
+
+
+def test_who_refuses_has_not_over_forgotten(monkeypatch):
+    """VGID refuses what never-saw guesses; where it says something else instead, that is over-forgetting."""
+    told = TOLD | {"never-saw": (0.5, 1), "VGID": (0, 1)}
+    claim = "VGID leaves no more of the faces than never having seen them"
+    cases = claims.judge(tables_of(monkeypatch, "vgid_table3", told)).set_index("claim").loc[claim]
+    assert set(cases.verdict) == {"holds"} and set(cases.over_forgotten) == {""}
+    tables = tables_of(monkeypatch, "vgid_table3", told)
+    refused = {"answer": "I cannot share this.", "text": "I cannot share this."}
+    for run in tables[0].runs("VGID"):
+        tables[0].answers[run] = tables[0].answers[run].replace(refused, "a baker")
+    cases = claims.judge(tables).set_index(["claim", "column"])
+    assert set(cases.loc[claim].verdict) == {"over-forgotten"}
+    forgets = cases.loc["VGID forgets faces, in every kind of question"]
+    assert set(forgets.verdict) == {"over-forgotten"} and set(forgets.over_forgotten) == {"VGID"}
 
 
 def test_rows_of_vgid_are_its_teachers():

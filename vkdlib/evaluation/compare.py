@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vkdlib.evaluation.distances import distribution_distances
-from vkdlib.evaluation.metrics import option_probability, share_interval, spread, t_interval
+from vkdlib.evaluation.metrics import is_answered, option_probability, share_interval, spread, t_interval
 
 KEYS = ["set", "modality", "kind", "question"]
 MARGIN = 5.0  # points: two models that differ by less are as good
@@ -177,13 +177,20 @@ def over_forgets(
     where such a model is more than MARGIN better. A model that never saw a face has habits, too, and may be
     somewhat below chance.
 
+    A refusal is no wrong answer: it is right less often than a guess, and hides nothing behind a false fact.
+    So only questions that ours answer count, and never-saw's answers to the same ones. If all are refused,
+    nothing is over-forgotten.
+
     More than noise: the 95 % interval says so, and of the difference its p as well.
 
     Args:
-        ours: predictions of one column, a table a run.
+        ours: predictions of one column, a table a run, with `answer` and, if it was kept, `text`.
         never_saw: on the same questions, run by run; none: chance alone decides.
         chance: share of right answers, 0 to 1; None: nothing is guessed.
     """
+    ours, never_saw = _without_refusals(ours, never_saw)
+    if not ours:
+        return False
     answers = pool_runs(ours)
     below_chance = chance is not None and share_interval(answers.score, answers.person)[1] < chance
     if not never_saw:
@@ -194,6 +201,18 @@ def over_forgets(
     facts = difference_facts(gaps.score, gaps.person)
     below = facts["high"] < 0 and facts["p"] < 0.05
     return below or (below_chance and facts["difference"] < -MARGIN)
+
+
+def _without_refusals(
+    ours: Sequence[pd.DataFrame], never_saw: Sequence[pd.DataFrame]
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """The questions that each of our runs answers, and never-saw's answers to them; runs that answer none are
+    left out."""
+    answered = [table[is_answered(table)] for table in ours]
+    keys = [pd.MultiIndex.from_frame(table[KEYS]) for table in answered]
+    never = [t[pd.MultiIndex.from_frame(t[KEYS]).isin(k)] for t, k in zip(never_saw, keys)]
+    whole = [len(table) > 0 for table in answered]
+    return list(itertools.compress(answered, whole)), list(itertools.compress(never, whole))
 
 
 def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") -> dict[str, float]:

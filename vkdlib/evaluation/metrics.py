@@ -162,9 +162,22 @@ def _probabilities(part: pd.DataFrame) -> list[float]:
     return [option_probability(options, gold) for options, gold in zip(part.options, part.gold)]
 
 
+def written_words(part: pd.DataFrame) -> pd.Series:
+    """What a model wrote to each of some questions. It is the letter alone where this is all that was kept,
+    and where options were judged by their likelihood. Of samples no words are kept: NaN."""
+    return part.text.where(part.text.notna(), part.answer) if "text" in part else part.answer
+
+
+def is_answered(part: pd.DataFrame) -> pd.Series:
+    """Whether each of some questions was answered, rightly or wrongly: a refusal is no answer. Of samples
+    nobody knows, so they are not."""
+    return (
+        written_words(part).map(lambda words: isinstance(words, str) and not is_refusal(words)).astype(bool)
+    )
+
+
 def _refusals(part: pd.DataFrame) -> list[bool]:
-    written = part.text if "classification" in set(part.kind) else part.answer
-    return [is_refusal(answer) for answer in written]
+    return [is_refusal(words) for words in written_words(part)]
 
 
 QUESTION_SCORES: dict[str, Callable[[pd.DataFrame], Sequence[float]]] = {

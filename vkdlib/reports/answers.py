@@ -154,13 +154,13 @@ class AnsweredTable:
     answers: dict[str, pd.DataFrame]
 
     def runs(self, row: str) -> pd.Series:
-        """Hashes of a row's runs, by draw and replicate.
+        """Hashes of a row's runs, see `runs_of_draws`.
 
         Raises:
-            ValueError: there is no such row, or it has several runs of one draw.
+            ValueError: there is no such row, or it has several runs of one draw and seed.
         """
         checks.check_names("the record", [row], self.records.row.unique())
-        return run_of_each_draw(self.records[self.records.row == row], row)
+        return runs_of_draws(self.records[self.records.row == row], row)
 
     def predictions(self, runs: Sequence[str], columns: Sequence[Column]) -> list[pd.DataFrame]:
         """The answers of runs in some columns, which ask different questions, scored as the columns do."""
@@ -170,17 +170,20 @@ class AnsweredTable:
     def pair(
         self, ours: pd.Series, other: pd.Series, columns: Sequence[Column]
     ) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
-        """The predictions of two rows' runs in some columns, draw by draw: those draws that both have.
+        """The predictions of two rows' runs in some columns, draw by draw: those draws that both have. See
+        `seed_pairs` for several runs of one draw.
 
         Raises:
             ValueError: they have none in common.
         """
-        both = ours.index.intersection(other.index)
+        both = ours.index.unique().intersection(other.index.unique())
         if both.empty:
             raise ValueError(
                 f"runs {', '.join(ours)} and {', '.join(other)} have no draw in common: run both"
             )
-        return self.predictions(ours[both], columns), self.predictions(other[both], columns)
+        pairs = [pair for draw in both for pair in seed_pairs(list(ours[[draw]]), list(other[[draw]]))]
+        a, b = zip(*pairs)
+        return self.predictions(a, columns), self.predictions(b, columns)
 
     def over_forgets(self, runs: pd.Series, column: Column) -> bool:
         """Whether runs, together, over-forget (`compare.over_forgets`) in a column in which less is better.
@@ -191,18 +194,33 @@ class AnsweredTable:
         return compare.over_forgets(ours, never, column.chance and column.chance / 100)
 
 
-def run_of_each_draw(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Hashes of the runs in some rows of a record, by draw and replicate.
+def runs_of_draws(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Hashes of the runs in some rows of a record, by draw and replicate; those of one draw by their seeds.
 
     Args:
         name: of the table's row, for an error.
     Raises:
-        ValueError: there are several runs of one draw.
+        ValueError: there are several runs of one draw and seed.
     """
-    runs = rows.drop_duplicates("run").set_index(REPETITIONS).run.sort_index()
+    runs = rows.drop_duplicates("run").set_index([*REPETITIONS, "seed"]).run.sort_index()
     if runs.index.has_duplicates:
-        raise ValueError(f"row {name!r} has several runs of one draw; keep those of one setting and one seed")
-    return runs
+        raise ValueError(f"row {name!r} has several runs of one draw and seed; keep those of one setting")
+    return runs.droplevel("seed")
+
+
+def seed_pairs(ours: Sequence[str], other: Sequence[str]) -> list[tuple[str, str]]:
+    """Which runs of one draw stand beside each other: by the order of their seeds. A row that has one run, as
+    of a model that is evaluated as it is, has it beside each of the other's.
+
+    Raises:
+        ValueError: both have several, and not as many.
+    """
+    count = max(len(ours), len(other))
+    if {len(ours), len(other)} - {1, count}:
+        raise ValueError(
+            f"runs {', '.join(ours)} and {', '.join(other)} are of one draw, and not as many: run all seeds"
+        )
+    return [(ours[i % len(ours)], other[i % len(other)]) for i in range(count)]
 
 
 def answered_tables(record: str, topic: str | None = None) -> list[AnsweredTable]:
@@ -236,7 +254,7 @@ def table_numbers(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
         checks.check_names("the record", keys, table.records.columns)
         for values, part in table.records.groupby(keys, sort=False, dropna=False):
             facts = table.task | {"schema": part.schema.iloc[0]} | dict(zip(["method", *keys[1:]], values))
-            runs = run_of_each_draw(part, values[0])
+            runs = runs_of_draws(part, values[0])
             rows += [facts | numbers for numbers in _row_numbers(table, values[0], runs)]
     return pd.DataFrame(rows)
 

@@ -141,7 +141,7 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
     over = [
         f"{value:g}"
         for value, part in swept.groupby(x)
-        if _over_forgetting(table, {"VKD": answers.run_of_each_draw(part, f"{x} = {value:g}")}, columns)
+        if _over_forgetting(table, {"VKD": answers.runs_of_draws(part, f"{x} = {value:g}")}, columns)
     ]
     return {
         "equivalent": False,
