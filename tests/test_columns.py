@@ -111,7 +111,7 @@ ENTRIES = [
 KNOWN = {
     "set": ("forget", "retain", "test", "retain_unseen", "real", "world"),
     "modality": MODALITIES,
-    "kind": KINDS,
+    "kind": (*KINDS, "leak@1", "leak@16"),
     "metric": ("accuracy", "unparsable", "rouge_l", "bleu", "refusals"),
 }
 

@@ -13,13 +13,15 @@ from vkdlib.reports.paper import published
 from vkdlib.runs import records
 
 TOPICS = [
-    f"vgid_{name}" for name in ("interventions", "table3", "ratios", "perturbation", "prompts", "reverse")
+    f"vgid_{name}"
+    for name in ("interventions", "table3", "ratios", "readings", "perturbation", "prompts", "reverse")
 ]
 SECTIONS = {
     "interventions": ("3.2", "3.3"),
     "table3": ("4.2", "4.3", "4.4"),
     "perturbation": ("4.5", "A.3.3"),
 }
+SECTIONS |= {"readings": ("3.4",)}
 SECTIONS |= {"prompts": ("4.6",), "reverse": ("4.7",), "ratios": ("4.2", "4.3", "4.4")}
 TOLD = {  # row -> what is told of forget people, and what is kept of others, on all pictures and in all kinds
     "never-saw": (0.25, 1),

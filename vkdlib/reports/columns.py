@@ -1,5 +1,6 @@
 """The columns of the papers' tables, from paper/columns.yaml: what each counts, and what is better in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,7 +196,13 @@ def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = F
     return columns
 
 
-def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
+def balance(
+    records: pd.DataFrame,
+    by: list[str],
+    faces: bool = False,
+    table: str = "vkd 1",
+    floors: Mapping[str, float] = {},
+) -> pd.Series:
     """What is kept minus what is not forgotten, in points: the mean of the columns in which more is better,
     minus the mean of those in which less is. ROUGE-L counts times 100. What is to be forgotten counts as
     chance where it is below chance: to answer wrongly on purpose is not to have forgotten.
@@ -204,6 +211,7 @@ def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: st
         records: in the layout of figures/data, of one benchmark.
         by: columns of the records that tell rows of the table apart.
         faces: only columns of other faces count as kept.
+        floors: title of a column without chance -> what counts there in its place, in points.
     Returns:
         indexed by `by`; NaN where a row lacks one of the columns.
     Raises:
@@ -213,7 +221,7 @@ def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: st
     for column in balance_columns(records, table, faces):
         points = column.row_of_each(records, by).set_index(by).value * column.scale
         if column.less:
-            forget.append(points.clip(lower=column.chance))
+            forget.append(points.clip(lower=column.chance or floors.get(column.title)))
         else:
             keep.append(points)
     return sum(keep) / len(keep) - sum(forget) / len(forget)
