@@ -34,6 +34,7 @@ class Topic:
     ours: str | None = None
     order: list[str] | None = None
     setting: str | None = None
+    beside: str | None = None
 
     @property
     def paper(self) -> str:

@@ -16,6 +16,7 @@ COLOURS = LABELS["colours"]  # of a table's rows
 LINES = LABELS["lines"]  # colours of a table's columns
 DASHED = {"ls": "--", "lw": 0.8, "color": "grey"}
 DOT = {"lw": 1, "capsize": 2}
+REFERENCES = {"vanilla": ("o", 9), "never-saw": ("*", 13)}  # where unlearning begins and should end: markers
 
 
 def use_style() -> None:
@@ -75,13 +76,12 @@ def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1") -> 
     forget = next(column for column in columns if column.less)
     keep = next(column for column in columns if column.other_faces)
     x, y = (column.row_of_each(numbers, ["method"]).set_index("method") for column in (forget, keep))
-    markers = {"vanilla": ("o", 9), "never-saw": ("*", 13)}  # where unlearning begins and should end
     for method in x.index:
-        marker, size = markers.get(method, ("o", 5))
+        marker, size = REFERENCES.get(method, ("o", 5))
         ax.errorbar(
             x.value[method], y.value[method], _arms(y.loc[[method]]), _arms(x.loc[[method]]), fmt=marker,
-            ms=size, mfc="none" if method in markers else None, color=COLOURS.get(method), label=method,
-            **DOT,
+            ms=size, mfc="none" if method in REFERENCES else None, color=COLOURS.get(method),
+            label=method, **DOT,
         )  # fmt: skip
     if forget.chance is not None:
         ax.axvline(forget.chance, **DASHED)
@@ -92,6 +92,24 @@ def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1") -> 
     labels = [f"{column.title[0].lower()}{column.title[1:]} (%)" for column in (forget, keep)]
     ax.set(xlim=(-2, 104), xlabel=labels[0], ylabel=labels[1])
     ax.legend()
+    return ax
+
+
+def reduction(ax: plt.Axes, points: pd.DataFrame) -> plt.Axes:
+    """How much less of forget people is told than by vanilla, against what is kept: a dot a row, with the
+    95 % intervals of its own two values. The star is never-saw: whoever is to its right tells less than a
+    model that cannot know. The ring is vanilla.
+
+    Args:
+        points: from `tables.reductions`.
+    """
+    for method in points.index:
+        x, y = (points.loc[[method], side] for side in ("reduction", "kept"))
+        marker, size = REFERENCES.get(method, ("o", 5))
+        ax.errorbar(
+            x.value, y.value, _arms(y), _arms(x), fmt=marker, ms=size, label=method,
+            mfc="none" if method in REFERENCES else None, color=COLOURS.get(method), **DOT,
+        )  # fmt: skip
     return ax
 
 

@@ -9,7 +9,7 @@ from IPython.display import HTML
 
 from vkdlib.evaluation.compare import add_holm
 from vkdlib.reports import answers, claims, plots, rendering, tables
-from vkdlib.reports.columns import COUNTED, NAMES, Column, record_columns
+from vkdlib.reports.columns import COUNTED, MEASURED, NAMES, UNSEEN, Column, record_columns
 from vkdlib.reports.paper import published as paper
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
@@ -62,8 +62,31 @@ class Panel:
         return replace(self, records=records, numbers=numbers, tests=tests)
 
     def published_table(self) -> pd.DataFrame:
-        """The paper's own table, at this forget ratio."""
-        return paper.published_table(paper.table_at(self.topic.table, self.forget_ratio), *self.published)
+        """The paper's own table, at this forget ratio. What it does not print is from the table beside it,
+        if the topic names one; NaN where neither does."""
+        own = paper.published_table(paper.table_at(self.topic.table, self.forget_ratio), *self.published)
+        if not self.topic.beside:
+            return own
+        return own.combine_first(paper.published_table(self.topic.beside, *self.published))
+
+    def reductions(self, measure: str, unseen: bool = False, published: bool = False) -> pd.DataFrame:
+        """Each row's reduction of a measure on forget people, and what it keeps (`tables.reductions`).
+
+        Args:
+            measure: "ROUGE-L", "BLEU", "class" or "cloze".
+            unseen: on unseen pictures.
+            published: the paper's own; empty where it prints none.
+        """
+        pair = [f"{group} {measure}{UNSEEN if unseen else ''}" for group in ("Forget", "Retain")]
+        if not published:
+            columns = {column.title: column.points(self.numbers) for column in self.columns}
+            return tables.reductions(*(columns[title].set_index("method") for title in pair))
+        printed = self.published_table() if self.published else pd.DataFrame()
+        if not set(pair) <= set(printed):
+            return pd.DataFrame()
+        scale = {column.title: column.scale for column in self.columns}
+        points = [printed[title].dropna().astype(float) * scale[title] for title in pair]
+        return tables.reductions(*(pd.DataFrame(dict.fromkeys(MEASURED, p)) for p in points))
 
     def main_table(self) -> pd.DataFrame:
         """The table over draws, with the paper's numbers where it has any."""
@@ -127,6 +150,24 @@ class Report:
             plots.forget_retain(ax, numbers, self.topic.table)
         for ax in figure.axes[1 : len(self.panels)]:
             ax.get_legend().remove()
+        return figure
+
+    def reduction_figure(self, measure: str, unseen: bool = False, published: bool = False) -> plt.Figure:
+        """Figures 4 to 7 of the VGID paper in every panel: the reduction of a measure on forget people
+        against what is kept on retain people (`Panel.reductions`). The paper's own, where it prints any, if
+        `published`."""
+        points = [panel.reductions(measure, unseen, published) for panel in self.panels]
+        panels = [panel for panel, table in zip(self.panels, points) if len(table)]
+        if not panels:
+            raise ValueError(f"the paper prints no {measure} of these rows: leave published out")
+        figure, axes = replace(self, panels=panels)._axes(3.0, 2.7, across=3, sharex=True, sharey=True)
+        ends = f"{measure} of {{}} people{', unseen pictures' if unseen else ''} (points)"
+        for (ax, panel), table in zip(axes, filter(len, points)):
+            plots.reduction(ax, table)
+            ax.set_title(f"{panel.published[0]}, {panel.forget_ratio} %" if published else panel.title)
+        figure.supxlabel("vanilla minus the row: " + ends.format("forget"), fontsize="medium")
+        figure.supylabel(ends.format("retain"), fontsize="medium")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
         return figure
 
     def forest_figure(self, rows: Sequence[str], height: float, dpi: int) -> plt.Figure:

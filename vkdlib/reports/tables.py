@@ -16,6 +16,7 @@ from vkdlib.reports.columns import (
 )
 from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
 from vkdlib.runs.run_folder import Run
+from vkdlib.system.checks import check_names
 
 SMALLEST = "smallest difference"  # row of `main_table`
 
@@ -140,6 +141,46 @@ def curve_table(numbers: pd.DataFrame, x: str, table: str = "vkd 1") -> pd.DataF
         rows = column.row_of_each(numbers, [x]).set_index(x)
         cells[column.heading(rows)] = _intervals(column, rows)
     return pd.DataFrame(cells).rename("{:g}".format).rename_axis(x)
+
+
+def reductions(forget: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """How far each row of a table is below vanilla in a column of what is to be forgotten, and what it has in
+    one of what is to be kept, in points.
+
+    Args:
+        forget, kept: MEASURED in points, by row of the table.
+    Returns:
+        by row: ("reduction", ...) and ("kept", ...) with MEASURED; the ends are those of the row's own value.
+    Raises:
+        ValueError: there is no vanilla, which the others are below.
+    """
+    check_names("what is to be forgotten", ["vanilla"], forget.index)
+    below = forget.value["vanilla"] - forget[MEASURED]
+    below = below.rename(columns={"low": "high", "high": "low"})[MEASURED]
+    return pd.concat({"reduction": below, "kept": kept[MEASURED]}, axis=1, join="inner")
+
+
+def pattern_distances(
+    numbers: pd.DataFrame, published: pd.DataFrame, row: str, table: str = "vgid 3"
+) -> pd.Series:
+    """How far the pattern of each of our rows is from a published one. A pattern is the change from vanilla
+    in every column that the paper prints, as a share of vanilla's value; the distance is the mean difference
+    of these shares, in per cent.
+
+    Args:
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
+        published: the paper's table, from `published.published_table`.
+        row: of the published table.
+    Returns:
+        row of our table -> distance, ascending, without vanilla.
+    """
+    columns = [column for column in record_columns(numbers, table) if column.title in published]
+    ours = pd.DataFrame(
+        {c.title: c.row_of_each(numbers, ["method"]).set_index("method").value for c in columns}
+    )
+    theirs = published[list(ours)].astype(float)
+    gaps = 100 * (ours / ours.loc["vanilla"] - theirs.loc[row] / theirs.loc["vanilla"])
+    return gaps.abs().mean(axis=1).drop("vanilla").sort_values().rename_axis(None)
 
 
 def evidence(cases: pd.DataFrame) -> pd.DataFrame:

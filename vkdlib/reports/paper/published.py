@@ -89,7 +89,8 @@ def published_differences(table: pd.DataFrame, columns: list[Column], cases: pd.
         names = case.column.split(MINUS)
         if {case.ours, case.other} <= set(points.index) and set(names) <= set(points):
             keep, *forget = points.loc[case.ours, names] - points.loc[case.other, names]
-            texts.append(f"{keep - sum(forget):+.1f}")
+            difference = keep - sum(forget)
+            texts.append("" if pd.isna(difference) else f"{difference:+.1f}")
         else:
             texts.append("")
     return texts
