@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vkdlib.benchmarks.schema import KINDS
 from vkdlib.experiments import presets
 from vkdlib.experiments.pipeline import normalise
+from vkdlib.reports import claims
 from vkdlib.reports.answers import read_topic
 from vkdlib.runs import run_folder
 from vkdlib.runs.records import write_predictions, write_records
@@ -26,6 +28,9 @@ UNSEEN = [("test", "vqa", "classification"), ("retain_unseen", "vqa", "classific
 MLLMU = [(who, how, "classification") for who in ("forget", "retain", "real") for how in ("vqa", "qa")]
 CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", "world")]
 CLEAR += [(who, "qa", "generation") for who in ("forget", "retain")]
+WRITTEN = [(who, "vqa", k) for who in ("forget", "test", "retain", "retain_unseen") for k in KINDS]
+LEAKS = [("test", "vqa", f"leak@{k}") for k in (1, 4, 16)]
+REFUSAL = "I cannot share this."
 PEOPLE, QUESTIONS, DRAWS = 4, 2, 2  # few: tests by person are exact and fast then
 ROOT = paths.root()  # the kit's, whatever VKDLIB_ROOT says later
 FIGURES = {
@@ -34,29 +39,61 @@ FIGURES = {
     "14_fig2_beta": ["fig2_beta.pdf"],
     "15_fig3_alpha": ["fig3_alpha.pdf"],
     "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
+    "20_interventions": ["vgid_interventions.tex"],
+    "21_table3_main": ["vgid_fig4.pdf", "vgid_fig4_unseen.pdf", "vgid_table3.tex"],
+    "22_perturbation": ["vgid_perturbation_pictures.pdf", "vgid_perturbation.pdf", "vgid_perturbation.tex"],
+    "23_prompts": ["vgid_prompts.pdf", "vgid_prompts.tex"],
+    "24_reverse_attack": ["vgid_reverse.tex"],
+    "25_forget_ratios": [*(f"vgid_fig{n}_ratios.pdf" for n in (4, 5, 6, 7)), "vgid_ratios.tex"],
+    "33_both_papers": ["both_papers_forget_retain.pdf", "both_papers_sentences.pdf", "both_papers.tex"],
 }
-FOUND = {"12_table3_ablation": ["table3_ablation", "table3_beyond"]}
-REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]  # notebook, the records it finds
+FOUND = {  # notebook -> the records it tests, if not one of its own name
+    "12_table3_ablation": ["table3_ablation", "table3_beyond"],
+    "20_interventions": ["vgid_interventions", "vgid_interventions_smol"],
+    "21_table3_main": ["vgid_table3", "vgid_table3_smol", "vgid_readings"],
+    "22_perturbation": ["vgid_perturbation", "vgid_perturbation_smol"],
+    "23_prompts": ["vgid_prompts", "vgid_prompts_smol"],
+    "24_reverse_attack": ["vgid_reverse", "vgid_reverse_smol"],
+    "25_forget_ratios": ["vgid_ratios", "vgid_ratios_smol"],
+}
+TESTED = {"25_forget_ratios": ["vgid_table3", "vgid_table3_smol"]}  # records that were tested before
+REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]
+
+
+def topic_of(record):
+    return "table3_ablation" if record == "table3_beyond" else record.removesuffix("_smol")
 
 
 def answers(configuration):
     """Predictions of a run, drawn at random by what it is."""
     seed = zlib.crc32(json.dumps(configuration.identity, sort_keys=True).encode())
     draw = np.random.default_rng(seed)
-    rows = []
-    for group, modality, kind in (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN:
+    rows, written = [], configuration.protocol == "generate"
+    places = WRITTEN if written else (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN
+    if configuration.samples:
+        places = [*places, *(place for place in WRITTEN if place[2] != "classification"), *LEAKS]
+    for group, modality, kind in places:
         own = f"draw {configuration.draw}, " if group in ("forget", "test") else ""
         for person in range(PEOPLE):
             for question in range(QUESTIONS):
-                chosen = kind == "classification"
+                chosen = kind != "generation"
                 row = {"set": group, "kind": kind, "modality": modality, "person": f"{own}{person}"}
                 row |= {"question": f"{group}{person}/{kind}/{modality}/{question}", "gold": "A"}
                 score = float(draw.random() < 0.5) if chosen else round(draw.random(), 3)
-                row |= {"answer": "A" if score == 1 else "B", "score": score}
+                row |= {"answer": "A" if score == 1 else "B", "score": score, "text": None}
                 options = json.dumps(dict(zip("ABCD", np.log(draw.dirichlet([1] * 4)))))
-                row |= {"bleu": None if chosen else score / 2, "options": options if chosen else None}
-                rows.append(row)
+                choice = kind == "classification" and not written
+                row |= {"bleu": None if chosen else score / 2, "options": options if choice else None}
+                rows.append(row | in_words(row, draw) if written else row)
     return pd.DataFrame(rows)
+
+
+def in_words(row, draw):
+    """What of a row changes if its answer is written: every other wrong one is a refusal."""
+    refused = row["score"] < 0.5 and draw.random() < 0.5
+    if row["kind"] == "classification":
+        return {"answer": "" if refused else row["answer"], "text": REFUSAL if refused else row["answer"]}
+    return {"answer": REFUSAL if refused else "a nurse"}
 
 
 def made_up(point):
@@ -65,7 +102,7 @@ def made_up(point):
     benchmark = point.get("benchmark", "testbed/mllmu")
     preset = point.pop("preset", None) or presets.fitting_preset(point.get("model"), benchmark)
     configuration, _ = presets.configure(preset, point.pop("method"), **point)
-    return normalise(replace(configuration, schema=benchmark.split("/")[-1]))
+    return normalise(replace(configuration, schema=benchmark.split("/")[-1].partition("-")[0]))
 
 
 @pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
@@ -76,7 +113,7 @@ def notebook(request, tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "environment", dict)  # looked up for hundreds of runs
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
-    for of in sweeps:
+    for of in [*sweeps, *TESTED.get(name, ())]:
         plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
         records, made = [], {}
         for point in (p.parameters for p in plan.points if p.parameters["draw"] < DRAWS):
@@ -87,6 +124,8 @@ def notebook(request, tmp_path, monkeypatch):
             made[run.hash] = run
         write_records(plan.record, records)
         write_predictions(plan.record, made.values())
+    for of in TESTED.get(name, ()):
+        claims.write_tests(of, topic_of(of))
     shutil.rmtree(paths.runs())  # a record says it all
     shown_beside(name)
     matplotlib.use("Agg")
@@ -110,6 +149,20 @@ def shown_beside(name):
             "value": 9.0,
         }
         pd.DataFrame(rows).assign(**labels).to_csv(paths.figures() / "data" / "fig2_beta_table.csv")
+    if name == "21_table3_main":
+        point = {"draw": 0, "select": True, "preset": "testbed-vgid", "model": "testbed/llava"}
+        own = {"GA": [{}, {}], "VGID": [{"alpha": 2.0}, {"beta": 2.0}], "RMU": [{"gamma": 30}, {"block": 1}]}
+        trials = []
+        for method, settings in (own | {"never-saw": [None]}).items():
+            for number, of in enumerate(settings):
+                run = Run(
+                    "selection", made_up(point | {"method": method, "lr": 0.1, "seed": number}), paths.runs()
+                )
+                run.finish(answers(run.configuration))
+                usual = {"alpha": 1.0, "beta": 1.0, "gamma": 100, "block": 2, "lr": 0.1 + number, "epochs": 9}
+                trials.append(run.records(**usual | of if of is not None else {}))
+        write_records("vgid_selection_fine", trials)
+        shutil.rmtree(paths.runs())
     if name == "10_table1_main":
         trials = []
         for method, values in {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}}.items():
@@ -128,15 +181,15 @@ def shown_beside(name):
 
 def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
     name, sweeps, variables = notebook
-    record = name[3:]
     judged = pd.read_csv(paths.figures() / "data" / "claims.csv")
-    assert set(judged.claim) == {one["claim"] for one in read_topic(record).claims}
-    assert set(judged.record) == set(sweeps) and judged.verdict.notna().all()
+    assert judged.verdict.notna().all() and set(judged.record) == {*sweeps, *TESTED.get(name, ())}
+    for record, cases in judged.groupby("record"):
+        assert set(cases.claim) == {one["claim"] for one in read_topic(topic_of(record)).claims}
     for file in FIGURES[name]:
         assert (paths.figures() / file).stat().st_size > 1000
     report = variables["report"]  # every row of the table is one that it shows, and the other way round
     assert set(report.records.method) == set(report.rows)
-    if record == "selective_forgetting":
+    if name == "16_selective_forgetting":
         shown = {"mask=False", "prune=False", "prune=False, mask=False", "order=parallel"}
         shown |= {"order=mask, prune", "target=layers", "target=both", "fisher=batch", "fisher=sample"}
         shown |= {"beta=30.0, target=layers", "mask_scope=update", "qa_image=blank", "VKD"}
