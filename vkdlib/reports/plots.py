@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.pictures import open_image
+from vkdlib.evaluation.metrics import spread, t_interval
 from vkdlib.reports.columns import LABELS, UNSEEN, Column, record_columns
 from vkdlib.system import files, paths
 
@@ -202,6 +203,30 @@ def gallery(
             ax.text(0.5, -0.14 - 0.15 * line, label, color=colour, ha="center", fontsize=7,
                     transform=ax.transAxes)  # fmt: skip
     return figure
+
+
+def intervention_bars(ax: plt.Axes, probabilities: pd.DataFrame) -> plt.Axes:
+    """Figure 2 of the VGID paper, over many questions: the mean probability that an answer begins with a
+    sensitive token (orange) or with a safe one (green) under each intervention, with 95 % intervals that have
+    people as units.
+
+    Args:
+        probabilities: one row a question, with columns intervention, person, sensitive and safe (0 to 1).
+    """
+    groups = dict(list(probabilities.groupby("intervention", sort=False)))
+    for offset, (name, colour) in enumerate({"sensitive": "#dd8452", "safe": "#55a868"}.items()):
+        means = np.array([group[name].mean() for group in groups.values()])
+        ends = [
+            t_interval(mean, *spread(group[name], group.person))
+            for mean, group in zip(means, groups.values())
+        ]
+        places = np.arange(len(groups)) + 0.4 * offset - 0.2
+        arms = np.abs(np.transpose(ends) - means)  # (2, interventions)
+        ax.bar(places, means, 0.4, yerr=arms, color=colour, capsize=2, label=f"{name} tokens")
+    ax.set_xticks(range(len(groups)), groups)
+    ax.set(ylim=(0, 1), xlabel="intervention", ylabel="probability of the first token")
+    ax.legend()
+    return ax
 
 
 def loss_curves(ax: plt.Axes, history: pd.DataFrame) -> plt.Axes:
