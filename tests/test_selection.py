@@ -6,6 +6,7 @@ import pytest
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
 from vkdlib.runs.records import read_records
+from vkdlib.sweep.grid import grid_points
 
 NAN = float("nan")
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
@@ -134,3 +135,74 @@ def test_the_second_round_is_around_the_best_of_the_first():
     assert fine["MANU"] == [{"share": s} for s in (0.05, 0.071, 0.1, 0.14, 0.2)]
     rates = {(t["epochs"], t["lr"]) for t in fine["GA"]}
     assert rates == {(20, 0.17), (20, 0.3), (20, 0.54), (50, 0.17), (50, 0.096)}
+
+
+WRITTEN = [
+    ("cloze", "accuracy"),
+    ("classification", "accuracy"),
+    ("generation", "rouge_l"),
+    ("generation", "bleu"),
+]
+
+
+def written_trial(method, told, kept, draw=0, **settings):
+    """Records of a trial in the columns of VGID's Table 3, all alike, in points; on seen pictures 0."""
+    rows = [
+        {"set": group, "modality": "vqa", "kind": kind, "metric": metric, "draw": draw}
+        | {"value": value * (1 if metric == "accuracy" else 0.01)}
+        for group, value in {"forget": 0, "retain": 0, "test": told, "retain_unseen": kept}.items()
+        for kind, metric in WRITTEN
+    ]
+    task = {"model": "m", "benchmark": "mllmu", "schema": "mllmu", "way": "shown"}
+    return pd.DataFrame(rows).assign(method=method, **task | {"lr": 0.5, "epochs": 10} | settings)
+
+
+def test_to_tell_less_than_never_saw_is_worth_nothing():
+    """Of class chance stands there, of all else never-saw."""
+    trials = [written_trial("GA", told, 90, lr=0.1 * told) for told in (1, 10, 30)]
+    record = pd.concat([*trials, written_trial("never-saw", 20, 90)])
+    balances = selection.trial_balances(record, table="vgid 3").set_index("lr").balance
+    assert balances.round(6).tolist() == [90 - (3 * 20 + 25) / 4] * 2 + [60]
+    assert selection.choose(record, table="vgid 3")["GA"]["lr"] == 0.1
+    with pytest.raises(ValueError, match="the record has no never-saw in Forget cloze, unseen"):
+        selection.choose(pd.concat(trials), table="vgid 3")
+
+
+def first_round():
+    """Two rates of three methods; VGID and RMU have settings that others have, too, under the same name."""
+    usual = {"alpha": 1.0, "beta": 1.0, "gamma": NAN, "block": NAN}
+    own = {"VGID": usual, "RMU": {"gamma": 30, "block": 2}, "NPO": {"beta": 0.1}}
+    trials = [
+        written_trial(method, told, 90, lr=lr, **settings)
+        for method, settings in own.items()
+        for lr, told in ((0.1, 80), (0.3, 40))
+    ]
+    return pd.concat([*trials, written_trial("never-saw", 20, 90)])
+
+
+def test_settings_of_a_method_are_part_of_its_trials_alone():
+    chosen = selection.choose(first_round(), table="vgid 3")
+    assert chosen == {
+        "NPO": {"epochs": 10, "lr": 0.3},
+        "RMU": {"epochs": 10, "lr": 0.3, "gamma": 30, "block": 2},
+        "VGID": {"epochs": 10, "lr": 0.3, "alpha": 1, "beta": 1},
+    }
+    other = written_trial("VGID", 30, 90, lr=0.3, alpha=2.0, beta=1.0)
+    with pytest.raises(ValueError, match="unequal numbers of trials: NPO 2, RMU 2, VGID 3"):
+        selection.choose(pd.concat([first_round(), other]), table="vgid 3")
+
+
+def test_the_second_round_as_a_grid():
+    """All methods have as many trials; own settings are tried in the place of the neighbouring rates."""
+    known, *entries = selection.fine_grid(first_round(), "vgid 3")
+    assert known == {"model": "m", "benchmark": "mllmu", "draw": [0, 1], "method": "never-saw"}
+    trials = {e["method"]: e for e in entries}
+    assert set(trials) == {"NPO", "RMU", "VGID"}
+    points = [p for p in grid_points({"experiment": "x", "grid": entries}) if p["draw"] == 0]
+    assert {m: sum(p["method"] == m for p in points) for m in trials} == dict.fromkeys(trials, 5)
+    vgid = {(p["epochs"], p["lr"], *p["settings"].values()) for p in points if p["method"] == "VGID"}
+    assert vgid == {(10, 0.3, 1, 1), (25, 0.17, 1, 1), (25, 0.096, 1, 1), (10, 0.3, 2, 1), (10, 0.3, 1, 2)}
+    rmu = [p["settings"] | {"lr": p["lr"]} for p in points if p["method"] == "RMU"]
+    assert {"gamma": 100, "block": 2, "lr": 0.3} in rmu and {"gamma": 30, "block": 1, "lr": 0.3} in rmu
+    npo = {(p["epochs"], p["lr"]) for p in points if p["method"] == "NPO"}
+    assert npo == {(10, 0.17), (10, 0.3), (10, 0.54), (25, 0.17), (25, 0.096)}

@@ -183,3 +183,26 @@ def test_the_papers_own_differences():
     ours = columns.table_columns("vkd 1", "mllmu")
     assert published.published_differences(theirs, ours, cases) == ["-1.4", "", "", ""]
     assert not [title for title in theirs if title.endswith(columns.UNSEEN)]
+
+
+def test_a_reduction_is_what_is_below_vanilla():
+    ends = {"low": [50, 10], "high": [70, 40]}
+    rows = pd.Index(["vanilla", "VGID"])
+    forget = pd.DataFrame({"value": [60.0, 20.0], **ends}, rows)
+    kept = pd.DataFrame({"value": [90.0, 80.0], "low": [85, 70], "high": [95, 90]}, rows)
+    found = tables.reductions(forget, kept).loc["VGID"]
+    assert found["reduction"].to_dict() == {"value": 40, "low": 20, "high": 50}  # 60 - 20, 60 - 40, 60 - 10
+    assert found["kept"].to_dict() == {"value": 80, "low": 70, "high": 90}
+    with pytest.raises(ValueError, match="what is to be forgotten has no 'vanilla'"):
+        tables.reductions(forget[1:], kept)
+
+
+def test_the_distance_from_a_published_pattern():
+    """Shares of vanilla's value: 0.5 and 1 in the paper. One row halves the first, one nothing."""
+    printed = pd.DataFrame(
+        {"Forget class": ["80.0", "40.0"], "Retain class": ["50.0", "50.0"]}, ["vanilla", "VGID"]
+    )
+    shown = numbers({"vanilla": (100, 90), "half": (50, 90), "all": (100, 90), "none": (0, 45)})
+    found = tables.pattern_distances(shown, printed, "VGID")
+    assert found.to_dict() == pytest.approx({"half": 0, "all": 25, "none": 50})
+    assert list(found.index) == ["half", "all", "none"]

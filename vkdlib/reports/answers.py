@@ -5,6 +5,7 @@ draws, who are the units of every interval and test. A question that several run
 the mean of its scores.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -188,11 +189,20 @@ class AnsweredTable:
 
     def over_forgets(self, runs: pd.Series, column: Column) -> bool:
         """Whether runs, together, over-forget (`compare.over_forgets`) in a column in which less is better.
-        They stand beside never-saw, if the table has it, and chance."""
-        ours, never = self.predictions(runs, [column]), []
-        if NEVER_SAW in set(self.records.row):
-            ours, never = self.pair(runs, self.runs(NEVER_SAW), [column])
-        return compare.over_forgets(ours, never, column.chance and column.chance / 100)
+        They stand beside never-saw, if the table has it, and chance. Each is judged once."""
+        key = (*runs, column.title)
+        if key not in self._over_forgetting:
+            ours, never = self.predictions(runs, [column]), []
+            if NEVER_SAW in set(self.records.row):
+                ours, never = self.pair(runs, self.runs(NEVER_SAW), [column])
+            chance = column.chance and column.chance / 100
+            self._over_forgetting[key] = compare.over_forgets(ours, never, chance)
+        return self._over_forgetting[key]
+
+    @functools.cached_property
+    def _over_forgetting(self) -> dict[tuple[str, ...], bool]:
+        """What `over_forgets` has said."""
+        return {}
 
 
 def runs_of_draws(rows: pd.DataFrame, name: str) -> pd.Series:

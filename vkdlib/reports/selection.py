@@ -13,13 +13,15 @@ For VGID's tables the columns are those of its Table 3. Cloze, ROUGE-L and BLEU 
 have no chance. There never-saw is in its place: to tell less than it does is worth nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.reports.answers import NEVER_SAW, row_names
 from vkdlib.reports.columns import balance, balance_columns
+from vkdlib.runs.configuration import drop_zero_fraction
 from vkdlib.system import checks
 
 OWN = {
@@ -61,7 +63,7 @@ def trial_balances(records: pd.DataFrame, rows: str = "method", table: str = "vk
         trials[setting] = trials[setting].where(trials.method != NO_STEPS)
     for method, settings in OWN.items():
         own = trials.reindex(columns=settings).astype(float)
-        trials[settings] = own.where((trials.method == method).to_numpy()[:, None])
+        trials[settings] = np.where((trials.method == method).to_numpy()[:, None], own, np.nan)
     trials["trial"] = trials.groupby(["row", *SETTINGS], dropna=False).ngroup()
     scores = balance(trials, ["trial", "draw"], table=table, floors=never_saw_floors(records, table))
     if scores.isna().any():
@@ -145,9 +147,14 @@ def fine_grid(records: pd.DataFrame, table: str = "vkd 1", draws: Sequence[int] 
         task = {"model": model, "benchmark": benchmark, "draw": list(draws)}
         entries.append(task | {"method": NEVER_SAW})
         for method, trials in fine_trials(part, table=table).items():
-            values = [list(trial.values()) for trial in trials]
-            entries.append(task | {"method": method, ", ".join(trials[0]): values})
+            entries.append(task | {"method": method, "epochs, lr, settings": list(map(_values, trials))})
     return entries
+
+
+def _values(trial: Mapping[str, float]) -> list:
+    """Epochs, learning rate and further settings of a trial, as a grid has them."""
+    settings = {name: value for name, value in trial.items() if name not in ("epochs", "lr")}
+    return [trial["epochs"], trial["lr"], {n: drop_zero_fraction(v) for n, v in settings.items()}]
 
 
 def _round(value: float) -> float:
