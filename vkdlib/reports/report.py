@@ -161,12 +161,12 @@ class Report:
         if not panels:
             raise ValueError(f"the paper prints no {measure} of these rows: leave published out")
         figure, axes = replace(self, panels=panels)._axes(3.0, 2.7, across=3, sharex=True, sharey=True)
-        ends = f"{measure} of {{}} people{', unseen pictures' if unseen else ''} (points)"
+        end = f"{measure}{UNSEEN if unseen else ''} (points)"
         for (ax, panel), table in zip(axes, filter(len, points)):
             plots.reduction(ax, table)
             ax.set_title(f"{panel.published[0]}, {panel.forget_ratio} %" if published else panel.title)
-        figure.supxlabel("vanilla minus the row: " + ends.format("forget"), fontsize="medium")
-        figure.supylabel(ends.format("retain"), fontsize="medium")
+            ax.set(xlabel=f"reduction of forget {end}", ylabel=f"retain {end}")
+            ax.label_outer()
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
         return figure
 
