@@ -15,16 +15,23 @@ PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-
 NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS="$(CURDIR)/runs/.tested" $(PYTEST) --dist loadscope -p no:cacheprovider \
          --nbval-current-env --nbval-kernel-startup-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
-         notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb
+         notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb notebooks/07_anatomy_of_vgid.ipynb
 REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/12_table3_ablation.ipynb \
            notebooks/14_fig2_beta.ipynb notebooks/15_fig3_alpha.ipynb notebooks/16_selective_forgetting.ipynb \
-           notebooks/30_audit.ipynb notebooks/34_noise.ipynb notebooks/99_findings.ipynb
+           notebooks/20_interventions.ipynb notebooks/21_table3_main.ipynb notebooks/22_perturbation.ipynb \
+           notebooks/23_prompts.ipynb notebooks/24_reverse_attack.ipynb notebooks/25_forget_ratios.ipynb \
+           notebooks/30_audit.ipynb notebooks/33_both_papers.ipynb notebooks/34_noise.ipynb \
+           notebooks/99_findings.ipynb
 
+VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_prompts vgid_reverse
+# Of the model around SmolLM2, which has to be installed and taught first.
+SMOL := $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
 SWEEPS := selection selection_parts selection_fine selection_fine_parts foundation families table1_main \
-          table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy
+          table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
+          vgid_selection both_papers vgid_selection_smol $(SMOL)
 
 .PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \
-        reproduce-tables reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
+        reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
@@ -69,6 +76,10 @@ reproduce-tables: table1_main table3_ablation table3_beyond noise beyond_accurac
 	$(PAPERMILL) notebooks/12_table3_ablation.ipynb runs/12.ipynb -p write True
 	$(PAPERMILL) notebooks/34_noise.ipynb runs/34.ipynb -p write True
 
+reproduce-vgid: $(VGID) $(SMOL) both_papers  ## the VGID paper's tables, and both papers together; resumes likewise
+	for notebook in 20_interventions 21_table3_main 22_perturbation 23_prompts 24_reverse_attack 25_forget_ratios \
+	    33_both_papers; do $(PAPERMILL) notebooks/$$notebook.ipynb runs/$${notebook%%_*}.ipynb -p write True || exit 1; done
+
 reproduce-figures: fig2_beta fig3_alpha selective_forgetting  ## Figures 2 and 3, selective forgetting; resumes likewise
 	$(PAPERMILL) notebooks/14_fig2_beta.ipynb runs/14.ipynb -p write True
 	$(PAPERMILL) notebooks/15_fig3_alpha.ipynb runs/15.ipynb -p write True
@@ -80,6 +91,7 @@ $(SWEEPS): $(READY)  ## figures/data/<target>.csv
 figures: quickstart  ## everything in figures/ that needs no sweep
 	$(PAPERMILL) notebooks/01_benchmarks.ipynb runs/01.ipynb -p write True
 	$(PAPERMILL) notebooks/03_anatomy_of_vkd.ipynb runs/03.ipynb -p write True
+	$(PAPERMILL) notebooks/07_anatomy_of_vgid.ipynb runs/07.ipynb -p write True
 	$(PAPERMILL) notebooks/30_audit.ipynb runs/30.ipynb -p write True
 
 faults: $(READY)  ## kill, starve and damage runs and sweeps: figures/data/faults.csv

@@ -47,18 +47,21 @@ FIGURES = {
     "25_forget_ratios": [*(f"vgid_fig{n}_ratios.pdf" for n in (4, 5, 6, 7)), "vgid_ratios.tex"],
     "33_both_papers": ["both_papers_forget_retain.pdf", "both_papers_sentences.pdf", "both_papers.tex"],
 }
-FOUND = {  # notebook -> the records it tests, if not one of its own name
+FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "12_table3_ablation": ["table3_ablation", "table3_beyond"],
     "20_interventions": ["vgid_interventions", "vgid_interventions_smol"],
-    "21_table3_main": ["vgid_table3", "vgid_table3_smol", "vgid_readings"],
-    "22_perturbation": ["vgid_perturbation", "vgid_perturbation_smol"],
-    "23_prompts": ["vgid_prompts", "vgid_prompts_smol"],
-    "24_reverse_attack": ["vgid_reverse", "vgid_reverse_smol"],
-    "25_forget_ratios": ["vgid_ratios", "vgid_ratios_smol"],
+    "21_table3_main": ["vgid_table3", "vgid_readings"],
+    "22_perturbation": ["vgid_perturbation"],
+    "23_prompts": ["vgid_prompts"],
+    "24_reverse_attack": ["vgid_reverse"],
+    "25_forget_ratios": ["vgid_ratios"],
 }
-TESTED = {"25_forget_ratios": ["vgid_table3", "vgid_table3_smol"]}  # records that were tested before
-# Notebooks with many panels are shown with few models.
-MODELS = dict.fromkeys(("21_table3_main", "25_forget_ratios"), ("testbed/llava", "testbed/smol"))
+TESTED = {"25_forget_ratios": ["vgid_table3"]}  # records that were tested before
+MODELS = {"21_table3_main": ["testbed/llava"], "25_forget_ratios": ["testbed/llava"]}  # those that are enough
+PARAMETERS = {  # of notebooks that show several records
+    name: {"names": [n for n in FOUND[name] if n != "vgid_readings"], "beside": TESTED.get(name)}
+    for name in FOUND
+}
 REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]
 
 
@@ -136,7 +139,7 @@ def notebook(request, tmp_path, monkeypatch):
     for cell in (c for c in source.cells if c.cell_type == "code"):
         exec(cell.source, variables)
         if "parameters" in cell.metadata.get("tags", []):
-            variables["write"] = True
+            variables |= {"write": True} | PARAMETERS.get(name, {})
     return name, sweeps, variables
 
 

@@ -225,7 +225,7 @@ def intervention_bars(ax: plt.Axes, probabilities: pd.DataFrame) -> plt.Axes:
         ax.bar(places, means, 0.4, yerr=arms, color=colour, capsize=2, label=f"{name} tokens")
     ax.set_xticks(range(len(groups)), groups)
     ax.set(ylim=(0, 1), xlabel="intervention", ylabel="probability of the first token")
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return ax
 
 
