@@ -1,5 +1,7 @@
 """The VGID paper's sentences: every one is judged, on the columns and rows that it is about."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,7 +123,7 @@ def test_every_claim_is_judged_in_every_column(monkeypatch, name):
     assert set(judged.paper) == {"VGID"} and judged.verdict.isin(claims.VERDICTS).all()
     cases = judged.assign(record=name, over_forgotten="")
     assert findings.sentences(cases).count("\n") == len(topic.claims) - 1
-    assert set(findings.LABELS["judged"][name]).isdisjoint(
+    assert set(findings.LABELS["judged"].get(name, ())).isdisjoint(
         f"vgid {table.split()[1]}" for table in findings.tables_without_claims(cases)["vgid"]
     )
 
@@ -184,17 +186,20 @@ def test_an_attack_that_brings_nothing_back(monkeypatch):
 def test_who_refuses_has_not_over_forgotten(monkeypatch):
     """VGID refuses what never-saw guesses; where it says something else instead, that is over-forgetting."""
     told = TOLD | {"never-saw": (0.5, 1), "VGID": (0, 1)}
-    claim = "VGID leaves no more of the faces than never having seen them"
-    cases = claims.judge(tables_of(monkeypatch, "vgid_table3", told)).set_index("claim").loc[claim]
+    claim, forgets = (
+        "VGID leaves no more of the faces than never having seen them",
+        "VGID forgets faces, in every kind of question",
+    )
+    (table,) = tables_of(monkeypatch, "vgid_table3", told)
+    named = [one for one in table.topic.claims if one["claim"] in (claim, forgets)]
+    table = replace(table, topic=replace(table.topic, claims=named))
+    cases = claims.judge([table])
     assert set(cases.verdict) == {"holds"} and set(cases.over_forgotten) == {""}
-    tables = tables_of(monkeypatch, "vgid_table3", told)
     refused = {"answer": "I cannot share this.", "text": "I cannot share this."}
-    for run in tables[0].runs("VGID"):
-        tables[0].answers[run] = tables[0].answers[run].replace(refused, "a baker")
-    cases = claims.judge(tables).set_index(["claim", "column"])
-    assert set(cases.loc[claim].verdict) == {"over-forgotten"}
-    forgets = cases.loc["VGID forgets faces, in every kind of question"]
-    assert set(forgets.verdict) == {"over-forgotten"} and set(forgets.over_forgotten) == {"VGID"}
+    for run in table.runs("VGID"):
+        table.answers[run] = table.answers[run].replace(refused, "a baker")
+    cases = claims.judge([replace(table)])
+    assert set(cases.verdict) == {"over-forgotten"} and set(cases.over_forgotten) == {"VGID"}
 
 
 def test_rows_of_vgid_are_its_teachers():
