@@ -94,6 +94,8 @@ def test_a_preset_that_does_not_fit_is_said():
     said = presets.misfit("testbed", "testbed/llava", "testbed/clear")
     assert said == "preset testbed was not chosen for testbed/llava on testbed/clear: testbed-clear was"
     assert presets.misfit("testbed-clear", "testbed/llava", "testbed/clear") is None
+    vgid = ("testbed-vgid-qwen2.5-vl", "testbed/qwen2.5-vl", "testbed/mllmu")
+    assert presets.misfit(*vgid) is None and presets.misfit(vgid[0], "testbed/llava", vgid[2])
     assert presets.misfit("paper-llava-1.5-7b", "../runs/llava-vanilla", "MLLMMU/MLLMU-Bench") is None
 
 
