@@ -28,7 +28,7 @@ VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbati
 SMOL := $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
 SWEEPS := selection selection_parts selection_fine selection_fine_parts foundation families table1_main \
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
-          vgid_selection both_papers vgid_selection_smol $(SMOL)
+          vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL)
 
 .PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean

@@ -195,6 +195,18 @@ def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
         assert (paths.figures() / file).stat().st_size > 1000
     report = variables["report"]  # every row of the table is one that it shows, and the other way round
     assert set(report.records.method) == set(report.rows)
+    if name == "20_interventions":  # Table 2, and what it does not print from Table 1
+        printed = report.panels[0].published_table()
+        assert printed.loc[["vanilla, strict", "vanilla, polite"], "Forget ROUGE-L"].tolist() == [
+            "0.462",
+            "0.491",
+        ]
+        assert printed.loc["vanilla, strict", "Forget BLEU"] == "0.204"
+    if name == "21_table3_main":
+        points = report.panels[0].reductions("ROUGE-L", published=True)
+        assert points["reduction"].value["VGID"] == pytest.approx(57.1 - 20.0)
+        assert points["kept"].value["VGID"] == pytest.approx(44.1)
+        assert report.panels[0].reductions("BLEU", published=True).empty
     if name == "16_selective_forgetting":
         shown = {"mask=False", "prune=False", "prune=False, mask=False", "order=parallel"}
         shown |= {"order=mask, prune", "target=layers", "target=both", "fisher=batch", "fisher=sample"}
