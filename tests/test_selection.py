@@ -126,6 +126,22 @@ def test_every_method_has_what_the_rule_chose(model, benchmark):
         assert settings == {field: own[field] for field in settings}, method
 
 
+VGID = {"testbed/llava": "testbed-vgid", "testbed/qwen2.5-vl": "testbed-vgid-qwen2.5-vl"}
+VGID |= {"testbed/smol": "testbed-vgid-smol"}  # model -> its preset in VGID's tables
+
+
+@pytest.mark.parametrize("name", ["vgid_selection_fine", "vgid_selection_smol"])
+def test_in_vgids_tables_every_method_has_what_the_rule_chose(name):
+    try:
+        trials = read_records(name)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    for model, part in trials.groupby("model"):
+        for method, settings in selection.choose(part, table="vgid 3").items():
+            own, regime = (presets.preset(VGID[model], of, method) for of in ("method", "training"))
+            assert settings == {field: (own | regime)[field] for field in settings}, (model, method)
+
+
 def test_the_second_round_is_around_the_best_of_the_first():
     trials = [trial("GA", 50, 90, lr=lr, epochs=20) for lr in (0.1, 0.3)]
     trials += [trial("MANU", 50, 90, share=share, lr=NAN, epochs=NAN) for share in (0.1, 0.2)]
