@@ -5,7 +5,6 @@ import pytest
 
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
-from vkdlib.runs.records import read_records
 
 NAN = float("nan")
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
@@ -33,19 +32,41 @@ def trial(method, forget, kept, *draws, lr=0.5, epochs=10, share=NAN, **labels):
     return pd.DataFrame(rows).assign(**task | settings | labels)
 
 
+def never_saw(left=25, *draws):
+    return trial("never-saw", left, 50, *draws, lr=NAN, epochs=NAN)
+
+
 def chosen(*trials, **options):
-    return selection.choose(pd.concat(trials), **options)
+    return selection.choose(pd.concat([*trials, never_saw(25, 0, 1)]), **options)
 
 
-def test_the_balance_is_that_of_unseen_pictures_over_draws():
-    records = pd.concat([trial("GA", 40, 90, 0), trial("GA", 60, 80, 1)])
-    (row,) = selection.trial_balances(records).itertuples()
+def test_the_score_is_that_of_unseen_pictures_over_draws():
+    """Never-saw's own runs lie to either side: what counts is the distance of the means."""
+    records = pd.concat([trial("GA", 40, 90, 0), trial("GA", 20, 80, 1), never_saw(20, 0), never_saw(30, 1)])
+    (row,) = selection.trial_scores(records).itertuples()
     assert (row.row, row.lr, row.epochs, row.draws) == ("GA", 0.5, 10, 2) and pd.isna(row.share)
-    assert row.balance == pytest.approx((50 + 20) / 2)
+    assert (row.kept, row.left, row.never) == (85, 30, 25)
+    assert row.score == pytest.approx(85 - 5)
 
 
-def test_to_forget_more_than_a_guess_is_worth_nothing():
-    assert chosen(trial("GA", 0, 90, lr=0.1), trial("GA", 25, 90.5, lr=0.2))["GA"]["lr"] == 0.2
+def test_over_forgetting_costs_as_much_as_forgetting_too_little():
+    assert chosen(trial("GA", 0, 90, lr=0.1), trial("GA", 35, 80, lr=0.2))["GA"]["lr"] == 0.2
+    assert chosen(trial("GA", 15, 90, lr=0.1), trial("GA", 36, 90, lr=0.2))["GA"]["lr"] == 0.1
+
+
+def test_what_is_left_is_measured_by_never_saw():
+    with pytest.raises(ValueError, match="the records have no never-saw, the measure of what is left"):
+        selection.choose(trial("GA", 30, 90))
+    with pytest.raises(ValueError, match="no never-saw of draw 1"):
+        selection.choose(pd.concat([trial("GA", 30, 90, 0, 1), never_saw(25, 0)]))
+
+
+def test_settings_of_single_methods_tell_trials_apart():
+    trials = [trial("NPO", left, 90, beta=beta) for left, beta in ((60, 0.4), (30, 0.8))]
+    assert chosen(*trials, trial("GA", 30, 90), trial("GA", 40, 90, lr=0.1)) == {
+        "NPO": {"epochs": 10, "lr": 0.5, "beta": 0.8},
+        "GA": {"epochs": 10, "lr": 0.5},
+    }
 
 
 def test_of_equal_trials_the_one_of_fewer_steps_then_of_the_smaller_rate():
@@ -96,7 +117,7 @@ def test_models_that_are_not_unlearned_are_no_trials():
 
 def test_half_a_sweep_chooses_nothing():
     whole = [trial("GA", 30, 90, lr=0.1), trial("GA", 30, 90, lr=0.2)]
-    with pytest.raises(ValueError, match="a trial of GA lacks a column of the balance: run the whole sweep"):
+    with pytest.raises(ValueError, match="a trial of GA lacks a column of the score: run the whole sweep"):
         chosen(whole[0], whole[1].query("set != 'real'"))
     with pytest.raises(ValueError, match="a balance counts Forget VQA, unseen; the record has Forget QA"):
         chosen(whole[0].query("set != 'test'"))
@@ -109,16 +130,13 @@ def test_half_a_sweep_chooses_nothing():
 
 
 def selection_tasks():
-    """Model and benchmark of each part of the committed selection; none while it is of the first edition."""
-    try:
-        return list(read_records("selection_fine").groupby(["model", "benchmark"]).groups)
-    except (ValueError, FileNotFoundError):
-        return []
+    """Model and benchmark of each part of the committed selection."""
+    return list(selection.read_trials().groupby(["model", "benchmark"]).groups)
 
 
 @pytest.mark.parametrize("model, benchmark", selection_tasks())
 def test_every_method_has_what_the_rule_chose(model, benchmark):
-    trials = read_records("selection_fine").query("model == @model and benchmark == @benchmark")
+    trials = selection.read_trials().query("model == @model and benchmark == @benchmark")
     preset = presets.fitting_preset(model, benchmark)
     for method, settings in selection.choose(trials).items():
         own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
@@ -128,9 +146,19 @@ def test_every_method_has_what_the_rule_chose(model, benchmark):
 def test_the_second_round_is_around_the_best_of_the_first():
     trials = [trial("GA", 50, 90, lr=lr, epochs=20) for lr in (0.1, 0.3)]
     trials += [trial("MANU", 50, 90, share=share, lr=NAN, epochs=NAN) for share in (0.1, 0.2)]
+    trials += [never_saw(25, 0)]
     fine = selection.fine_trials(
         pd.concat([*trials[:1], trial("GA", 40, 90, lr=0.3, epochs=20), *trials[2:]])
     )
     assert fine["MANU"] == [{"share": s} for s in (0.05, 0.071, 0.1, 0.14, 0.2)]
     rates = {(t["epochs"], t["lr"]) for t in fine["GA"]}
     assert rates == {(20, 0.17), (20, 0.3), (20, 0.54), (50, 0.17), (50, 0.096)}
+
+
+def test_the_third_round_varies_settings_of_a_methods_own_or_goes_nearer():
+    first = [trial(m, 30, 90, lr=0.1, epochs=20, beta=b) for m, b in (("GA", NAN), ("NPO", 0.4))]
+    manu = trial("MANU", 50, 90, share=0.8, lr=NAN, epochs=NAN)
+    own = selection.own_trials(pd.concat([*first, manu, never_saw(25, 0)]))
+    assert own["GA"] == [{"epochs": 20, "lr": lr} for lr in (0.065, 0.08, 0.12, 0.15)]
+    assert own["NPO"] == [{"epochs": 20, "lr": 0.1, "beta": b} for b in (0.1, 0.2, 0.8, 1.6)]
+    assert own["MANU"] == [{"share": s} for s in (0.52, 0.64, 0.72, 0.88)]

@@ -182,10 +182,11 @@ def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = F
     return columns
 
 
-def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
-    """What is kept minus what is not forgotten, in points: the mean of the columns in which more is better,
-    minus the mean of those in which less is. ROUGE-L counts times 100. What is to be forgotten counts as
-    chance where it is below chance: to answer wrongly on purpose is not to have forgotten.
+def kept_and_left(
+    records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1"
+) -> pd.DataFrame:
+    """What a balance weighs, in points, each the mean of its columns: `kept` of those in which more is better,
+    `left` of those in which less is, and `chance`, what guessing leaves. ROUGE-L counts times 100.
 
     Args:
         records: in the layout of figures/data, of one benchmark.
@@ -196,11 +197,22 @@ def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: st
     Raises:
         ValueError: one of `balance_columns` is missing in all rows, or there are several values for one row.
     """
-    keep, forget = [], []
+    keep, forget, chance = [], [], []
     for column in balance_columns(records, table, faces):
         points = column.row_of_each(records, by).set_index(by).value * column.scale
+        (forget if column.less else keep).append(points)
         if column.less:
-            forget.append(points.clip(lower=column.chance))
-        else:
-            keep.append(points)
-    return sum(keep) / len(keep) - sum(forget) / len(forget)
+            chance.append(column.chance)
+    parts = {"kept": sum(keep) / len(keep), "left": sum(forget) / len(forget)}
+    return pd.DataFrame(parts).assign(chance=sum(chance) / len(chance))
+
+
+def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
+    """What is kept minus what is left, in points, as `kept_and_left` has them. What is left counts as chance
+    where it is below chance: to answer wrongly on purpose is not to have forgotten.
+
+    Returns:
+        indexed by `by`; NaN where a row lacks one of the columns.
+    """
+    parts = kept_and_left(records, by, faces, table)
+    return parts.kept - parts.left.clip(lower=parts.chance)

@@ -1,78 +1,109 @@
-"""Which settings a method gets. The rule, stated before any trial ran:
+"""Which settings a method gets. The rule, for each model, benchmark and method (and each row of Table 3):
 
-For each model, benchmark and method (and each row of Table 3) take the trial with the largest balance on
-unseen pictures of selection people (`columns.balance`), averaged over their draws. A tie goes to fewer steps,
+Take the trial with the largest score on unseen pictures of selection people. The score is what is kept minus
+the distance between what is left and what never-saw answers right, in points (`columns.kept_and_left`), all
+averaged over the draws. So over-forgetting costs as much as forgetting too little. A tie goes to fewer steps,
 then to the smaller learning rate; of MANU, which takes no steps, to the smaller share of neurons.
 
-A trial is a learning rate and a number of epochs, of MANU a share of neurons. All methods have equally many
-trials, and equally many runs. Trials come in two rounds: all on draw 0, and the best of each method, with
-more around them, on the other draws as well. Only trials that have all draws are compared.
+A trial is a learning rate and a number of epochs, of MANU a share of neurons. Trials come in three rounds.
+The first is on draw 0 alone. The second, on all draws, is around the best of the first (`fine_trials`). The
+third, on all draws, is around the best of the second, and varies a method's own settings where it has some
+(`own_trials`). All methods have equally many trials and runs in each round. Only trials that have all draws
+are compared.
 """
 
 import pandas as pd
 
-from vkdlib.experiments.model_names import CONTROLS
+from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.reports.answers import row_names
-from vkdlib.reports.columns import balance
+from vkdlib.reports.columns import kept_and_left
+from vkdlib.runs.records import read_records
 from vkdlib.system import checks
 
-SETTINGS = ["epochs", "lr", "share"]  # what tells trials apart, in the order in which a tie is broken
+OWN = ("alpha", "beta", "threshold", "d_I", "d_F")  # settings of single methods
+SETTINGS = ["epochs", "lr", "share", *OWN]  # what tells trials apart, in the order in which a tie is broken
 NO_STEPS = "MANU"  # the method whose trials are shares
+OWN_TRIALS = {  # the third round: what is set to what, or multiplied by what
+    "VKD": [("beta", 1.0), ("beta", 10.0), ("d_I", 2.0), ("d_F", 3.0)],
+    "NPO": [("beta", 0.1), ("beta", 0.2), ("beta", 0.8), ("beta", 1.6)],
+    "MMUnlearner": [("alpha", 0.5), ("alpha", 2.0), ("threshold", 0.5), ("threshold", 2.0)],
+}
+NEARER = {"lr": (0.65, 0.8, 1.25, 1.5), "share": (0.65, 0.8, 0.9, 1.1)}  # factors, for the other methods
+ROUNDS = ("selection_fine", "selection_own")  # records of the second and the third round
 
 
-def trial_balances(records: pd.DataFrame, rows: str = "method") -> pd.DataFrame:
-    """The balance of keeping and forgetting (`columns.balance`) of each trial, in points.
+def read_trials() -> pd.DataFrame:
+    """The testbed's trials of the second and the third round, from figures/data."""
+    return pd.concat([read_records(name) for name in ROUNDS], ignore_index=True)
+
+
+def trial_scores(records: pd.DataFrame, rows: str = "method") -> pd.DataFrame:
+    """The score of each trial, in points.
 
     Args:
         records: of one model and benchmark, in the layout of figures/data, with the columns "epochs", "lr"
-            and, if MANU is there, "share".
+            and those of SETTINGS that trials differ in. Never-saw (or retain-only) has a run of each draw.
         rows: how rows are named, see `answers.row_names`: "parts" for those of Table 3.
     Returns:
-        one row a trial: row, epochs, lr, share (NaN: it has none), draws (how many), balance (mean over
-        them).
+        one row a trial: row, the SETTINGS (NaN: it has none), draws (how many), and, as means over them,
+        kept, left, never (what never-saw answers right) and score.
     Raises:
-        ValueError: several models or benchmarks; a trial lacks a column of the balance, or has several runs
-            of a draw.
+        ValueError: several models or benchmarks; a trial or never-saw lacks a column, or never-saw a draw; a
+            trial has several runs of a draw.
     """
     checks.check_names("the record", ["model", "benchmark", "draw", "epochs", "lr"], records.columns)
     for field in ("model", "benchmark"):
         if len(names := records[field].unique()) > 1:
             raise ValueError(f"records of several {field}s, {', '.join(names)}: settings are chosen for each")
     trials = records[~records.method.isin(CONTROLS)]
-    trials = trials.assign(row=row_names(trials, rows), share=trials.get("share"))
-    steps = trials.method != NO_STEPS
-    trials = trials.assign(
-        epochs=trials.epochs.where(steps), lr=trials.lr.where(steps), share=trials.share.mask(steps)
-    )
+    trials = trials.reindex(columns=[*records.columns, *(s for s in SETTINGS if s not in records)])
+    trials["row"], steps = row_names(trials, rows), trials.method != NO_STEPS
+    for setting in SETTINGS:
+        trials[setting] = trials[setting].mask(steps if setting == "share" else ~steps)
     trials["trial"] = trials.groupby(["row", *SETTINGS], dropna=False).ngroup()
-    scores = balance(trials, ["trial", "draw"])
-    if scores.isna().any():
-        trial = trials[trials.trial == scores.index[scores.isna()][0][0]].iloc[0]
-        raise ValueError(f"a trial of {trial.row} lacks a column of the balance: run the whole sweep")
-    of_trial = scores.groupby("trial").agg(draws="size", balance="mean")
+    parts = kept_and_left(trials, ["trial", "draw"])
+    if parts.isna().any(axis=None):
+        trial = trials[trials.trial == parts.index[parts.isna().any(axis=1)][0][0]].iloc[0]
+        raise ValueError(f"a trial of {trial.row} lacks a column of the score: run the whole sweep")
+    parts = parts.join(_never_saw(records).rename("never"), on="draw")
+    if parts.never.isna().any():
+        draw = parts.index[parts.never.isna()][0][1]
+        raise ValueError(f"the records have no never-saw of draw {draw}, the measure of what is left: add it")
+    means = parts.groupby("trial")[["kept", "left", "never"]].mean()
+    means["score"] = means.kept - (means.left - means.never).abs()
+    of_trial = parts.groupby("trial").size().rename("draws").to_frame().join(means)
     return trials.groupby("trial")[["row", *SETTINGS]].first().join(of_trial).reset_index(drop=True)
+
+
+def _never_saw(records: pd.DataFrame) -> pd.Series:
+    """What the models without the faces answer right of what is to be forgotten: draw -> points."""
+    ideal = records[records.method.isin(IDEALS)]
+    if not len(ideal):
+        raise ValueError("the records have no never-saw, the measure of what is left: add its runs")
+    return kept_and_left(ideal, ["draw"]).left
 
 
 def choose(records: pd.DataFrame, rows: str = "method") -> dict[str, dict[str, float]]:
     """What the rule gives each method or row: its settings.
 
     Args:
-        records, rows: as in `trial_balances`.
+        records, rows: as in `trial_scores`.
     Returns:
-        row -> {"epochs": ..., "lr": ...}, of MANU {"share": ...}.
+        row -> {"epochs": ..., "lr": ...} with settings of its own, of MANU {"share": ...}.
     Raises:
         ValueError: rows had unequal numbers of trials or runs, or one has no trial with all draws.
     """
-    trials = trial_balances(records, rows)
+    trials = trial_scores(records, rows)
     budget = trials.groupby("row").draws.agg(trials="size", runs="sum")
     for count in budget:
         if budget[count].nunique() > 1:
             numbers = ", ".join(f"{row} {number}" for row, number in budget[count].items())
             raise ValueError(f"unequal numbers of {count}: {numbers}; give all the same budget")
-    whole = trials[trials.draws == records.draw.nunique()]
+    draws = records[~records.method.isin(CONTROLS)].draw.nunique()
+    whole = trials[trials.draws == draws]
     if missing := sorted(set(trials.row) - set(whole.row)):
         raise ValueError(f"no trial of {', '.join(missing)} has all draws: run the second round")
-    whole = whole.assign(worse=-whole.balance.round(6))  # as equal as the questions make them
+    whole = whole.assign(worse=-whole.score.round(6))  # as equal as the questions make them
     best = whole.sort_values(["worse", *SETTINGS]).drop_duplicates("row").set_index("row")
     return {row: settings.dropna().to_dict() for row, settings in best[SETTINGS].iterrows()}
 
@@ -84,7 +115,7 @@ def fine_trials(records: pd.DataFrame, rows: str = "method") -> dict[str, list[d
     the best one divided by 1.8 and by 3.2, with two and a half times as many. Of MANU, five shares.
 
     Args:
-        records, rows: as in `trial_balances`.
+        records, rows: as in `trial_scores`.
     """
     trials = {}
     for row, best in choose(records, rows).items():
@@ -94,6 +125,26 @@ def fine_trials(records: pd.DataFrame, rows: str = "method") -> dict[str, list[d
             few, many = best["epochs"], 2.5 * best["epochs"]
             pairs = [(few, 0.56), (few, 1), (few, 1.8), (many, 0.56), (many, 0.32)]
             trials[row] = [{"epochs": epochs, "lr": _round(best["lr"] * f)} for epochs, f in pairs]
+    return trials
+
+
+def own_trials(records: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
+    """The third round around the best trial of the second: of each method, the settings to try.
+
+    A method with settings of its own (OWN_TRIALS) keeps the best rate and epochs. The others try rates (MANU:
+    shares) that are nearer to the best.
+
+    Args:
+        records: of the second round, as in `trial_scores`.
+    """
+    trials = {}
+    for method, best in choose(records).items():
+        steps = {name: value for name, value in best.items() if name in ("epochs", "lr")}
+        if own := OWN_TRIALS.get(method):
+            trials[method] = [steps | {name: value} for name, value in own]
+        else:
+            varied = "share" if "share" in best else "lr"
+            trials[method] = [best | {varied: _round(best[varied] * f)} for f in NEARER[varied]]
     return trials
 
 
