@@ -91,9 +91,9 @@ class Split:
         forget, retain: made-up people; disjoint.
         real: real-world people.
         selection: ids of the people on whom settings may be chosen; they are never reported.
-        candidates: ids of all who are forgotten in one draw or another. Those of other draws are retained, but
-            not reported as such: never-saw, which serves every draw, never saw them. So what is reported of
-            retain people is about the same people in every draw.
+        candidates: ids of all who are forgotten in one draw or another. Those of other draws are retained,
+            but not reported as such: never-saw, which serves every draw, never saw them. So what is reported
+            of retain people is about the same people in every draw.
         world: pictures of the real world with questions (CLEAR), one "person" each. Its id is that of the
             person of `real` whom it shows, if there is one.
     """

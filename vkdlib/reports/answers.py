@@ -186,7 +186,8 @@ def table_numbers(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         model, benchmark, forget_ratio, schema, method (the table's row), the setting of a curve, set,
-        modality, kind, metric, and of `column_numbers`; over_forgotten: see `compare.over_forgets`.
+        modality, kind, metric, hashes (of its runs), and of `column_numbers`; over_forgotten: see
+        `compare.over_forgets`.
     """
     rows = []
     for table in tables:
@@ -195,6 +196,7 @@ def table_numbers(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
         for values, part in table.records.groupby(keys, sort=False, dropna=False):
             facts = table.task | {"schema": part.schema.iloc[0]} | dict(zip(["method", *keys[1:]], values))
             runs = run_of_each_draw(part, values[0])
+            facts["hashes"] = " ".join(runs)
             rows += [facts | numbers for numbers in _row_numbers(table, values[0], runs)]
     return pd.DataFrame(rows)
 
@@ -243,7 +245,7 @@ def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         `compare.differences` with model, benchmark, forget ratio, runs (how many of each), runs_ours and
-        runs_other.
+        runs_other; p_holm over all of a table.
     """
     tests = []
     for table in tables:
@@ -254,15 +256,15 @@ def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
                 a, b = table.pair(ours, other, columns)
                 hashes = {"runs": len(a), "runs_ours": " ".join(ours), "runs_other": " ".join(other)}
                 tests.append(compare.differences(a, {row: b}).assign(**hashes, **table.task))
-    return compare.add_holm(pd.concat(tests, ignore_index=True), [*TASK, *compare.KEYS[:-1]])
+    return compare.add_holm(pd.concat(tests, ignore_index=True), TASK)
 
 
 def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
     """Forget VQA of each row beside never-saw's, on seen and on unseen pictures (`compare.forget_quality`).
 
     Returns:
-        one row a table's row and column: model, benchmark, forget ratio, row, column (its title), runs (their
-        hashes), and what `compare.forget_quality` says.
+        one row a table's row and column: model, benchmark, forget ratio, row, column (its title), hashes (of
+        its runs), and what `compare.forget_quality` says.
     """
     qualities = []
     for table in tables:
@@ -270,7 +272,7 @@ def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
         for column in (c for c in table.columns.values() if c.less and c.chance):
             for row in table.records.row.unique():
                 runs = table.runs(row)
-                facts = table.task | {"row": row, "column": column.title, "runs": " ".join(runs)}
+                facts = table.task | {"row": row, "column": column.title, "hashes": " ".join(runs)}
                 pair = table.pair(runs, never, [column])
                 qualities.append(facts | compare.forget_quality(*pair, column.set))
     return pd.DataFrame(qualities)

@@ -183,28 +183,33 @@ def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = F
 
 
 def kept_and_left(
-    records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1"
+    records: pd.DataFrame,
+    by: list[str],
+    faces: bool = False,
+    table: str = "vkd 1",
+    from_chance: bool = False,
 ) -> pd.DataFrame:
-    """What a balance weighs, in points, each the mean of its columns: `kept` of those in which more is better,
-    `left` of those in which less is, and `chance`, what guessing leaves. ROUGE-L counts times 100.
+    """What a balance weighs, in points, each the mean of its columns: `kept` of those in which more is
+    better, `left` of those in which less is. ROUGE-L counts times 100.
 
     Args:
         records: in the layout of figures/data, of one benchmark.
         by: columns of the records that tell rows of the table apart.
         faces: only columns of other faces count as kept.
+        from_chance: what is left counts as chance where it is below.
     Returns:
         indexed by `by`; NaN where a row lacks one of the columns.
     Raises:
         ValueError: one of `balance_columns` is missing in all rows, or there are several values for one row.
     """
-    keep, forget, chance = [], [], []
+    keep, forget = [], []
     for column in balance_columns(records, table, faces):
         points = column.row_of_each(records, by).set_index(by).value * column.scale
-        (forget if column.less else keep).append(points)
         if column.less:
-            chance.append(column.chance)
-    parts = {"kept": sum(keep) / len(keep), "left": sum(forget) / len(forget)}
-    return pd.DataFrame(parts).assign(chance=sum(chance) / len(chance))
+            forget.append(points.clip(lower=column.chance) if from_chance else points)
+        else:
+            keep.append(points)
+    return pd.DataFrame({"kept": sum(keep) / len(keep), "left": sum(forget) / len(forget)})
 
 
 def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
@@ -214,5 +219,5 @@ def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: st
     Returns:
         indexed by `by`; NaN where a row lacks one of the columns.
     """
-    parts = kept_and_left(records, by, faces, table)
-    return parts.kept - parts.left.clip(lower=parts.chance)
+    parts = kept_and_left(records, by, faces, table, from_chance=True)
+    return parts.kept - parts.left

@@ -7,9 +7,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
 
-from vkdlib.evaluation.compare import add_holm
 from vkdlib.reports import answers, claims, plots, rendering, tables
-from vkdlib.reports.columns import NAMES, QUESTIONS, Column, record_columns
+from vkdlib.reports.columns import NAMES, Column, record_columns
 from vkdlib.reports.paper import published as paper
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
@@ -56,8 +55,8 @@ class Panel:
         return record_columns(self.numbers, self.topic.table)
 
     def part(self, rows: Sequence[str]) -> "Panel":
-        """The panel with these rows of the table alone, in this order; Holm's p is over them."""
-        tests = add_holm(self.tests[self.tests.other.isin(rows)], QUESTIONS)
+        """The panel with these rows of the table alone, in this order; Holm's p is over the whole table."""
+        tests = self.tests[self.tests.other.isin(rows)]
         records, numbers = (tables.sort_rows(t, "method", rows) for t in (self.records, self.numbers))
         return replace(self, records=records, numbers=numbers, tests=tests)
 
@@ -207,6 +206,8 @@ def read_report(
     cases = claims.read_claims().query("record in @names")
     if cases.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {claims.TEST_AGAIN}")
+    for part, table in zip(("claims", *(f"{names[0]}_{part}" for part in parts)), (cases, numbers, *rest)):
+        claims.check_runs(records, table, part)
     records, numbers = (tables.sort_rows(table, "method", rows) for table in (records, numbers))
     order, ratios = [*NAMES, *records.model, *records.benchmark], sorted(records.forget_ratio.unique())
     tasks = set(records[answers.TASK].itertuples(index=False, name=None))

@@ -6,10 +6,10 @@ averaged over the draws. So over-forgetting costs as much as forgetting too litt
 then to the smaller learning rate; of MANU, which takes no steps, to the smaller share of neurons.
 
 A trial is a learning rate and a number of epochs, of MANU a share of neurons. Trials come in three rounds.
-The first is on draw 0 alone. The second, on all draws, is around the best of the first (`fine_trials`). The
-third, on all draws, is around the best of the second, and varies a method's own settings where it has some
-(`own_trials`). All methods have equally many trials and runs in each round. Only trials that have all draws
-are compared.
+The first is on draw 0 alone. The second, on all draws, is around the best of the first (`fine_trials`). In
+these two all methods have equally many trials and runs. The third, on all draws, is for methods with settings
+of their own. It varies these around the best of the second round (`own_trials`), as often for each of them.
+Only trials that have all draws are compared.
 """
 
 import pandas as pd
@@ -23,12 +23,11 @@ from vkdlib.system import checks
 OWN = ("alpha", "beta", "threshold", "d_I", "d_F")  # settings of single methods
 SETTINGS = ["epochs", "lr", "share", *OWN]  # what tells trials apart, in the order in which a tie is broken
 NO_STEPS = "MANU"  # the method whose trials are shares
-OWN_TRIALS = {  # the third round: what is set to what, or multiplied by what
+OWN_TRIALS = {  # the third round
     "VKD": [("beta", 1.0), ("beta", 10.0), ("d_I", 2.0), ("d_F", 3.0)],
     "NPO": [("beta", 0.1), ("beta", 0.2), ("beta", 0.8), ("beta", 1.6)],
     "MMUnlearner": [("alpha", 0.5), ("alpha", 2.0), ("threshold", 0.5), ("threshold", 2.0)],
 }
-NEARER = {"lr": (0.65, 0.8, 1.25, 1.5), "share": (0.65, 0.8, 0.9, 1.1)}  # factors, for the other methods
 ROUNDS = ("selection_fine", "selection_own")  # records of the second and the third round
 
 
@@ -91,14 +90,16 @@ def choose(records: pd.DataFrame, rows: str = "method") -> dict[str, dict[str, f
     Returns:
         row -> {"epochs": ..., "lr": ...} with settings of its own, of MANU {"share": ...}.
     Raises:
-        ValueError: rows had unequal numbers of trials or runs, or one has no trial with all draws.
+        ValueError: rows had unequal numbers of trials or runs (those of OWN_TRIALS are compared with each
+            other), or one has no trial with all draws.
     """
     trials = trial_scores(records, rows)
-    budget = trials.groupby("row").draws.agg(trials="size", runs="sum")
-    for count in budget:
-        if budget[count].nunique() > 1:
-            numbers = ", ".join(f"{row} {number}" for row, number in budget[count].items())
-            raise ValueError(f"unequal numbers of {count}: {numbers}; give all the same budget")
+    budgets = trials.groupby("row").draws.agg(trials="size", runs="sum")
+    for _, budget in budgets.groupby(budgets.index.isin(OWN_TRIALS)):
+        for count in budget:
+            if budget[count].nunique() > 1:
+                numbers = ", ".join(f"{row} {number}" for row, number in budget[count].items())
+                raise ValueError(f"unequal numbers of {count}: {numbers}; give all the same budget")
     draws = records[~records.method.isin(CONTROLS)].draw.nunique()
     whole = trials[trials.draws == draws]
     if missing := sorted(set(trials.row) - set(whole.row)):
@@ -129,22 +130,16 @@ def fine_trials(records: pd.DataFrame, rows: str = "method") -> dict[str, list[d
 
 
 def own_trials(records: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
-    """The third round around the best trial of the second: of each method, the settings to try.
-
-    A method with settings of its own (OWN_TRIALS) keeps the best rate and epochs. The others try rates (MANU:
-    shares) that are nearer to the best.
+    """The third round around the best trial of the second: of each method with settings of its own, what to
+    try, with the best rate and epochs.
 
     Args:
         records: of the second round, as in `trial_scores`.
     """
-    trials = {}
-    for method, best in choose(records).items():
-        steps = {name: value for name, value in best.items() if name in ("epochs", "lr")}
-        if own := OWN_TRIALS.get(method):
-            trials[method] = [steps | {name: value} for name, value in own]
-        else:
-            varied = "share" if "share" in best else "lr"
-            trials[method] = [best | {varied: _round(best[varied] * f)} for f in NEARER[varied]]
+    best, trials = choose(records), {}
+    for method in best.keys() & OWN_TRIALS:
+        steps = {name: best[method][name] for name in ("epochs", "lr")}
+        trials[method] = [steps | {name: value} for name, value in OWN_TRIALS[method]]
     return trials
 
 
