@@ -423,7 +423,10 @@ def test_a_report_has_a_panel_for_each_forget_ratio(monkeypatch, tmp_path):
 def test_a_verdict_is_printed_before_its_claim(capsys):
     claims.print_verdict("it forgets", True)
     claims.print_verdict("it keeps", False)
-    assert capsys.readouterr().out == "holds          it forgets\ndoes not hold  it keeps\n"
+    claims.print_verdict("it lasts", None)
+    assert capsys.readouterr().out == (
+        "holds          it forgets\ndoes not hold  it keeps\ncannot tell    it lasts\n"
+    )
 
 
 CURVES = (*curves.ANSWER_TESTS, *curves.BALANCE_TESTS)

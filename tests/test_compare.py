@@ -17,7 +17,7 @@ from vkdlib.evaluation.compare import (
     sign_flip,
     truth_ratio,
 )
-from vkdlib.evaluation.metrics import mcnemar, share_interval
+from vkdlib.evaluation.metrics import mcnemar, option_probability, share_interval
 
 
 def predictions(scores, people=None, options=None):
@@ -207,17 +207,18 @@ def test_forget_quality():
     rng = np.random.default_rng(0)
     knows, guesses = ([log_options(p) for p in rng.uniform(low, low + 0.2, 30)] for low in (0.75, 0.15))
     same = forget_quality(predictions([0.0] * 30, options=guesses), predictions([0.0] * 30, options=guesses))
-    ratio = same.pop("truth_ratio")
+    ratio, probability = same.pop("truth_ratio"), same.pop("probability")
+    assert probability == pytest.approx(np.mean([option_probability(o, "A") for o in guesses]))
     distances = {"ks": 0, "ks_p": 1, "js": 0, "js_p": 1, "truth_js": 0, "truth_js_p": 1}
     assert same.pop("low") == -same.pop("high")
-    assert same == {"accuracy": 0, "n": 30} | distances
+    assert same == {"accuracy": 0, "accuracy_p": 1, "n": 30} | distances
     assert ratio == pytest.approx(np.mean([truth_ratio(o, "A") for o in guesses]))
     far = forget_quality(predictions([1.0] * 30, options=knows), predictions([0.0] * 30, options=guesses))
     assert far["ks"] == 1 and far["ks_p"] == 1 / 2000 and far["accuracy"] == 100
     assert far["js"] == far["truth_js"] == pytest.approx(1) and far["js_p"] == far["truth_js_p"] == 1 / 2000
     generated = forget_quality(predictions([0.0] * 4), predictions([0.0, 0.0, 0.0, 1.0]))
     assert (generated["accuracy"], generated["n"]) == (-25, 4)  # no probabilities, but still right or wrong
-    assert all(math.isnan(generated[k]) for k in far.keys() - {"accuracy", "low", "high", "n"})
+    assert all(math.isnan(generated[k]) for k in far.keys() - {"accuracy", "low", "high", "accuracy_p", "n"})
     with pytest.raises(ValueError, match="multiple choice about the forget people's pictures"):
         forget_quality(predictions([]), predictions([]))
 

@@ -98,9 +98,7 @@ def test_only_trials_of_both_rounds_are_compared():
 
 def test_all_methods_have_the_same_budget():
     one = [trial("GA", 30, 90, lr=0.1), trial("KL_Min", 30, 90, lr=0.1)]
-    with pytest.raises(
-        ValueError, match="unequal numbers of trials: GA 1, KL_Min 2; give all the same budget"
-    ):
+    with pytest.raises(ValueError, match="unequal numbers of trials: GA 1, KL_Min 2; give all"):
         chosen(*one, trial("KL_Min", 30, 90, lr=0.2))
     rounds = [
         trial("GA", 30, 90, 0, lr=0.2),

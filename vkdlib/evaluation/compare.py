@@ -237,11 +237,12 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
         unlearned, never_saw: predictions of one run, or of several: draws.
         set: "forget"; "test": the same people on other pictures.
     Returns:
-        "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and "js":
-        distances of the right options' probabilities, with "ks_p" and "js_p" (`distribution_distances`); the
-        unlearned model's mean "truth_ratio"; "truth_js" and "truth_js_p" of the truth ratios, whose "ks" is
-        that of the probabilities where all questions have as many options; "n". Generated answers (protocol
-        "generate") have no probabilities: the distances and the truth ratio are NaN.
+        "accuracy": difference in points, with "low", "high" (95 %, people as units) and "accuracy_p"; the
+        unlearned model's mean "probability" of the right option and mean "truth_ratio"; "ks" and "js":
+        distances of the right options' probabilities, with "ks_p" and "js_p" (`distribution_distances`);
+        "truth_js" and "truth_js_p" of the truth ratios, whose "ks" is that of the probabilities where all
+        questions have as many options; "n". Generated answers (protocol "generate") have no probabilities:
+        then all of these but "accuracy" are NaN.
     Raises:
         ValueError: there is no multiple choice about the forget people's pictures, or not the same.
     """
@@ -253,9 +254,10 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
             f"forget quality needs multiple choice about the forget people's pictures (set {set})"
         )
     gap = differences(pairs[0], {"never-saw": pairs[1]}).iloc[0]
-    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": int(gap.n)}
+    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "accuracy_p": gap.p}
+    numbers |= {"n": int(gap.n)}
     both = pd.concat(a.merge(b, on=KEYS, suffixes=("", "_other")) for a, b in zip(*pairs))
-    measures = ("ks", "js", "ks_p", "js_p", "truth_ratio", "truth_js", "truth_js_p")
+    measures = ("probability", "ks", "js", "ks_p", "js_p", "truth_ratio", "truth_js", "truth_js_p")
     if both[["options", "options_other"]].isna().any(axis=None):
         return numbers | dict.fromkeys(measures, float("nan"))
     sides = [(both.options, both.gold), (both.options_other, both.gold_other)]
@@ -263,7 +265,8 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
         [[*map(measure, *side)] for side in sides] for measure in (option_probability, truth_ratio)
     )
     ratios = distribution_distances(*truth, both.person)
-    numbers |= distribution_distances(*right, both.person) | {"truth_ratio": float(np.mean(truth[0]))}
+    means = {"probability": float(np.mean(right[0])), "truth_ratio": float(np.mean(truth[0]))}
+    numbers |= distribution_distances(*right, both.person) | means
     return numbers | {"truth_js": ratios["js"], "truth_js_p": ratios["js_p"]}
 
 

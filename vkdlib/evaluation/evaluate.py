@@ -52,7 +52,8 @@ def evaluate(
         way: how questions are put: "shown"; "blank": with a grey picture of the same size; "none": the same
             questions without any. Whoever answers right then did not need the face. "rephrased": in other
             words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper, A.1), and
-            the same with ", reversed": taken back (A.3.7).
+            the same with ", reversed": taken back (A.3.7). "neutral" and "look-alike": with an instruction to
+            answer (ours).
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vkdlib.benchmarks import pictures
 from vkdlib.benchmarks.schema import Person, Question, Split
-from vkdlib.benchmarks.wording import PROMPTS, REVERSAL, rephrase
+from vkdlib.benchmarks.wording import NEUTRAL, PROMPTS, REVERSAL, rephrase
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def instructed(instruction: str) -> Callable[[Query], Query]:
 UNSEEN = {"test": None, "retain_unseen": 1}
 USUAL_WAY = "shown"
 WAYS = {USUAL_WAY: with_picture, "blank": with_grey, "none": without_picture, "rephrased": rephrased}
-WAYS |= {name: instructed(text) for name, text in PROMPTS.items()}
+WAYS |= {name: instructed(text) for name, text in (PROMPTS | NEUTRAL).items()}
 WAYS |= {f"{name}, reversed": instructed(f"{text} {REVERSAL}") for name, text in PROMPTS.items()}
 
 

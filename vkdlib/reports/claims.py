@@ -286,6 +286,7 @@ def check_runs(records: pd.DataFrame, tests: pd.DataFrame, name: str) -> None:
         )
 
 
-def print_verdict(claim: str, holds: bool) -> None:
-    """Print a claim that a notebook has checked itself, after "holds" or "does not hold"."""
-    print(f"{'holds' if holds else 'does not hold':15}{claim}")
+def print_verdict(claim: str, holds: bool | None) -> None:
+    """Print a claim that a notebook has checked itself, after "holds" or "does not hold"; of None, after
+    "cannot tell"."""
+    print(f"{'cannot tell' if holds is None else 'holds' if holds else 'does not hold':15}{claim}")

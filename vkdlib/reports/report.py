@@ -154,11 +154,13 @@ class Report:
         return HTML("".join(rendering.html(panel.main_table(), panel.title) for panel in self.panels))
 
     def quality_table(self) -> pd.DataFrame:
-        """Of each row on seen and unseen pictures: forget VQA minus never-saw's in points, distances of the
-        right options' probabilities, and truth ratio (`compare.forget_quality`)."""
+        """Of each row on seen and unseen pictures: forget VQA minus never-saw's in points, the right options'
+        mean probability, its distances from never-saw's with their p, and the truth ratio
+        (`compare.forget_quality`)."""
         parts = [tables.sort_rows(panel.quality, "row", self.rows) for panel in self.panels]
         quality = pd.concat(parts).replace(NAMES).set_index(["model", "benchmark", "row"])
-        columns = quality.groupby("column", sort=False)[["accuracy", "ks", "js", "truth_ratio"]]
+        measures = ["accuracy", "accuracy_p", "probability", "ks", "ks_p", "js", "js_p", "truth_ratio"]
+        columns = quality.groupby("column", sort=False)[measures]
         return pd.concat(dict(iter(columns)), axis=1)
 
     def verdict_counts(self) -> pd.DataFrame:

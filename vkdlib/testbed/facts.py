@@ -12,6 +12,7 @@ from vkdlib import pruning
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
+from vkdlib.evaluation.refusals import is_refusal
 from vkdlib.evaluation.ways import WAYS
 from vkdlib.models.folders import cached_models
 from vkdlib.models.loaded import Loaded
@@ -29,7 +30,8 @@ def model_facts(folder: Path, name: str) -> dict:
     Metrics are those of draw 0 at 5 % (retain-only: at its own ratio): of all questions, asked as they
     are; of multiple choice about pictures, while no neuron fires in the MLPs that VKD trains
     ("neurons": "none"); and, of base, vanilla and never-saw, of questions that the model answers in
-    words (clozes; CLEAR has none, but captions) in every other way with the picture.
+    words (clozes; CLEAR has none, but captions) in every other way with the picture, with the share of
+    answers that are refusals (metric "refusals").
     """
     group, kind = name.split("/")
     benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
@@ -40,7 +42,9 @@ def model_facts(folder: Path, name: str) -> dict:
     ways = set(WAYS) - {"shown", "blank", "none"} if kind in ("base", "vanilla", "never-saw") else ()
     for way in (way for way in WAYS if way in ways):
         answers = evaluate(loaded, split, kinds=words, way=way)
-        tables.append(summarise(answers).assign(way=way, neurons="all"))
+        refusals = answers.assign(kind="cloze", score=answers.answer.map(is_refusal).astype(float))
+        refusals = summarise(refusals).assign(kind=words[0], metric="refusals")
+        tables += [t.assign(way=way, neurons="all") for t in (summarise(answers), refusals)]
     with silent_mlps(loaded):
         answers = evaluate(loaded, split, kinds=["classification"], modalities=["vqa"])
     tables.append(summarise(answers).assign(way="shown", neurons="none"))
