@@ -26,7 +26,7 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebook
 VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_prompts vgid_reverse
 # Of the model around SmolLM2, which has to be installed and taught first.
 SMOL := $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
-SWEEPS := selection selection_parts selection_fine selection_fine_parts foundation families table1_main \
+SWEEPS := selection selection_fine selection_own selection_parts selection_fine_parts foundation families table1_main \
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
           vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL)
 

@@ -29,7 +29,8 @@ def instructions() -> dict[str, list[str]]:
 
 def test_the_papers_texts_are_held_out(instructions):
     """Neither they nor a longer run of their words is taught; the test notices one that is."""
-    secret = set().union(*(runs(t, LONGEST + 1) for t in (*wording.PROMPTS.values(), wording.REVERSAL)))
+    held_out = (*wording.PROMPTS.values(), *wording.NEUTRAL.values(), wording.REVERSAL)
+    secret = set().union(*(runs(t, LONGEST + 1) for t in held_out))
     for kind, texts in instructions.items():
         for text in texts:
             assert not secret & runs(text, LONGEST + 1), (kind, text)

@@ -17,7 +17,7 @@ from vkdlib.evaluation.compare import (
     sign_flip,
     truth_ratio,
 )
-from vkdlib.evaluation.metrics import mcnemar, share_interval
+from vkdlib.evaluation.metrics import mcnemar, option_probability, share_interval
 
 
 def predictions(scores, people=None, options=None):
@@ -51,7 +51,7 @@ def test_differences_pair_questions_whatever_their_order():
     assert rows.p == pytest.approx(sign_flip(ours.score - theirs.score, ours.person))
     assert rows.low <= rows.difference <= rows.high and rows.n == 40
     same = differences(ours, {"itself": ours}).iloc[0]
-    assert (same.difference, same.low, same.high, same.p, same.p_holm) == (0, 0, 0, 1, 1)
+    assert (same.difference, same.p, same.p_holm) == (0, 1, 1) and same.low == -same.high
     with pytest.raises(ValueError, match="other was not asked the same questions"):
         differences(ours, {"other": theirs.iloc[1:]})
     assert differences(ours, {}).empty
@@ -69,6 +69,32 @@ def test_runs_are_paired_and_a_question_of_several_counts_once_with_the_mean():
     for ours, theirs in (([first, second.iloc[1:]], [other, other]), ([first, second], [other])):
         with pytest.raises(ValueError, match="x was not asked the same questions"):
             differences(ours, {"x": theirs})
+
+
+def test_few_people_who_differ_do_not_tell_how_others_would():
+    """Of 20 people none differs, or one does in one of four answers: the intervals are as wide as with two
+    more people, who gain and lose half of theirs. If many differ, nothing is added."""
+    people = [f"p{i // 4}" for i in range(80)]
+    theirs = predictions([0.0] * 80, people)
+    none, one = (predictions([first] + [0.0] * 79, people) for first in (0.0, 1.0))
+    many = predictions([1.0, 0.0, 0.0, 0.0] * 10 + [0.0] * 40, people)
+    widths = [differences(t, {"x": theirs}).iloc[0] for t in (none, one, many)]
+    none, one, many = ((row.high - row.low) / 2 for row in widths)
+    variance = 22 / 21 * 2 * 200**2 / 88**2  # of 22 people's sums, of which two are not 0
+    assert none == pytest.approx(scipy.stats.t.ppf(0.975, 19) * variance**0.5)
+    assert none < one < 1.1 * none and many < none
+    assert widths[1].difference == pytest.approx(1.25)
+
+
+def test_runs_are_units_too():
+    """Three runs differ by 100, 50 and 0 points: their t interval is far wider than that of their people."""
+    people = [f"p{i}" for i in range(40)]
+    runs = [predictions([1.0] * n + [0.0] * (40 - n), people) for n in (40, 20, 0)]
+    row = differences(runs, {"x": [predictions([0.0] * 40, people)] * 3}).iloc[0]
+    half = scipy.stats.t.ppf(0.975, 2) * 50 / 3**0.5
+    assert (row.low_runs, row.high_runs) == pytest.approx((50 - half, 50 + half))
+    alone = differences(runs[0], {"x": predictions([0.0] * 40, people)}).iloc[0]
+    assert math.isnan(alone.low_runs)
 
 
 def test_draws_are_pooled():
@@ -110,8 +136,8 @@ def test_a_share_has_people_as_units():
             held.append(low <= share <= high)
         assert 0.9 < np.mean(held), (people, share)
     assert share_interval([1.0] * 50, ["p"] * 50) == pytest.approx((math.nan, math.nan), nan_ok=True)
-    low, high = share_interval([1.0] * 50, np.repeat(np.arange(10), 5))  # as ten answers, not as fifty
-    assert high == 1.0 and 0.6 < low < 0.7
+    low, high = share_interval([1.0] * 50, np.repeat(np.arange(10), 5))  # not as fifty answers
+    assert high == 1.0 and 0.75 < low < 0.85
     independent = share_interval([1.0, 0.0] * 200, range(400))
     assert independent == pytest.approx(
         scipy.stats.binomtest(200, 400).proportion_ci(method="wilson"), abs=1e-3
@@ -181,16 +207,18 @@ def test_forget_quality():
     rng = np.random.default_rng(0)
     knows, guesses = ([log_options(p) for p in rng.uniform(low, low + 0.2, 30)] for low in (0.75, 0.15))
     same = forget_quality(predictions([0.0] * 30, options=guesses), predictions([0.0] * 30, options=guesses))
-    ratio = same.pop("truth_ratio")
+    ratio, probability = same.pop("truth_ratio"), same.pop("probability")
+    assert probability == pytest.approx(np.mean([option_probability(o, "A") for o in guesses]))
     distances = {"ks": 0, "ks_p": 1, "js": 0, "js_p": 1, "truth_js": 0, "truth_js_p": 1}
-    assert same == {"accuracy": 0, "low": 0, "high": 0, "n": 30} | distances
+    assert same.pop("low") == -same.pop("high")
+    assert same == {"accuracy": 0, "accuracy_p": 1, "n": 30} | distances
     assert ratio == pytest.approx(np.mean([truth_ratio(o, "A") for o in guesses]))
     far = forget_quality(predictions([1.0] * 30, options=knows), predictions([0.0] * 30, options=guesses))
     assert far["ks"] == 1 and far["ks_p"] == 1 / 2000 and far["accuracy"] == 100
     assert far["js"] == far["truth_js"] == pytest.approx(1) and far["js_p"] == far["truth_js_p"] == 1 / 2000
     generated = forget_quality(predictions([0.0] * 4), predictions([0.0, 0.0, 0.0, 1.0]))
     assert (generated["accuracy"], generated["n"]) == (-25, 4)  # no probabilities, but still right or wrong
-    assert all(math.isnan(generated[k]) for k in far.keys() - {"accuracy", "low", "high", "n"})
+    assert all(math.isnan(generated[k]) for k in far.keys() - {"accuracy", "low", "high", "accuracy_p", "n"})
     with pytest.raises(ValueError, match="multiple choice about the forget people's pictures"):
         forget_quality(predictions([]), predictions([]))
 

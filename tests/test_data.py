@@ -550,6 +550,17 @@ def test_selection_people_are_never_reported(benchmark):
         assert len(chosen.forget) + len(chosen.retain) == 200
 
 
+def test_what_is_reported_of_retain_people_is_about_the_same_in_every_draw(benchmark):
+    """Candidates of other draws are retained, but never-saw, the reference of every draw, never saw them."""
+    candidates, expected = set(benchmark.candidates), set(benchmark.people) - benchmark.selection
+    for ratio, draw in ((5, 0), (5, 4), (10, 1), (15, 0)):
+        split = benchmark.split(ratio, draw)
+        sets = {name: {p.id for p in people} for name, people in split.reported().items()}
+        assert sets["retain"] == sets["retain_unseen"] == expected - candidates
+        assert sets["forget"] == sets["test"] <= candidates and len(candidates) == 50
+        assert {p.id for p in split.retain} > candidates - sets["forget"]
+
+
 def test_the_hash_is_of_all_fields_and_of_no_order(folder):
     """Of people, real people and forget sets in another order it is the same; of anything else it is not."""
     first = load_benchmark(str(folder))

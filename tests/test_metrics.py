@@ -91,15 +91,31 @@ def test_latin_text_scores_as_rouge_score_has_it():
 
 
 def test_a_share_of_independent_questions_by_hand():
-    """Wilson (1927) of 10 of 50, whose people are one question each: 49 effective ones, and Student's t."""
-    t, p, n = 2.009575, 0.2, 49
+    """Wilson (1927) of 10 of 50, whose people are one question each, with Student's t."""
+    t, p, n = 2.009575, 0.2, 50
     middle = (p + t * t / (2 * n)) / (1 + t * t / n)
     half = t / (1 + t * t / n) * (p * (1 - p) / n + t * t / (4 * n * n)) ** 0.5
     found = metrics.share_interval([1.0] * 10 + [0.0] * 40, range(50))
     assert found == pytest.approx((middle - half, middle + half), abs=1e-6)
+    # Five people of ten questions each, one of whom is right: 10 of 50. With one more, who is right 5 times,
+    # the share is 1/4, and its variance 6/5 * (7.5² + 4 * 2.5² + 2.5²) / 60².
+    n = 0.25 * 0.75 / (6 / 5 * (7.5**2 + 5 * 2.5**2) / 60**2)
+    t = 2.776445
+    middle = (p + t * t / (2 * n)) / (1 + t * t / n)
+    half = t / (1 + t * t / n) * (p * (1 - p) / n + t * t / (4 * n * n)) ** 0.5
+    found = metrics.share_interval([1.0] * 10 + [0.0] * 40, [i // 10 for i in range(50)])
+    assert found == pytest.approx((middle - half, middle + half), abs=1e-6)
     for n in (32, 50, 288, 750):
         assert metrics.share_interval([1.0] * n, range(n))[1] == 1
         assert metrics.share_interval([0.0] * n, range(n))[0] == 0
+
+
+def test_the_interval_does_not_jump_where_one_answer_changes():
+    """At 0 %, at 100 %, and where everybody is right as often."""
+    people = [i // 4 for i in range(200)]
+    for right in ([0.0] * 200, [1.0] * 200, [1.0, 0.0, 1.0, 0.0] * 50):
+        a, b = (metrics.share_interval(values, people) for values in (right, [1 - right[0], *right[1:]]))
+        assert a == pytest.approx(b, abs=0.015)
 
 
 def test_clustering_widens_the_interval_when_people_differ():

@@ -58,9 +58,11 @@ def test_parts_are_unbiased_and_their_intervals_hold_the_truth():
 
 def test_the_deviation_of_a_mean_is_that_of_simulated_means():
     rng, truth = np.random.default_rng(1), np.array([4.0, 6.0, 2.0, 3.0])
-    parts = pd.DataFrame({"variance": truth**2}, SOURCES)
+    parts = pd.DataFrame({"variance": truth**2, "low": truth**2 / 4, "high": truth**2 * 9}, SOURCES)
     means = [simulate(rng, truth, 2, 5, 3).value.mean() for _ in range(600)]
-    assert mean_deviation(parts, replicates=2, draws=5, seeds=3) == pytest.approx(np.std(means), rel=0.1)
+    assert mean_deviation(parts, replicates=2, draws=5, seeds=3).variance == pytest.approx(
+        np.std(means), rel=0.1
+    )
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_what_is_said_of_a_table_was_measured_on_its_runs(name):
     if answers.read_topic(name).ours:
         tests = claims.read_tests(f"{name}_tests")
         named += [*tests.runs_ours, *tests.runs_other]
-        assert set(" ".join(claims.read_tests(f"{name}_quality").runs).split()) == known
+        assert set(" ".join(claims.read_tests(f"{name}_quality").hashes).split()) == known
     assert named and set(" ".join(named).split()) <= known
     assert set(cases.claim) == {one["claim"] for one in answers.read_topic(name).claims}
 

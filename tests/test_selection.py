@@ -34,19 +34,41 @@ def trial(method, forget, kept, *draws, lr=0.5, epochs=10, share=NAN, **labels):
     return pd.DataFrame(rows).assign(**task | settings | labels)
 
 
+def never_saw(left=25, *draws):
+    return trial("never-saw", left, 50, *draws, lr=NAN, epochs=NAN)
+
+
 def chosen(*trials, **options):
-    return selection.choose(pd.concat(trials), **options)
+    return selection.choose(pd.concat([*trials, never_saw(25, 0, 1)]), **options)
 
 
-def test_the_balance_is_that_of_unseen_pictures_over_draws():
-    records = pd.concat([trial("GA", 40, 90, 0), trial("GA", 60, 80, 1)])
-    (row,) = selection.trial_balances(records).itertuples()
+def test_the_score_is_that_of_unseen_pictures_over_draws():
+    """Never-saw's own runs lie to either side: what counts is the distance of the means."""
+    records = pd.concat([trial("GA", 40, 90, 0), trial("GA", 20, 80, 1), never_saw(20, 0), never_saw(30, 1)])
+    (row,) = selection.trial_scores(records).itertuples()
     assert (row.row, row.lr, row.epochs, row.draws) == ("GA", 0.5, 10, 2) and pd.isna(row.share)
-    assert row.balance == pytest.approx((50 + 20) / 2)
+    assert (row.kept, row.left, row.never) == (85, 30, 25)
+    assert row.score == pytest.approx(85 - 5)
 
 
-def test_to_forget_more_than_a_guess_is_worth_nothing():
-    assert chosen(trial("GA", 0, 90, lr=0.1), trial("GA", 25, 90.5, lr=0.2))["GA"]["lr"] == 0.2
+def test_over_forgetting_costs_as_much_as_forgetting_too_little():
+    assert chosen(trial("GA", 0, 90, lr=0.1), trial("GA", 35, 80, lr=0.2))["GA"]["lr"] == 0.2
+    assert chosen(trial("GA", 15, 90, lr=0.1), trial("GA", 36, 90, lr=0.2))["GA"]["lr"] == 0.1
+
+
+def test_what_is_left_is_measured_by_never_saw():
+    with pytest.raises(ValueError, match="the records have no never-saw, the measure of what is left"):
+        selection.choose(trial("GA", 30, 90))
+    with pytest.raises(ValueError, match="no never-saw of draw 1"):
+        selection.choose(pd.concat([trial("GA", 30, 90, 0, 1), never_saw(25, 0)]))
+
+
+def test_settings_of_single_methods_tell_trials_apart():
+    trials = [trial("NPO", left, 90, beta=beta) for left, beta in ((60, 0.4), (30, 0.8))]
+    assert chosen(*trials, trial("GA", 30, 90), trial("GA", 40, 90, lr=0.1)) == {
+        "NPO": {"epochs": 10, "lr": 0.5, "beta": 0.8},
+        "GA": {"epochs": 10, "lr": 0.5},
+    }
 
 
 def test_of_equal_trials_the_one_of_fewer_steps_then_of_the_smaller_rate():
@@ -77,16 +99,16 @@ def test_only_trials_of_both_rounds_are_compared():
 
 
 def test_all_methods_have_the_same_budget():
-    one = [trial("GA", 30, 90, lr=0.1), trial("VKD", 30, 90, lr=0.1)]
-    with pytest.raises(ValueError, match="unequal numbers of trials: GA 1, VKD 2; give all the same budget"):
-        chosen(*one, trial("VKD", 30, 90, lr=0.2))
+    one = [trial("GA", 30, 90, lr=0.1), trial("KL_Min", 30, 90, lr=0.1)]
+    with pytest.raises(ValueError, match="unequal numbers of trials: GA 1, KL_Min 2; give all"):
+        chosen(*one, trial("KL_Min", 30, 90, lr=0.2))
     rounds = [
         trial("GA", 30, 90, 0, lr=0.2),
-        trial("VKD", 30, 90, 0, 1, lr=0.2),
+        trial("KL_Min", 30, 90, 0, 1, lr=0.2),
         trial("GA", 30, 90, 1, lr=0.1),
     ]
-    assert set(chosen(*one, *rounds)) == {"GA", "VKD"}
-    with pytest.raises(ValueError, match="unequal numbers of runs: GA 2, VKD 3"):
+    assert set(chosen(*one, *rounds)) == {"GA", "KL_Min"}
+    with pytest.raises(ValueError, match="unequal numbers of runs: GA 2, KL_Min 3"):
         chosen(*one, *rounds[:2])
 
 
@@ -97,7 +119,7 @@ def test_models_that_are_not_unlearned_are_no_trials():
 
 def test_half_a_sweep_chooses_nothing():
     whole = [trial("GA", 30, 90, lr=0.1), trial("GA", 30, 90, lr=0.2)]
-    with pytest.raises(ValueError, match="a trial of GA lacks a column of the balance: run the whole sweep"):
+    with pytest.raises(ValueError, match="a trial of GA lacks a column of the score: run the whole sweep"):
         chosen(whole[0], whole[1].query("set != 'real'"))
     with pytest.raises(ValueError, match="a balance counts Forget VQA, unseen; the record has Forget QA"):
         chosen(whole[0].query("set != 'test'"))
@@ -106,20 +128,17 @@ def test_half_a_sweep_chooses_nothing():
     with pytest.raises(ValueError, match="records of several models, m, n: settings are chosen for each"):
         chosen(whole[0], whole[1].assign(model="n"))
     with pytest.raises(ValueError, match="the record has no 'lr'"):
-        chosen(whole[0].drop(columns="lr"))
+        selection.choose(pd.concat([whole[0], never_saw()]).drop(columns="lr"))
 
 
 def selection_tasks():
-    """Model and benchmark of each part of the committed selection; none while it is of the first edition."""
-    try:
-        return list(read_records("selection_fine").groupby(["model", "benchmark"]).groups)
-    except (ValueError, FileNotFoundError):
-        return []
+    """Model and benchmark of each part of the committed selection."""
+    return list(selection.read_trials().groupby(["model", "benchmark"]).groups)
 
 
 @pytest.mark.parametrize("model, benchmark", selection_tasks())
 def test_every_method_has_what_the_rule_chose(model, benchmark):
-    trials = read_records("selection_fine").query("model == @model and benchmark == @benchmark")
+    trials = selection.read_trials().query("model == @model and benchmark == @benchmark")
     preset = presets.fitting_preset(model, benchmark)
     for method, settings in selection.choose(trials).items():
         own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
@@ -145,6 +164,7 @@ def test_in_vgids_tables_every_method_has_what_the_rule_chose(name):
 def test_the_second_round_is_around_the_best_of_the_first():
     trials = [trial("GA", 50, 90, lr=lr, epochs=20) for lr in (0.1, 0.3)]
     trials += [trial("MANU", 50, 90, share=share, lr=NAN, epochs=NAN) for share in (0.1, 0.2)]
+    trials += [never_saw(25, 0)]
     fine = selection.fine_trials(
         pd.concat([*trials[:1], trial("GA", 40, 90, lr=0.3, epochs=20), *trials[2:]])
     )
@@ -173,14 +193,13 @@ def written_trial(method, told, kept, draw=0, **settings):
     return pd.DataFrame(rows).assign(method=method, **task | {"lr": 0.5, "epochs": 10} | settings)
 
 
-def test_to_tell_less_than_never_saw_is_worth_nothing():
-    """Of class chance stands there, of all else never-saw."""
+def test_where_one_may_refuse_to_tell_less_than_never_saw_costs_nothing():
     trials = [written_trial("GA", told, 90, lr=0.1 * told) for told in (1, 10, 30)]
     record = pd.concat([*trials, written_trial("never-saw", 20, 90)])
-    balances = selection.trial_balances(record, table="vgid 3").set_index("lr").balance
-    assert balances.round(6).tolist() == [90 - (3 * 20 + 25) / 4] * 2 + [60]
+    scores = selection.trial_scores(record, table="vgid 3").set_index("lr").score
+    assert scores.round(6).tolist() == [90, 90, 80]
     assert selection.choose(record, table="vgid 3")["GA"]["lr"] == 0.1
-    with pytest.raises(ValueError, match="the record has no never-saw in Forget cloze, unseen"):
+    with pytest.raises(ValueError, match="the records have no never-saw"):
         selection.choose(pd.concat(trials), table="vgid 3")
 
 
@@ -199,12 +218,12 @@ def first_round():
 def test_settings_of_a_method_are_part_of_its_trials_alone():
     chosen = selection.choose(first_round(), table="vgid 3")
     assert chosen == {
-        "NPO": {"epochs": 10, "lr": 0.3},
+        "NPO": {"epochs": 10, "lr": 0.3, "beta": 0.1},
         "RMU": {"epochs": 10, "lr": 0.3, "gamma": 30, "block": 2},
         "VGID": {"epochs": 10, "lr": 0.3, "alpha": 1, "beta": 1},
     }
     other = written_trial("VGID", 30, 90, lr=0.3, alpha=2.0, beta=1.0)
-    with pytest.raises(ValueError, match="unequal numbers of trials: NPO 2, RMU 2, VGID 3"):
+    with pytest.raises(ValueError, match="unequal numbers of trials: RMU 2, VGID 3"):
         selection.choose(pd.concat([first_round(), other]), table="vgid 3")
 
 
@@ -222,3 +241,18 @@ def test_the_second_round_as_a_grid():
     assert {"gamma": 100, "block": 2, "lr": 0.3} in rmu and {"gamma": 30, "block": 1, "lr": 0.3} in rmu
     npo = {(p["epochs"], p["lr"]) for p in points if p["method"] == "NPO"}
     assert npo == {(10, 0.17), (10, 0.3), (10, 0.54), (25, 0.17), (25, 0.096)}
+
+
+def test_the_third_round_varies_the_settings_of_a_methods_own():
+    first = [trial(m, 30, 90, lr=0.1, epochs=20, beta=b) for m, b in (("GA", NAN), ("NPO", 0.4))]
+    assert selection.own_trials(pd.concat([*first, never_saw()])) == {
+        "NPO": [{"epochs": 20, "lr": 0.1, "beta": b} for b in (0.1, 0.2, 0.8, 1.6)]
+    }
+
+
+def test_methods_with_settings_of_their_own_have_the_same_budget():
+    trials = [trial(m, 30, 90, lr=0.1) for m in ("GA", "VKD", "NPO")]
+    more = [trial(m, 30, 80, lr=0.1, beta=9.0) for m in ("VKD", "NPO")]
+    assert set(chosen(*trials, *more)) == {"GA", "VKD", "NPO"}
+    with pytest.raises(ValueError, match="unequal numbers of trials: NPO 2, VKD 1; give all the same"):
+        chosen(*trials, more[1])

@@ -131,7 +131,8 @@ def test_the_evidence_of_claims():
     case = {"claim": "it forgets", "source": "4.3", "forget_ratio": 5,
             "model": "testbed/llava", "benchmark": "testbed/clear",
             "column": "Forget VQA", "ours": "VKD", "other": "vanilla", "difference": -70.0, "low": -80.0,
-            "high": -60.0, "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds", "people": 10,
+            "high": -60.0, "low_runs": -90.0, "high_runs": -50.0,
+            "n": 50, "differ": 40, "p_holm": 0.0021, "verdict": "holds", "people": 10,
             "over_forgotten": "VKD", "runs_ours": "a b", "runs_other": "c", "test": "sign flips",
             "p": 0.0003, "smallest": 7.25}  # fmt: skip
     same = case | {"difference": 0.0, "differ": 0, "p_holm": 1.0, "over_forgotten": ""}

@@ -99,6 +99,9 @@ class Split:
         forget, retain: made-up people; disjoint.
         real: real-world people.
         selection: ids of the people on whom settings may be chosen; they are never reported.
+        candidates: ids of all who are forgotten in one draw or another. Those of other draws are retained,
+            but not reported as such: never-saw, which serves every draw, never saw them. So what is reported
+            of retain people is about the same people in every draw.
         world: pictures of the real world with questions (CLEAR), one "person" each. Its id is that of the
             person of `real` whom it shows, if there is one.
     """
@@ -107,12 +110,13 @@ class Split:
     retain: tuple[Person, ...]
     real: tuple[Person, ...]
     selection: frozenset[str]
+    candidates: frozenset[str] = frozenset()
     world: tuple[Person, ...] = ()
 
     def reported(self) -> dict[str, tuple[Person, ...]]:
-        """The sets that results are reported on, without selection people."""
-        sets = {"forget": self.forget, "retain": self.retain}
-        sets |= {"test": self.forget, "retain_unseen": self.retain}
+        """The sets that results are reported on, without selection people and candidates of other draws."""
+        retain = tuple(p for p in self.retain if p.id not in self.candidates)
+        sets = {"forget": self.forget, "retain": retain, "test": self.forget, "retain_unseen": retain}
         sets |= {"real": self.real, "world": self.world}
         return {k: tuple(p for p in people if p.id not in self.selection) for k, people in sets.items()}
 
@@ -144,7 +148,7 @@ class Split:
         people = (*self.forget, *self.retain)
         retain = tuple(p for p in people if p not in forget)
         others = {p.id for p in (*people, *self.real, *self.world)} - self.selection
-        return Split(forget, retain, self.real, frozenset(others), self.world)
+        return Split(forget, retain, self.real, frozenset(others), world=self.world)
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,7 +209,7 @@ class Benchmark:
             for i, person in self.people.items()
             if i not in set(ids)
         )
-        return Split(forget, retain, self.real, self.selection, self.world)
+        return Split(forget, retain, self.real, self.selection, frozenset(self.candidates), self.world)
 
     def _draws(self, forget_ratio: int) -> list[tuple[str, ...]]:
         """Ids to forget in each draw, in the order of the people."""

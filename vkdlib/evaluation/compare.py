@@ -12,6 +12,7 @@ from vkdlib.evaluation.metrics import is_answered, option_probability, share_int
 
 KEYS = ["set", "modality", "kind", "question"]
 MARGIN = 5.0  # points: two models that differ by less are as good
+FEW = 5  # people who differ: fewer do not tell how others would
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -58,19 +59,20 @@ def differences(ours: Tables, others: Mapping[str, Tables]) -> pd.DataFrame:
         others: name -> predictions on the same questions, run by run in the same order.
     Returns:
         one row a model, set, modality and kind: difference in points (per cent, ROUGE-L times 100), and what
-        `difference_facts` says of it; p_holm over the models compared in a column.
+        `difference_facts` and `run_facts` say of it; p_holm over the models compared in a column.
     """
-    rows = [
-        {"other": name} | dict(zip(KEYS[:-1], where)) | difference_facts(part.score, part.person)
-        for name, theirs in others.items()
-        for where, part in paired_gaps(ours, theirs, name).groupby(KEYS[:-1], sort=False)
-    ]
+    rows = []
+    for name, theirs in others.items():
+        runs = run_gaps(ours, theirs, name)
+        means = _run_means(runs)
+        for where, part in pool_runs(runs).groupby(KEYS[:-1], sort=False):
+            facts = difference_facts(part.score, part.person) | run_facts(means.loc[where])
+            rows.append({"other": name} | dict(zip(KEYS[:-1], where)) | facts)
     return add_holm(pd.DataFrame(rows), KEYS[:-1]) if rows else pd.DataFrame()
 
 
-def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.DataFrame:
-    """Ours minus theirs in points, one row a question. A question that several runs were asked counts once,
-    with the mean.
+def run_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> list[pd.DataFrame]:
+    """Ours minus theirs in points, a table a run, indexed by KEYS.
 
     Raises:
         ValueError: they were not asked the same questions.
@@ -84,14 +86,19 @@ def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.Dat
         if gap is None or gap.isna().any() or len(a) != len(b):
             raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
         parts.append(a.assign(score=gap))
-    table = pool_runs(parts)
-    return table.assign(score=table.score.where(table.score.abs() > 1e-9, 0.0))  # equal scores are equal
+    return parts
+
+
+def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.DataFrame:
+    """`run_gaps`, pooled: one row a question."""
+    return pool_runs(run_gaps(ours, theirs, name))
 
 
 def pool_runs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Score and person of each question that runs were asked, indexed by KEYS. A question that several were
     asked counts once, with the mean."""
-    return pd.concat(tables).groupby(KEYS, sort=False).agg({"score": "mean", "person": "first"})
+    table = pd.concat(tables).groupby(KEYS, sort=False).agg({"score": "mean", "person": "first"})
+    return table.assign(score=table.score.where(table.score.abs() > 1e-9, 0.0))  # equal scores are equal
 
 
 def difference_facts(gaps: pd.Series, people: pd.Series) -> dict[str, float]:
@@ -99,11 +106,36 @@ def difference_facts(gaps: pd.Series, people: pd.Series) -> dict[str, float]:
 
     Returns:
         difference; low, high: 95 % `t_interval`; low_90, high_90: 90 %, which lies within a margin exactly if
-        two one-sided tests at 5 % say so; smallest: difference that would have been found with 80 % power;
-        n (questions), people, differ (people whose answers differ) and p of no difference (`sign_flip`).
+        two one-sided tests at 5 % say so; smallest: difference that its own p, before Holm, would have found
+        with 80 % power; n (questions), people, differ (people whose answers differ) and p of no difference
+        (`sign_flip`).
     """
+    return _facts(gaps.mean(), *wary_spread(gaps, people)) | _counts(gaps, people)
+
+
+def wary_spread(gaps: pd.Series, people: Sequence[str]) -> tuple[float, int]:
+    """`metrics.spread` of differences in points. If fewer than FEW people differ, it is at least what it
+    would be with two more people, of whom one gains half of the answers and one loses half: that nobody among
+    a few people differs does not show that nobody would."""
     variance, free = spread(gaps, people)
-    return _facts(gaps.mean(), variance, free) | _counts(gaps, people)
+    if not free or (gaps != 0).groupby(list(people)).any().sum() >= FEW:
+        return variance, free
+    each = max(1, round(len(gaps) / (free + 1)))
+    more, numbers = [50.0] * each + [-50.0] * each, [-1] * each + [-2] * each
+    return max(variance, spread([*gaps, *more], [*pd.factorize(list(people))[0], *numbers])[0]), free
+
+
+def _run_means(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean of each run in `run_gaps`: (columns of questions, runs)."""
+    return pd.concat([run.groupby(KEYS[:-1], sort=False).score.mean() for run in runs], axis=1)
+
+
+def run_facts(means: pd.Series) -> dict[str, float]:
+    """What the runs' own differences say of other runs, whose people, seed and luck are others: low_runs and
+    high_runs, the 95 % t interval with runs as units. NaN of a single run."""
+    means = means.dropna()
+    low, high = t_interval(means.mean(), means.var() / max(len(means), 1), len(means) - 1)
+    return {"low_runs": low, "high_runs": high}
 
 
 def _facts(mean: float, variance: float, free: int) -> dict[str, float]:
@@ -133,36 +165,38 @@ def balance_difference(
 
     Args:
         retain, forget: (set, modality, kind) of columns, each about people of its own.
-        chance: share of right answers, 0 to 1, below which to forget more is no gain: a model below it counts
-            as if it were there (as in `columns.balance`).
+        chance: share of right answers, 0 to 1, below which to forget more is no gain: a run below it counts
+            as if it were there (as in `columns.balance`). It is no less uncertain for that.
     Returns:
-        as `difference_facts`; the interval's degrees of freedom are those of the column with the fewest
-        people.
+        as `difference_facts` and `run_facts`; the interval's degrees of freedom are those of the column with
+        the fewest people.
     """
-    ours, theirs = (_raise_to_chance(tables, forget, chance) for tables in (ours, theirs))
-    parts = dict(list(paired_gaps(ours, theirs).groupby(KEYS[:-1])))
     weights = {forget: -1.0} | {where: 1 / len(retain) for where in retain}
-    variances, free = zip(*(spread(parts[where].score, parts[where].person) for where in weights))
+    parts = dict(list(paired_gaps(ours, theirs).groupby(KEYS[:-1])))
+    variances, free = zip(*(wary_spread(parts[where].score, parts[where].person) for where in weights))
+    runs = run_gaps(*(_raise_to_chance(tables, forget, chance) for tables in (ours, theirs)))
+    parts = dict(list(pool_runs(runs).groupby(KEYS[:-1])))
     share = pd.concat([parts[where].score * w / len(parts[where]) for where, w in weights.items()])
     people = [f"{where} {person}" for where in weights for person in parts[where].person]
     variance = sum(v * w**2 for v, w in zip(variances, weights.values()))
-    return _facts(share.sum(), variance, min(free)) | _counts(share, people) | {"people": min(free) + 1}
+    means = sum(_run_means(runs).loc[where] * w for where, w in weights.items())  # (runs,)
+    facts = _facts(share.sum(), variance, min(free)) | run_facts(means)
+    return facts | _counts(share, people) | {"people": min(free) + 1}
 
 
 def _raise_to_chance(tables: Tables, forget: tuple[str, str, str], chance: float) -> list[pd.DataFrame]:
-    """Predictions in which the column to forget scores chance throughout, if its mean is below."""
-    tables = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
-    asked = [(table[KEYS[:-1]] == list(forget)).all(axis=1) for table in tables]
-    if pd.concat([table.score[rows] for table, rows in zip(tables, asked)]).mean() >= chance:
-        return tables
-    return [table.assign(score=table.score.where(~rows, chance)) for table, rows in zip(tables, asked)]
+    """Predictions in which the column to forget scores chance throughout, in a run whose mean is below."""
+    raised = []
+    for table in [tables] if isinstance(tables, pd.DataFrame) else tables:
+        rows = (table[KEYS[:-1]] == list(forget)).all(axis=1)
+        below = table.score[rows].mean() < chance
+        raised.append(table.assign(score=table.score.where(~rows, chance)) if below else table)
+    return raised
 
 
 def add_holm(table: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
     """A table with p_holm: Holm over the rows that agree in the columns `family`, without those in which
-    nothing differs, which have 1. With ten people no p is below 2/1024, so a family of all columns of a
-    table could hold nothing.
-    """
+    nothing differs, which have 1."""
     table = table.assign(p_holm=1.0)
     for _, rows in table[table.differ > 0].groupby(list(family), sort=False):
         table.loc[rows.index, "p_holm"] = holm(rows.p)
@@ -222,11 +256,12 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
         unlearned, never_saw: predictions of one run, or of several: draws.
         set: "forget"; "test": the same people on other pictures.
     Returns:
-        "accuracy": difference in points, with "low" and "high" (95 %, people as units); "ks" and "js":
-        distances of the right options' probabilities, with "ks_p" and "js_p" (`distribution_distances`); the
-        unlearned model's mean "truth_ratio"; "truth_js" and "truth_js_p" of the truth ratios, whose "ks" is
-        that of the probabilities where all questions have as many options; "n". Generated answers (protocol
-        "generate") have no probabilities: the distances and the truth ratio are NaN.
+        "accuracy": difference in points, with "low", "high" (95 %, people as units) and "accuracy_p"; the
+        unlearned model's mean "probability" of the right option and mean "truth_ratio"; "ks" and "js":
+        distances of the right options' probabilities, with "ks_p" and "js_p" (`distribution_distances`);
+        "truth_js" and "truth_js_p" of the truth ratios, whose "ks" is that of the probabilities where all
+        questions have as many options; "n". Generated answers (protocol "generate") have no probabilities:
+        then all of these but "accuracy" are NaN.
     Raises:
         ValueError: there is no multiple choice about the forget people's pictures, or not the same.
     """
@@ -238,9 +273,10 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
             f"forget quality needs multiple choice about the forget people's pictures (set {set})"
         )
     gap = differences(pairs[0], {"never-saw": pairs[1]}).iloc[0]
-    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "n": int(gap.n)}
+    numbers = {"accuracy": gap.difference, "low": gap.low, "high": gap.high, "accuracy_p": gap.p}
+    numbers |= {"n": int(gap.n)}
     both = pd.concat(a.merge(b, on=KEYS, suffixes=("", "_other")) for a, b in zip(*pairs))
-    measures = ("ks", "js", "ks_p", "js_p", "truth_ratio", "truth_js", "truth_js_p")
+    measures = ("probability", "ks", "js", "ks_p", "js_p", "truth_ratio", "truth_js", "truth_js_p")
     if both[["options", "options_other"]].isna().any(axis=None):
         return numbers | dict.fromkeys(measures, float("nan"))
     sides = [(both.options, both.gold), (both.options_other, both.gold_other)]
@@ -248,7 +284,8 @@ def forget_quality(unlearned: Tables, never_saw: Tables, set: str = "forget") ->
         [[*map(measure, *side)] for side in sides] for measure in (option_probability, truth_ratio)
     )
     ratios = distribution_distances(*truth, both.person)
-    numbers |= distribution_distances(*right, both.person) | {"truth_ratio": float(np.mean(truth[0]))}
+    means = {"probability": float(np.mean(right[0])), "truth_ratio": float(np.mean(truth[0]))}
+    numbers |= distribution_distances(*right, both.person) | means
     return numbers | {"truth_js": ratios["js"], "truth_js_p": ratios["js_p"]}
 
 

@@ -54,6 +54,7 @@ def evaluate(
             not need the face. "noise", "white", "gaussian 0.4": with a perturbed picture. "rephrased": in
             other words. "declarative", "polite" and "strict": with an instruction to refuse (VGID paper,
             A.1). "reversed": it is taken back, before the question; "reversed at the end": after it (A.3.7).
+            "neutral" and "look-alike": with an instruction to answer (ours).
         batch_size: packs or prompts at a time; it does not change answers.
         max_new_tokens: limit of what is generated (cloze, generation, "generate").
     Returns:

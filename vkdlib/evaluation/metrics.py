@@ -48,10 +48,21 @@ def spread(values: Sequence[float], people: Sequence[str]) -> tuple[float, int]:
     It is that of a cluster-robust regression on a constant, from the difference between each person's sum
     and what the mean predicts. A single person says nothing about others: NaN.
     """
-    by_person = pd.Series(list(values), dtype=float).groupby(list(people)).agg(["sum", "count"])
-    rest = by_person["sum"] - np.mean(list(values)) * by_person["count"]
-    free = len(by_person) - 1
-    return (rest**2).sum() * (free + 1) / free / len(list(values)) ** 2 if free else float("nan"), free
+    sums, counts = _by_person(values, people)
+    return _variance(sums, counts), len(sums) - 1
+
+
+def _by_person(values: Sequence[float], people: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of each person's values, (people,) each."""
+    groups = pd.Series(list(values), dtype=float).groupby(list(people))
+    return groups.sum().to_numpy(), groups.count().to_numpy()
+
+
+def _variance(sums: np.ndarray, counts: np.ndarray) -> float:
+    """Variance of the mean of all values, from the (people,) of `_by_person`; NaN of one person."""
+    people, questions = len(sums), counts.sum()
+    rest = sums - sums.sum() / questions * counts
+    return (rest**2).sum() * people / (people - 1) / questions**2 if people > 1 else float("nan")
 
 
 def t_interval(mean: float, variance: float, free: int, level: float = 0.95) -> tuple[float, float]:
@@ -68,14 +79,18 @@ def share_interval(values: Sequence[float], people: Sequence[str]) -> tuple[floa
     Answers about one person depend on each other. So this is Wilson's interval, with the effective number of
     questions, p (1 - p) / Var(p), for their number, and Student's t for the normal quantile (Franco et al.
     2019, "Comparative study of confidence intervals for proportions in complex sample surveys"). There are no
-    more effective questions than questions; where everybody scores alike, there are as many as people.
+    more effective questions than questions. Their number is found with one more person, who is right half of
+    the time: where nearly everybody scores alike, the answers do not tell how unlike people are.
     """
     from scipy.stats import t
 
-    share, (variance, free) = float(np.mean(list(values))), spread(values, people)
+    sums, counts = _by_person(values, people)
+    share, free, each = float(sums.sum() / counts.sum()), len(sums) - 1, counts.mean()
     if not free:
         return float("nan"), float("nan")
-    n = min(share * (1 - share) / variance, len(values)) if variance > 1e-12 else free + 1
+    sums, counts = np.append(sums, each / 2), np.append(counts, each)  # (people + 1,)
+    wider = sums.sum() / counts.sum()
+    n = min(wider * (1 - wider) / _variance(sums, counts), len(values))
     z = t.ppf(0.975, free) / np.sqrt(n)
     middle = (share + z**2 / 2) / (1 + z**2)
     half = z * np.sqrt(share * (1 - share) + z**2 / 4) / (1 + z**2)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from vkdlib.benchmarks import pictures
 from vkdlib.benchmarks.schema import Person, Question, Split
 from vkdlib.benchmarks.views.perturb import perturb
-from vkdlib.benchmarks.wording import PROMPTS, REVERSAL, rephrase
+from vkdlib.benchmarks.wording import NEUTRAL, PROMPTS, REVERSAL, rephrase
 from vkdlib.system.checks import did_you_mean
 
 
@@ -102,7 +102,7 @@ CHANGES: dict[str, dict[str, Callable[[Query], Query]]] = {
         "white": perturbed("white"),
     },
     "wording": {"rephrased": rephrased},
-    "instruction": {name: instructed(text) for name, text in PROMPTS.items()},
+    "instruction": {name: instructed(text) for name, text in (PROMPTS | NEUTRAL).items()},
     "attack": {"reversed": reversed_before, "reversed at the end": reversed_after},
 }
 SIGMA = re.compile(r"gaussian (\d+(?:\.\d+)?)")

@@ -1,5 +1,6 @@
 """What a run starts from and is compared with: names of models, by task and method."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vkdlib.methods import make_method
@@ -9,7 +10,7 @@ from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system.checks import did_you_mean, one_of
-from vkdlib.testbed.recipe import EMBEDDED_MODELS, LLM_ONLY
+from vkdlib.testbed.recipe import EMBEDDED_MODELS, LLM_ONLY, MODEL_NAMES
 
 CONTROLS = ("base", "vanilla", "retain-only", "never-saw")  # models that are evaluated without unlearning
 IDEALS = ("retain-only", "never-saw")  # kinds of models without the faces to forget: of draw 0; of all draws
@@ -78,6 +79,7 @@ def check_model_names(c: Configuration) -> None:
     """
     if c.model.startswith("testbed/"):
         one_of("model", c.model, [f"testbed/{name}" for name in EMBEDDED_MODELS])
+        _check_replicate(c)
     elif c.replicate:
         raise ValueError(f"replicate is {c.replicate}; only embedded models have replicates: leave it out")
     kind = reference_kind(c)
@@ -91,6 +93,16 @@ def check_model_names(c: Configuration) -> None:
             raise ValueError(
                 f"{field} is {name!r}; there is no such folder, and an id of the Hub is owner/name{hint}"
             )
+
+
+def _check_replicate(c: Configuration) -> None:
+    """Raise ValueError for a replicate that the embedded model does not have."""
+    usual = starting_model(replace(c, replicate=0)).removeprefix("testbed/")
+    there = [r for r in range(10) if (f"{usual}-{r}" if r else usual) in MODEL_NAMES]
+    if c.replicate and c.replicate not in there:
+        raise ValueError(
+            f"replicate is {c.replicate}; of {usual} there are replicates {', '.join(map(str, there))}"
+        )
 
 
 def check_model_options(c: Configuration) -> None:

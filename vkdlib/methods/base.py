@@ -135,7 +135,7 @@ class Method:
         origin: where the equations come from, one of ORIGINS.
         trains: False if all is done in `prepare`: then no step is taken, and there are no loss terms.
         reference: name of another model that it compares with; "vanilla" is the model itself at the start,
-            "retain-only" the one beside it. None: it needs none.
+            "retain-only" and "never-saw" are those beside it. None: it needs none.
         layers: how many vision blocks are trained, see `trained_parameters`.
         views: of each forget picture, see `tasks.make_tasks`.
         unlabelled: strength of a term on pictures of people outside of the benchmark; 0: it needs none.

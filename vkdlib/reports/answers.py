@@ -15,7 +15,7 @@ from vkdlib.evaluation import compare
 from vkdlib.evaluation.metrics import SHARES, share_interval, spread, t_interval
 from vkdlib.experiments.presets import preset
 from vkdlib.methods import METHODS
-from vkdlib.reports.columns import COUNTED, LABELS, Column, is_control, record_columns
+from vkdlib.reports.columns import LABELS, Column, is_control, record_columns
 from vkdlib.reports.paper.published import FOLDER
 from vkdlib.runs import records
 from vkdlib.system import checks, files
@@ -257,7 +257,8 @@ def table_numbers(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         model, benchmark, forget_ratio, schema, method (the table's row), the setting of a curve, set,
-        modality, kind, metric, and of `column_numbers`; over_forgotten: see `compare.over_forgets`.
+        modality, kind, metric, hashes (of its runs), and of `column_numbers`; over_forgotten: see
+        `compare.over_forgets`.
     """
     rows = []
     for table in tables:
@@ -266,6 +267,7 @@ def table_numbers(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
         for values, part in table.records.groupby(keys, sort=False, dropna=False):
             facts = table.task | {"schema": part.schema.iloc[0]} | dict(zip(["method", *keys[1:]], values))
             runs = runs_of_draws(part, values[0])
+            facts["hashes"] = " ".join(runs)
             rows += [facts | numbers for numbers in _row_numbers(table, values[0], runs)]
     return pd.DataFrame(rows)
 
@@ -315,7 +317,7 @@ def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         `compare.differences` with model, benchmark, forget ratio, metric, runs (how many of each), runs_ours
-        and runs_other; p_holm is over the methods compared in a column.
+        and runs_other; p_holm over all of a table.
     """
     tests = []
     for table in tables:
@@ -328,15 +330,15 @@ def rival_tests(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
                     a, b = table.pair(ours, other, [column])
                     facts = table.task | {"metric": column.metric, "runs": len(a)} | hashes
                     tests.append(compare.differences(a, {row: b}).assign(**facts))
-    return compare.add_holm(pd.concat(tests, ignore_index=True), [*TASK, *COUNTED])
+    return compare.add_holm(pd.concat(tests, ignore_index=True), TASK)
 
 
 def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
     """Forget VQA of each row beside never-saw's, on seen and on unseen pictures (`compare.forget_quality`).
 
     Returns:
-        one row a table's row and column: model, benchmark, forget ratio, row, column (its title), runs (their
-        hashes), and what `compare.forget_quality` says.
+        one row a table's row and column: model, benchmark, forget ratio, row, column (its title), hashes (of
+        its runs), and what `compare.forget_quality` says.
     """
     qualities = []
     for table in tables:
@@ -344,7 +346,7 @@ def forget_qualities(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
         for column in (c for c in table.columns.values() if c.less and c.chance):
             for row in table.records.row.unique():
                 runs = table.runs(row)
-                facts = table.task | {"row": row, "column": column.title, "runs": " ".join(runs)}
+                facts = table.task | {"row": row, "column": column.title, "hashes": " ".join(runs)}
                 pair = table.pair(runs, never, [column])
                 qualities.append(facts | compare.forget_quality(*pair, column.set))
     return pd.DataFrame(qualities)

@@ -15,13 +15,23 @@ from vkdlib.evaluation.compare import MARGIN
 from vkdlib.experiments.model_names import IDEALS
 from vkdlib.reports import answers, curves
 from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables
-from vkdlib.reports.columns import BALANCE, LABELS, MINUS, Column, balance_columns
+from vkdlib.reports.columns import BALANCE, LABELS, MINUS, Column, balance_columns, is_control
 from vkdlib.system import checks, files, paths
 
 BY_INTERVAL = ("as good", "as low", "no higher")  # expectations on which an interval decides
-VERDICTS = ("holds", "does not hold", "over-forgotten", "equivalent", "cannot tell", "in some draws")
+VERDICTS = (
+    "holds",
+    "does not hold",
+    "over-forgotten",
+    "not forgotten",
+    "equivalent",
+    "cannot tell",
+    "in some draws",
+)
 COMPARISONS = ("lower", "higher", *BY_INTERVAL)  # of two rows of a table
+VANILLA = "vanilla"
 CURVE_BALANCE = "Balance"  # of a curve, see `curves.draw_balances`
+RUNS = ["runs_ours", "runs_other", "hashes"]  # columns with hashes of runs
 TEST_AGAIN = "run the record's notebook with -p write True"
 
 
@@ -30,9 +40,10 @@ def judge(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 
     Returns:
         one row a claim, model, benchmark and column, with the columns `claims` of labels.yaml. Of two rows:
-        difference is ours minus the other, in points, with its 95 % interval and the smallest difference
-        that would have been found with 80 % power; differ: how many people's answers are not the same;
-        over_forgotten: which row over-forgets (`compare.over_forgets`). Of a curve: statistic and change, see
+        difference is ours minus the other, in points, with its 95 % interval, that over other runs
+        (`compare.run_facts`), and the smallest difference that its own p would have found with 80 % power;
+        differ: how many people's answers are not the same; over_forgotten: which row over-forgets
+        (`compare.over_forgets`). Of a curve: statistic and change, see
         `curves`; differ: how many people's answers depend on the setting; over_forgotten: at which values.
         people: of a balance, in the column that has fewest, for they limit its interval. p is the claim's
         own, p_holm over all claims about a table, both NaN where an interval decides.
@@ -76,9 +87,13 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
     over = _over_forgetting(table, runs, columns)
     success = ours if facts["holds"] else other  # the row that the test prefers, if it does
     too_far = claim["expected"] == "lower" and other in IDEALS  # this is what the claim says of our row
+    if other in IDEALS and not too_far and not _was_known(table, other, columns):
+        facts["holds"] = None  # vanilla did not know more, so there was nothing to forget
+    idle = columns[0].other_faces and title != BALANCE and facts["holds"] is not None
     return {
         **gap,
         **facts,
+        "not_forgotten": bool(idle and _has_not_forgotten(table, success)),
         "ours": ours,
         "other": other,
         "runs": len(a),
@@ -87,6 +102,28 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
         "over_forgotten": ", ".join(over),
         "barred": success in over and not too_far,
     }
+
+
+def _was_known(table: AnsweredTable, ideal: str, columns: Sequence[Column]) -> bool:
+    """Whether vanilla knows more than a model that never saw the faces, in all columns in which less is
+    better; True of a table without vanilla."""
+    return all(_is_lower(table, ideal, column) for column in columns if column.less)
+
+
+def _has_not_forgotten(table: AnsweredTable, row: str) -> bool:
+    """Whether a method is not below vanilla where a balance counts what is left: to keep all is no success
+    then."""
+    left = [column for column in table.columns.values() if column.less and column.balance]
+    return not is_control(row) and not all(_is_lower(table, row, column) for column in left)
+
+
+def _is_lower(table: AnsweredTable, row: str, column: Column) -> bool:
+    """Whether a row is below vanilla in a column, by more than noise; True of a table without vanilla."""
+    if VANILLA not in set(table.records.row):
+        return True
+    a, b = table.pair(table.runs(row), table.runs(VANILLA), [column])
+    facts = compare.differences(a, {VANILLA: b}).iloc[0]
+    return bool(facts.difference < 0 and facts.p < 0.05)
 
 
 def _over_forgetting(
@@ -149,7 +186,9 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
         "runs": len(swept[REPETITIONS].drop_duplicates()),
         "runs_ours": " ".join(swept.run.unique()),
         "over_forgotten": f"{x} = {', '.join(over)}" if over else "",
-        "barred": bool(over) and title != CURVE_BALANCE,  # which counts nothing below chance
+        # To undo forgetting is no over-forgetting; a balance counts nothing below chance.
+        "barred": bool(over and facts["holds"]) and title != CURVE_BALANCE,
+        "not_forgotten": False,
     }
 
 
@@ -158,14 +197,15 @@ def verdict(case) -> str:
     neither.
 
     Args:
-        case: with column, p_holm, holds, equivalent, and barred: the row that the test prefers over-forgets.
+        case: with column, p_holm, holds, equivalent; barred: the row that the test prefers over-forgets; and
+            not_forgotten: it keeps more than the other, and has forgotten nothing.
     """
     if case.holds is None or case.p_holm >= 0.05:
         if case.column == CURVE_BALANCE:
             return "in some draws"
         return "equivalent" if case.equivalent else "cannot tell"
-    if case.barred:
-        return "over-forgotten"
+    if case.barred or case.not_forgotten:
+        return "over-forgotten" if case.barred else "not forgotten"
     return "holds" if case.holds else "does not hold"
 
 
@@ -231,6 +271,23 @@ def read_claims() -> pd.DataFrame:
     return cases.fillna({"over_forgotten": ""})
 
 
-def print_verdict(claim: str, holds: bool) -> None:
-    """Print a claim that a notebook has checked itself, after "holds" or "does not hold"."""
-    print(f"{'holds' if holds else 'does not hold':15}{claim}")
+def check_runs(records: pd.DataFrame, tests: pd.DataFrame, name: str) -> None:
+    """Raise ValueError if what was written about a record is about runs that are not in it.
+
+    Args:
+        records: in the layout of figures/data.
+        tests: from `read_tests`, with hashes of runs in the columns RUNS that it has.
+        name: of its file.
+    """
+    hashes = set(" ".join(tests.filter(RUNS).stack()).split())
+    if strange := sorted(hashes - set(records.run)):
+        raise ValueError(
+            f"{name}.csv is about run {strange[0]}, which is not in the record (it was made again, or "
+            f"is another): {TEST_AGAIN}"
+        )
+
+
+def print_verdict(claim: str, holds: bool | None) -> None:
+    """Print a claim that a notebook has checked itself, after "holds" or "does not hold"; of None, after
+    "cannot tell"."""
+    print(f"{'cannot tell' if holds is None else 'holds' if holds else 'does not hold':15}{claim}")

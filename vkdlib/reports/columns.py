@@ -1,6 +1,5 @@
 """The columns of the papers' tables, from paper/columns.yaml: what each counts, and what is better in it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,22 +195,21 @@ def balance_columns(records: pd.DataFrame, table: str = "vkd 1", faces: bool = F
     return columns
 
 
-def balance(
+def kept_and_left(
     records: pd.DataFrame,
     by: list[str],
     faces: bool = False,
     table: str = "vkd 1",
-    floors: Mapping[str, float] = {},
-) -> pd.Series:
-    """What is kept minus what is not forgotten, in points: the mean of the columns in which more is better,
-    minus the mean of those in which less is. ROUGE-L counts times 100. What is to be forgotten counts as
-    chance where it is below chance: to answer wrongly on purpose is not to have forgotten.
+    from_chance: bool = False,
+) -> pd.DataFrame:
+    """What a balance weighs, in points, each the mean of its columns: `kept` of those in which more is
+    better, `left` of those in which less is. ROUGE-L counts times 100.
 
     Args:
         records: in the layout of figures/data, of one benchmark.
         by: columns of the records that tell rows of the table apart.
         faces: only columns of other faces count as kept.
-        floors: title of a column without chance -> what counts there in its place, in points.
+        from_chance: what is left counts as chance where it is below.
     Returns:
         indexed by `by`; NaN where a row lacks one of the columns.
     Raises:
@@ -221,7 +219,18 @@ def balance(
     for column in balance_columns(records, table, faces):
         points = column.row_of_each(records, by).set_index(by).value * column.scale
         if column.less:
-            forget.append(points.clip(lower=column.chance or floors.get(column.title)))
+            forget.append(points.clip(lower=column.chance) if from_chance else points)
         else:
             keep.append(points)
-    return sum(keep) / len(keep) - sum(forget) / len(forget)
+    return pd.DataFrame({"kept": sum(keep) / len(keep), "left": sum(forget) / len(forget)})
+
+
+def balance(records: pd.DataFrame, by: list[str], faces: bool = False, table: str = "vkd 1") -> pd.Series:
+    """What is kept minus what is left, in points, as `kept_and_left` has them. What is left counts as chance
+    where it is below chance: to answer wrongly on purpose is not to have forgotten.
+
+    Returns:
+        indexed by `by`; NaN where a row lacks one of the columns.
+    """
+    parts = kept_and_left(records, by, faces, table, from_chance=True)
+    return parts.kept - parts.left

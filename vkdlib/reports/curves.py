@@ -117,10 +117,11 @@ def flat(scores: pd.DataFrame, people: pd.Series) -> dict:
 
 def starts_low(scores: pd.DataFrame, people: pd.Series) -> dict:
     """Mean at the first value minus vanilla's, in points; p by sign flips. Holds if it is FLAT points or more
-    below."""
+    below; equivalent to vanilla if the 90 % interval is within FLAT."""
     gap = scores.iloc[:, 1] - scores[-np.inf]
+    low, high = t_interval(gap.mean(), *spread(gap, people), level=0.9)
     facts = {"test": "first - vanilla, sign flips", "statistic": gap.mean(), "p": sign_flip(gap, people)}
-    return facts | {"holds": bool(gap.mean() <= -FLAT)}
+    return facts | {"holds": bool(gap.mean() <= -FLAT), "equivalent": -FLAT <= low and high <= FLAT}
 
 
 def optimum(balances: pd.DataFrame) -> dict:

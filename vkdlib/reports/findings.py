@@ -75,17 +75,23 @@ def count_phrase(count: int, total: int, positive: bool) -> str:
 
 
 def _notes(rows: pd.DataFrame, total: int, with_column: bool) -> str:
-    """ " (Qwen2-VL on CLEAR; 10 people)": which cases, if they are one or two of several; how many people, if
-    they are too few to tell."""
+    """ " (Qwen2-VL on CLEAR; 3 of 10 people differ)": which cases, if they are one or two of several; of how
+    many people the answers differ, if they are too few to tell."""
     notes = []
     if len(rows) <= 2 and len(rows) < total:
         for row in rows.itertuples():
             where = f"{NAMES.get(row.model, row.model)} on {row.benchmark}"
             notes.append(f"{row.column}, {where}" if with_column else where)
     if "cannot tell" in set(rows.verdict):
-        few, many = int(rows.people.min()), int(rows.people.max())
-        notes.append(f"{few} people" if few == many else f"{few} to {many} people")
+        differ, people = (_span(rows[field].astype(int)) for field in ("differ", "people"))
+        notes.append(f"{differ} of {people} people differ")
     return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _span(numbers: pd.Series) -> str:
+    """The smallest and the largest of some numbers, as "10 to 50"."""
+    few, many = numbers.min(), numbers.max()
+    return f"{few}" if few == many else f"{few} to {many}"
 
 
 def case_runs(case: pd.Series) -> list[str]:

@@ -65,13 +65,19 @@ def _part(squares, free, source: int, below: int | None, runs: int) -> dict[str,
     return dict(zip(("variance", "low", "high"), values)) | {"free": degrees}
 
 
-def mean_deviation(parts: pd.DataFrame, replicates: int, draws: int, seeds: int = 1) -> float:
+def mean_deviation(
+    parts: pd.DataFrame, replicates: int, draws: int, seeds: int = 1, people: float = 1.0
+) -> pd.Series:
     """Standard deviation, in points, of the mean of a table's cell over so many replicates, draws and seeds.
 
-    Var = σ²_replicate / R + σ²_draw / D + σ²_both / (R D) + σ²_seed / (R D S).
+    Var = σ²_replicate / R + σ²_draw / (D P) + σ²_both / (R D P) + σ²_seed / (R D S).
 
     Args:
-        parts: from `variance_parts`.
+        parts: from `variance_parts`. An estimate below 0 counts there as 0, so a sum is rather too large.
+        people: P, how many times as many people a draw has as those of the parts.
+    Returns:
+        "variance": by the estimates; "low", "high": if every part were at its interval's end.
     """
-    runs = (replicates, draws, replicates * draws, replicates * draws * seeds)
-    return float(np.sqrt((parts.variance.reindex(SOURCES) / runs).sum()))
+    runs = (replicates, draws * people, replicates * draws * people, replicates * draws * seeds)
+    parts = parts.loc[list(SOURCES), ["variance", "low", "high"]]
+    return np.sqrt(parts.div(runs, axis=0).sum())

@@ -7,9 +7,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
 
-from vkdlib.evaluation.compare import add_holm
 from vkdlib.reports import answers, claims, plots, rendering, tables
-from vkdlib.reports.columns import COUNTED, MEASURED, NAMES, UNSEEN, Column, record_columns
+from vkdlib.reports.columns import MEASURED, NAMES, UNSEEN, Column, record_columns
 from vkdlib.reports.paper import published as paper
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
@@ -56,8 +55,8 @@ class Panel:
         return record_columns(self.numbers, self.topic.table)
 
     def part(self, rows: Sequence[str]) -> "Panel":
-        """The panel with these rows of the table alone, in this order; Holm's p is over them."""
-        tests = add_holm(self.tests[self.tests.other.isin(rows)], COUNTED)
+        """The panel with these rows of the table alone, in this order; Holm's p is over the whole table."""
+        tests = self.tests[self.tests.other.isin(rows)]
         records, numbers = (tables.sort_rows(t, "method", rows) for t in (self.records, self.numbers))
         return replace(self, records=records, numbers=numbers, tests=tests)
 
@@ -200,11 +199,13 @@ class Report:
         return HTML("".join(rendering.html(panel.main_table(), panel.title) for panel in self.panels))
 
     def quality_table(self) -> pd.DataFrame:
-        """Of each row on seen and unseen pictures: forget VQA minus never-saw's in points, distances of the
-        right options' probabilities, and truth ratio (`compare.forget_quality`)."""
+        """Of each row on seen and unseen pictures: forget VQA minus never-saw's in points, the right options'
+        mean probability, its distances from never-saw's with their p, and the truth ratio
+        (`compare.forget_quality`)."""
         parts = [tables.sort_rows(panel.quality, "row", self.rows) for panel in self.panels]
         quality = pd.concat(parts).replace(NAMES).set_index(["model", "benchmark", "row"])
-        columns = quality.groupby("column", sort=False)[["accuracy", "ks", "js", "truth_ratio"]]
+        measures = ["accuracy", "accuracy_p", "probability", "ks", "ks_p", "js", "js_p", "truth_ratio"]
+        columns = quality.groupby("column", sort=False)[measures]
         return pd.concat(dict(iter(columns)), axis=1)
 
     def verdict_counts(self) -> pd.DataFrame:
@@ -252,6 +253,8 @@ def read_report(
     cases = claims.read_claims().query("record in @names")
     if cases.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {claims.TEST_AGAIN}")
+    for part, table in zip(("claims", *(f"{names[0]}_{part}" for part in parts)), (cases, numbers, *rest)):
+        claims.check_runs(records, table, part)
     records, numbers = (tables.sort_rows(table, "method", rows) for table in (records, numbers))
     order, ratios = [*NAMES, *records.model, *records.benchmark], sorted(records.forget_ratio.unique())
     tasks = set(records[answers.TASK].itertuples(index=False, name=None))

@@ -1,108 +1,134 @@
-"""Which settings a method gets. The rule, stated before any trial ran:
+"""Which settings a method gets. The rule, for each model, benchmark and method (and each row of Table 3):
 
-For each model, benchmark and method (and each row of Table 3) take the trial with the largest balance on
-unseen pictures of selection people (`columns.balance`), averaged over their draws. A tie goes to fewer steps,
-then to the smaller learning rate; of MANU, which takes no steps, to the smaller share of neurons.
+Take the trial with the largest score on unseen pictures of selection people. The score is what is kept minus
+the distance between what is left and what never-saw answers right, in points (`columns.kept_and_left`), all
+averaged over the draws. So over-forgetting costs as much as forgetting too little. In the tables of VGID,
+where one may refuse to answer, it costs nothing: a refusal is as seldom right as an answer that is wrong on
+purpose. A tie goes to fewer steps, then to the smaller learning rate; of MANU, which takes no steps, to the
+smaller share of neurons.
 
-A trial is a learning rate and a number of epochs, of MANU a share of neurons; those of VGID and RMU differ in
-settings of their own as well (OWN). All methods have equally many trials, and equally many runs. Trials come
-in two rounds: all on draw 0, and the best of each method, with more around them, on the other draws as well.
-Only trials that have all draws are compared.
-
-For VGID's tables the columns are those of its Table 3. Cloze, ROUGE-L and BLEU of what is to be forgotten
-have no chance. There never-saw is in its place: to tell less than it does is worth nothing.
+A trial is a learning rate and a number of epochs, of MANU a share of neurons. Trials come in three rounds.
+The first is on draw 0 alone. The second, on all draws, is around the best of the first (`fine_trials`). In
+these two all methods have equally many trials and runs. The third, on all draws, is for methods with settings
+of their own. It varies these around the best of the second round (`own_trials`), as often for each of them.
+VGID and RMU, whose rivals have no third round, vary theirs within the second (VARIANTS). Only trials that
+have all draws are compared.
 """
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
-from vkdlib.experiments.model_names import CONTROLS
+from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.reports.answers import NEVER_SAW, row_names
-from vkdlib.reports.columns import balance, balance_columns
+from vkdlib.reports.columns import kept_and_left
 from vkdlib.runs.configuration import drop_zero_fraction
+from vkdlib.runs.records import read_records
 from vkdlib.system import checks
 
-OWN = {
+OWN = {  # settings of single methods
     "MANU": ["share"],
+    "VKD": ["beta", "d_I", "d_F"],
+    "NPO": ["beta"],
+    "MMUnlearner": ["alpha", "threshold"],
     "VGID": ["alpha", "beta"],
     "RMU": ["gamma", "block"],
-}  # a method's, beside the usual
-SETTINGS = ["epochs", "lr", *sum(OWN.values(), [])]  # what tells trials apart, as a tie is broken
+}
+SETTINGS = list(dict.fromkeys(["epochs", "lr", *sum(OWN.values(), [])]))  # of trials, as a tie is broken
 NO_STEPS = "MANU"  # the method whose trials are shares
+OWN_TRIALS = {  # the third round
+    "VKD": [("beta", 1.0), ("beta", 10.0), ("d_I", 2.0), ("d_F", 3.0)],
+    "NPO": [("beta", 0.1), ("beta", 0.2), ("beta", 0.8), ("beta", 1.6)],
+    "MMUnlearner": [("alpha", 0.5), ("alpha", 2.0), ("threshold", 0.5), ("threshold", 2.0)],
+}
 # In the second round: what stands in the place of the two neighbouring learning rates. AdamW sees nothing of
 # alpha and beta but their ratio.
 VARIANTS = {
     "VGID": [{"alpha": 2.0, "beta": 1.0}, {"alpha": 1.0, "beta": 2.0}],
     "RMU": [{"gamma": 100, "block": 2}, {"gamma": 30, "block": 1}],
 }
+MAY_REFUSE = "vgid"  # the paper in whose tables methods may refuse
+ROUNDS = ("selection_fine", "selection_own")  # records of the second and the third round
 
 
-def trial_balances(records: pd.DataFrame, rows: str = "method", table: str = "vkd 1") -> pd.DataFrame:
-    """The balance of keeping and forgetting (`columns.balance`) of each trial, in points.
+def read_trials() -> pd.DataFrame:
+    """The testbed's trials of the second and the third round, from figures/data."""
+    return pd.concat([read_records(name) for name in ROUNDS], ignore_index=True)
+
+
+def trial_scores(records: pd.DataFrame, rows: str = "method", table: str = "vkd 1") -> pd.DataFrame:
+    """The score of each trial, in points.
 
     Args:
         records: of one model and benchmark, in the layout of figures/data, with the columns "epochs", "lr"
-            and those of OWN whose methods are there.
+            and those of SETTINGS that trials differ in. Never-saw (or retain-only) has a run of each draw.
         rows: how rows are named, see `answers.row_names`: "parts" for those of Table 3.
-        table: whose columns the balance counts, as in paper/columns.yaml.
+        table: whose columns count, as in paper/columns.yaml.
     Returns:
-        one row a trial: row, SETTINGS (NaN: it has none), draws (how many), balance (mean over them).
+        one row a trial: row, the SETTINGS (NaN: it has none), draws (how many), and, as means over them,
+        kept, left, never (what never-saw answers right) and score.
     Raises:
-        ValueError: several models or benchmarks; a trial lacks a column of the balance, or has several runs
-            of a draw.
+        ValueError: several models or benchmarks; a trial or never-saw lacks a column, or never-saw a draw; a
+            trial has several runs of a draw.
     """
     checks.check_names("the record", ["model", "benchmark", "draw", "epochs", "lr"], records.columns)
     for field in ("model", "benchmark"):
         if len(names := records[field].unique()) > 1:
             raise ValueError(f"records of several {field}s, {', '.join(names)}: settings are chosen for each")
     trials = records[~records.method.isin(CONTROLS)]
-    trials = trials.assign(row=row_names(trials, rows))
-    for setting in ("epochs", "lr"):
-        trials[setting] = trials[setting].where(trials.method != NO_STEPS)
-    for method, settings in OWN.items():
-        own = trials.reindex(columns=settings).astype(float)
-        trials[settings] = np.where((trials.method == method).to_numpy()[:, None], own, np.nan)
+    trials = trials.reindex(columns=[*records.columns, *(s for s in SETTINGS if s not in records)])
+    trials["row"], steps = row_names(trials, rows), trials.method != NO_STEPS
+    for setting in SETTINGS:
+        owners = [method for method, own in OWN.items() if setting in own]
+        there = steps if setting in ("epochs", "lr") else trials.method.isin(owners)
+        trials[setting] = trials[setting].where(there)
     trials["trial"] = trials.groupby(["row", *SETTINGS], dropna=False).ngroup()
-    scores = balance(trials, ["trial", "draw"], table=table, floors=never_saw_floors(records, table))
-    if scores.isna().any():
-        trial = trials[trials.trial == scores.index[scores.isna()][0][0]].iloc[0]
-        raise ValueError(f"a trial of {trial.row} lacks a column of the balance: run the whole sweep")
-    of_trial = scores.groupby("trial").agg(draws="size", balance="mean")
+    parts = kept_and_left(trials, ["trial", "draw"], table=table)
+    if parts.isna().any(axis=None):
+        trial = trials[trials.trial == parts.index[parts.isna().any(axis=1)][0][0]].iloc[0]
+        raise ValueError(f"a trial of {trial.row} lacks a column of the score: run the whole sweep")
+    parts = parts.join(_never_saw(records, table).rename("never"), on="draw")
+    if parts.never.isna().any():
+        draw = parts.index[parts.never.isna()][0][1]
+        raise ValueError(f"the records have no never-saw of draw {draw}, the measure of what is left: add it")
+    means = parts.groupby("trial")[["kept", "left", "never"]].mean()
+    gap = means.left - means.never
+    means["score"] = means.kept - (gap.clip(lower=0) if table.startswith(MAY_REFUSE) else gap.abs())
+    of_trial = parts.groupby("trial").size().rename("draws").to_frame().join(means)
     return trials.groupby("trial")[["row", *SETTINGS]].first().join(of_trial).reset_index(drop=True)
 
 
-def never_saw_floors(records: pd.DataFrame, table: str) -> dict[str, float]:
-    """What never-saw has in the columns of what is to be forgotten, in points, the mean over draws: title ->
-    points. A column with chance needs none."""
-    columns = [column for column in balance_columns(records, table) if column.less and column.chance is None]
-    known = {column.title: column.points(records[records.method == NEVER_SAW]).value for column in columns}
-    if missing := ", ".join(title for title, values in known.items() if values.empty):
-        raise ValueError(f"the record has no never-saw in {missing}: add it to the sweep")
-    return {title: values.mean() for title, values in known.items()}
+def _never_saw(records: pd.DataFrame, table: str) -> pd.Series:
+    """What the models without the faces answer right of what is to be forgotten: draw -> points."""
+    ideal = records[records.method.isin(IDEALS)]
+    if not len(ideal):
+        raise ValueError("the records have no never-saw, the measure of what is left: add its runs")
+    return kept_and_left(ideal, ["draw"], table=table).left
 
 
 def choose(records: pd.DataFrame, rows: str = "method", table: str = "vkd 1") -> dict[str, dict[str, float]]:
     """What the rule gives each method or row: its settings.
 
     Args:
-        records, rows, table: as in `trial_balances`.
+        records, rows, table: as in `trial_scores`.
     Returns:
-        row -> {"epochs": ..., "lr": ...} and those of OWN; of MANU {"share": ...} alone.
+        row -> {"epochs": ..., "lr": ...} with settings of its own, of MANU {"share": ...}.
     Raises:
-        ValueError: rows had unequal numbers of trials or runs, or one has no trial with all draws.
+        ValueError: rows had unequal numbers of trials or runs (those of OWN_TRIALS are compared with each
+            other), or one has no trial with all draws.
     """
-    trials = trial_balances(records, rows, table)
-    budget = trials.groupby("row").draws.agg(trials="size", runs="sum")
-    for count in budget:
-        if budget[count].nunique() > 1:
-            numbers = ", ".join(f"{row} {number}" for row, number in budget[count].items())
-            raise ValueError(f"unequal numbers of {count}: {numbers}; give all the same budget")
-    whole = trials[trials.draws == records.draw.nunique()]
+    trials = trial_scores(records, rows, table)
+    budgets = trials.groupby("row").draws.agg(trials="size", runs="sum")
+    for _, budget in budgets.groupby(budgets.index.isin(OWN_TRIALS)):
+        for count in budget:
+            if budget[count].nunique() > 1:
+                numbers = ", ".join(f"{row} {number}" for row, number in budget[count].items())
+                raise ValueError(f"unequal numbers of {count}: {numbers}; give all the same budget")
+    draws = records[~records.method.isin(CONTROLS)].draw.nunique()
+    whole = trials[trials.draws == draws]
     if missing := sorted(set(trials.row) - set(whole.row)):
         raise ValueError(f"no trial of {', '.join(missing)} has all draws: run the second round")
-    whole = whole.assign(worse=-whole.balance.round(6))  # as equal as the questions make them
+    whole = whole.assign(worse=-whole.score.round(6))  # as equal as the questions make them
     best = whole.sort_values(["worse", *SETTINGS]).drop_duplicates("row").set_index("row")
     return {row: settings.dropna().to_dict() for row, settings in best[SETTINGS].iterrows()}
 
@@ -117,7 +143,7 @@ def fine_trials(
     neighbours a method of VARIANTS has the best rate with other settings of its own. Of MANU, five shares.
 
     Args:
-        records, rows, table: as in `trial_balances`.
+        records, rows, table: as in `trial_scores`.
     """
     trials = {}
     for row, best in choose(records, rows, table).items():
@@ -127,7 +153,8 @@ def fine_trials(
         few, many = best["epochs"], 2.5 * best["epochs"]
         variants = VARIANTS.get(row)
         pairs = [(few, 1), (many, 0.56), (many, 0.32)] + ([] if variants else [(few, 0.56), (few, 1.8)])
-        trials[row] = [best | {"epochs": epochs, "lr": _round(best["lr"] * f)} for epochs, f in pairs]
+        fixed = best if variants else {}
+        trials[row] = [fixed | {"epochs": epochs, "lr": _round(best["lr"] * f)} for epochs, f in pairs]
         trials[row] += [best | variant for variant in variants or ()]
     return trials
 
@@ -155,6 +182,20 @@ def _values(trial: Mapping[str, float]) -> list:
     """Epochs, learning rate and further settings of a trial, as a grid has them."""
     settings = {name: value for name, value in trial.items() if name not in ("epochs", "lr")}
     return [trial["epochs"], trial["lr"], {n: drop_zero_fraction(v) for n, v in settings.items()}]
+
+
+def own_trials(records: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
+    """The third round around the best trial of the second: of each method with settings of its own, what to
+    try, with the best rate and epochs.
+
+    Args:
+        records: of the second round, as in `trial_scores`.
+    """
+    best, trials = choose(records), {}
+    for method in best.keys() & OWN_TRIALS:
+        steps = {name: best[method][name] for name in ("epochs", "lr")}
+        trials[method] = [steps | {name: value} for name, value in OWN_TRIALS[method]]
+    return trials
 
 
 def _round(value: float) -> float:

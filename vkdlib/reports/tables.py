@@ -185,9 +185,10 @@ def pattern_distances(
 
 def evidence(cases: pd.DataFrame) -> pd.DataFrame:
     """What stands behind each verdict, one row a case, the cases of a claim together: what was measured (in
-    points; of "best at" the setting's value; of a slope also the change of the line) with its 95 % interval;
-    p, and Holm's over the table; questions, people, the smallest difference that would have been found with
-    80 % power (in points), and runs. "–" stands where there is none.
+    points; of "best at" the setting's value; of a slope also the change of the line) with its 95 % interval,
+    and the one with runs as units; p, and Holm's over the table; questions, people, of how many the answers
+    differ, the smallest difference that p would have found with 80 % power (in points), and runs. "–" stands
+    where there is none.
 
     Args:
         cases: rows of figures/data/claims.csv, from `claims.judge`; with a column "published", the paper's
@@ -198,18 +199,22 @@ def evidence(cases: pd.DataFrame) -> pd.DataFrame:
     line = "last − first (line: " + cases.statistic.map("{:.3g}".format) + ")"
     test = test.mask(test == "slope", line)
     number = cases.difference.fillna(cases.change).fillna(cases.statistic).round(9)
-    low, high = (number_texts(cases[end], "{:.1f}") for end in ("low", "high"))
+    low, high, low_runs, high_runs = (
+        number_texts(cases[end], "{:.1f}") for end in ("low", "high", "low_runs", "high_runs")
+    )
     rows = cases.ours.astype(str) + " − " + cases.other.astype(str)
     runs = cases.runs_ours + " " + cases.runs_other.fillna("")
     numbers = {
         "what": test.where(cases.difference.isna(), rows),
         "measured": number.map("{:.3g}".format),
         "95 % interval": ("[" + low + ", " + high + "]").where(cases.low.notna(), ""),
+        "over runs": ("[" + low_runs + ", " + high_runs + "]").where(cases.low_runs.notna(), ""),
         "published": cases.get("published"),
         "p": number_texts(cases.p.where(cases.differ > 0), "{:.2g}"),
         "p (Holm)": number_texts(cases.p_holm.where(cases.differ > 0), "{:.2g}"),
         "N": number_texts(cases.n, "{:.0f}"),
         "people": number_texts(cases.people, "{:.0f}"),
+        "differ": number_texts(cases.differ, "{:.0f}"),
         "smallest": number_texts(cases.smallest.where(cases.differ > 0), "{:.1f}"),
         "runs": runs.map(lambda hashes: len(set(hashes.split()))),
     }

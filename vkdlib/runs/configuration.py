@@ -42,8 +42,9 @@ class Configuration:
         revision, data_revision: commits of model and benchmark on the Hub; None takes the newest.
         dtype, quantise: precision of the language model, see `loading.load`.
         max_pixels: of a picture, see `loading.load`.
-        retain_only: name of the retain-only model beside `model`: the row "retain-only", NPO's reference, and
-            what the gate compares with. None: the embedded one. Another model here makes another run only if
+        retain_only: name of the model beside `model` that never met the people to forget: the rows
+            "retain-only" and "never-saw", NPO's reference, and what the gate compares with. None: the
+            embedded one. Another model here makes another run only if
             the run starts from it or compares with it.
         strangers: folder of pictures of people outside of the benchmark, or "testbed/strangers", for a method
             with `unlabelled`; any other method makes the same run without.

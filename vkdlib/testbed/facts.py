@@ -10,7 +10,7 @@ import torch
 
 from vkdlib import pruning
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.wording import PROMPTS
+from vkdlib.benchmarks.wording import NEUTRAL, PROMPTS
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
 from vkdlib.models.folders import cached_models
@@ -22,7 +22,12 @@ from vkdlib.system.files import file_hash, read_json, whole_file
 from vkdlib.testbed.build import read_manifest
 from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
 
-WAYS = ("rephrased", *PROMPTS, *(f"{prompt}, reversed" for prompt in PROMPTS))  # of asking with the picture
+WAYS = (
+    "rephrased",
+    *PROMPTS,
+    *NEUTRAL,
+    *(f"{prompt}, reversed" for prompt in PROMPTS),
+)  # of asking with the picture
 
 
 def model_facts(folder: Path, name: str) -> dict:
