@@ -253,7 +253,7 @@ def read_tests(name: str) -> pd.DataFrame:
     file = paths.figures() / "data" / f"{name}.csv"
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; {TEST_AGAIN}")
-    return pd.read_csv(file)
+    return pd.read_csv(file, dtype=dict.fromkeys(RUNS, str))  # hashes may look like numbers
 
 
 def read_claims() -> pd.DataFrame:
