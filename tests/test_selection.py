@@ -5,6 +5,8 @@ import pytest
 
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
+from vkdlib.sweep import grid
+from vkdlib.system import paths
 
 NAN = float("nan")
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
@@ -141,6 +143,16 @@ def test_every_method_has_what_the_rule_chose(model, benchmark):
     for method, settings in selection.choose(trials).items():
         own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
         assert settings == {field: own[field] for field in settings}, method
+
+
+def test_rows_beyond_table_3_have_the_steps_of_vkd_and_ga_diff():
+    sweep = grid.read_sweep(paths.root() / "notebooks" / "sweeps" / "table3_beyond.yaml")
+    for point in grid.grid_points(sweep):
+        if point.get("trained") == "all":
+            steps = presets.preset(point["preset"], "training", "GA_Diff")
+            assert [point[name] for name in ("lr", "epochs")] == [steps[name] for name in ("lr", "epochs")]
+        else:
+            assert "lr" not in point and "epochs" not in point
 
 
 def test_the_second_round_is_around_the_best_of_the_first():
