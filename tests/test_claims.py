@@ -460,7 +460,7 @@ def test_claims_about_a_record_of_ones_own(table, monkeypatch, tmp_path):
 
 def test_a_report_has_a_panel_for_each_forget_ratio(monkeypatch, tmp_path):
     five = runs_of({row: ROWS[row] for row in ("vanilla", "never-saw", "VKD")})
-    ten = [(labels | {"forget_ratio": 10, "run": f"ten {i}"}, t) for i, (labels, t) in enumerate(five)]
+    ten = [(labels | {"forget_ratio": 10, "run": f"ten{i}"}, t) for i, (labels, t) in enumerate(five)]
     record, _ = use(monkeypatch, five + ten)
     monkeypatch.setattr(paths, "figures", lambda: tmp_path)
     monkeypatch.setattr(report, "read_records", lambda name: record)

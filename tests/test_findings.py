@@ -88,11 +88,11 @@ def second_edition(read, *arguments):
 
 def made_up_cases():
     rows = [
-        ("VKD is good", LLAVA, "testbed/mllmu", "Retain VQA", "cannot tell", 10),
-        ("VKD is good", QWEN, "testbed/mllmu", "Retain VQA", "holds", 10),
-        ("VKD is good", LLAVA, "own", "Retain VQA", "cannot tell", 32),
+        ("VKD is good", LLAVA, "testbed/mllmu", "Retain VQA", "cannot tell", 10, 2),
+        ("VKD is good", QWEN, "testbed/mllmu", "Retain VQA", "holds", 10, 8),
+        ("VKD is good", LLAVA, "own", "Retain VQA", "cannot tell", 32, 4),
     ]
-    names = ["claim", "model", "benchmark", "column", "verdict", "people"]
+    names = ["claim", "model", "benchmark", "column", "verdict", "people", "differ"]
     return pd.DataFrame(rows, columns=names).assign(over_forgotten="", source="4.3", forget_ratio=5)
 
 
@@ -108,7 +108,7 @@ def test_a_sentence_says_how_often_and_where():
     said = "**VKD is good**: holds in 1 of 3 cases (Qwen2-VL on MLLMU-Bench); we cannot tell in 2 "
     assert (
         findings.claim_sentence(cases)
-        == said + "(LLaVA on MLLMU-Bench; LLaVA on own; 10 to 32 people). *4.3*"
+        == said + "(LLaVA on MLLMU-Bench; LLaVA on own; 2 to 4 of 10 to 32 people differ). *4.3*"
     )
     assert findings.claim_sentence(cases[1:2]) == "**VKD is good**: holds. *4.3*"
     assert findings.claim_sentence(cases[::2].assign(verdict="does not hold")) == (

@@ -6,7 +6,9 @@ import pytest
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
 from vkdlib.runs.records import read_records
+from vkdlib.sweep import grid
 from vkdlib.sweep.grid import grid_points
+from vkdlib.system import paths
 
 NAN = float("nan")
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
@@ -159,6 +161,16 @@ def test_in_vgids_tables_every_method_has_what_the_rule_chose(name):
         for method, settings in selection.choose(part, table="vgid 3").items():
             own, regime = (presets.preset(VGID[model], of, method) for of in ("method", "training"))
             assert settings == {field: (own | regime)[field] for field in settings}, (model, method)
+
+
+def test_rows_beyond_table_3_have_the_steps_of_vkd_and_ga_diff():
+    sweep = grid.read_sweep(paths.root() / "notebooks" / "sweeps" / "table3_beyond.yaml")
+    for point in grid.grid_points(sweep):
+        if point.get("trained") == "all":
+            steps = presets.preset(point["preset"], "training", "GA_Diff")
+            assert [point[name] for name in ("lr", "epochs")] == [steps[name] for name in ("lr", "epochs")]
+        else:
+            assert "lr" not in point and "epochs" not in point
 
 
 def test_the_second_round_is_around_the_best_of_the_first():

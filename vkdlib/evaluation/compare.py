@@ -164,7 +164,8 @@ def balance_difference(
     the column to forget.
 
     Args:
-        retain, forget: (set, modality, kind) of columns, each about people of its own.
+        retain, forget: (set, modality, kind) of columns, each about people of its own: nobody is to be
+            forgotten in one run and reported as retained in another.
         chance: share of right answers, 0 to 1, below which to forget more is no gain: a run below it counts
             as if it were there (as in `columns.balance`). It is no less uncertain for that.
     Returns:
