@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vkdlib.evaluation.leaks import COUNTS
 from vkdlib.experiments import presets
 from vkdlib.experiments.pipeline import normalise
 from vkdlib.reports.answers import read_topic
@@ -44,17 +45,20 @@ def answers(configuration):
     seed = zlib.crc32(json.dumps(configuration.identity, sort_keys=True).encode())
     draw = np.random.default_rng(seed)
     rows = []
-    for group, modality, kind in (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN:
+    places = (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN
+    places += [("test", "vqa", f"leak@{k}") for k in COUNTS if k <= configuration.samples]
+    for group, modality, kind in places:
         own = f"draw {configuration.draw}, " if group in ("forget", "test") else ""
         for person in range(PEOPLE):
             for question in range(QUESTIONS):
                 chosen = kind == "classification"
                 row = {"set": group, "kind": kind, "modality": modality, "person": f"{own}{person}"}
                 row |= {"question": f"{group}{person}/{kind}/{modality}/{question}", "gold": "A"}
-                score = float(draw.random() < 0.5) if chosen else round(draw.random(), 3)
+                written = kind == "generation"
+                score = round(draw.random(), 3) if written else float(draw.random() < 0.5)
                 row |= {"answer": "A" if score == 1 else "B", "score": score}
                 options = json.dumps(dict(zip("ABCD", np.log(draw.dirichlet([1] * 4)))))
-                row |= {"bleu": None if chosen else score / 2, "options": options if chosen else None}
+                row |= {"bleu": score / 2 if written else None, "options": options if chosen else None}
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -68,6 +72,20 @@ def made_up(point):
     return normalise(replace(configuration, schema=benchmark.split("/")[-1]))
 
 
+def make_record(sweep):
+    """The record of a sweep, of made-up runs of its first draws."""
+    plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{sweep}.yaml")
+    records, made = [], {}
+    for point in (p.parameters for p in plan.points if p.parameters["draw"] < DRAWS):
+        run = Run(point["experiment"], made_up(point), paths.runs())
+        shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
+        run.finish(answers(run.configuration), report=shares)
+        records.append(run.records(**execute.column_values(run, point, plan.columns)))
+        made[run.hash] = run
+    write_records(plan.record, records)
+    write_predictions(plan.record, made.values())
+
+
 @pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
 def notebook(request, tmp_path, monkeypatch):
     """A notebook's name, its sweeps, and its variables after it was run, with write=True, on made-up runs."""
@@ -76,19 +94,10 @@ def notebook(request, tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "environment", dict)  # looked up for hundreds of runs
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
-    for of in sweeps:
-        plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
-        records, made = [], {}
-        for point in (p.parameters for p in plan.points if p.parameters["draw"] < DRAWS):
-            run = Run(point["experiment"], made_up(point), paths.runs())
-            shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
-            run.finish(answers(run.configuration), report=shares)
-            records.append(run.records(**execute.column_values(run, point, plan.columns)))
-            made[run.hash] = run
-        write_records(plan.record, records)
-        write_predictions(plan.record, made.values())
-    shutil.rmtree(paths.runs())  # a record says it all
+    for sweep in sweeps:
+        make_record(sweep)
     shown_beside(name)
+    shutil.rmtree(paths.runs())  # a record says it all
     matplotlib.use("Agg")
     variables = {}
     for cell in (c for c in source.cells if c.cell_type == "code"):
@@ -111,19 +120,22 @@ def shown_beside(name):
         }
         pd.DataFrame(rows).assign(**labels).to_csv(paths.figures() / "data" / "fig2_beta_table.csv")
     if name == "10_table1_main":
-        trials = []
-        for method, values in {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}}.items():
-            for draw in range(DRAWS):
-                run = Run(
-                    "selection", made_up({"method": method, "draw": draw, "select": True}), paths.runs()
-                )
-                run.finish(answers(run.configuration))
-                trials += [
-                    run.records(**dict(zip(values, pair)))
-                    for pair in itertools.product(*map(np.atleast_1d, values.values()))
-                ]
-        write_records("selection_fine", trials)
-        shutil.rmtree(paths.runs())
+        make_record("beyond_accuracy")
+        fine = {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}, "never-saw": {}}
+        write_records("selection_fine", trials(fine))
+        write_records("selection_own", trials({"VKD": {"lr": 0.1, "epochs": 5, "beta": [0.3, 1.0]}}))
+
+
+def trials(settings):
+    """Records of made-up trials: method -> what its trials have, in all combinations."""
+    records = []
+    for method, values in settings.items():
+        for draw in range(DRAWS):
+            run = Run("selection", made_up({"method": method, "draw": draw, "select": True}), paths.runs())
+            run.finish(answers(run.configuration))
+            for combination in itertools.product(*map(np.atleast_1d, values.values())):
+                records.append(run.records(**dict(zip(values, combination))))
+    return records
 
 
 def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):
