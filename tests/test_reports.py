@@ -110,6 +110,21 @@ def made_up(point):
     return normalise(replace(configuration, schema=benchmark.split("/")[-1].partition("-")[0]))
 
 
+def make_record(sweep, models=None):
+    """The record of a sweep, of made-up runs of its first draws; of some models, or all."""
+    plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{sweep}.yaml")
+    records, made = [], {}
+    points = [p.parameters for p in plan.points if p.parameters["draw"] < DRAWS]
+    for point in (p for p in points if not models or p["model"] in models):
+        run = Run(point["experiment"], made_up(point), paths.runs())
+        shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
+        run.finish(answers(run.configuration), report=shares)
+        records.append(run.records(**execute.column_values(run, point, plan.columns)))
+        made[run.hash] = run
+    write_records(plan.record, records)
+    write_predictions(plan.record, made.values())
+
+
 @pytest.fixture(params=REPORTS, ids=lambda report: "+".join(report[1]))
 def notebook(request, tmp_path, monkeypatch):
     """A notebook's name, its sweeps, and its variables after it was run, with write=True, on made-up runs."""
@@ -118,22 +133,12 @@ def notebook(request, tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "environment", dict)  # looked up for hundreds of runs
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
-    for of in [*sweeps, *TESTED.get(name, ())]:
-        plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{of}.yaml")
-        records, made = [], {}
-        points = [p.parameters for p in plan.points if p.parameters["draw"] < DRAWS]
-        for point in (p for p in points if name not in MODELS or p["model"] in MODELS[name]):
-            run = Run(point["experiment"], made_up(point), paths.runs())
-            shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
-            run.finish(answers(run.configuration), report=shares)
-            records.append(run.records(**execute.column_values(run, point, plan.columns)))
-            made[run.hash] = run
-        write_records(plan.record, records)
-        write_predictions(plan.record, made.values())
-    for of in TESTED.get(name, ()):
-        claims.write_tests(of, topic_of(of))
-    shutil.rmtree(paths.runs())  # a record says it all
+    for sweep in [*sweeps, *TESTED.get(name, ())]:
+        make_record(sweep, MODELS.get(name))
+    for sweep in TESTED.get(name, ()):
+        claims.write_tests(sweep, topic_of(sweep))
     shown_beside(name)
+    shutil.rmtree(paths.runs())  # a record says it all
     matplotlib.use("Agg")
     variables = {}
     for cell in (c for c in source.cells if c.cell_type == "code"):
@@ -158,7 +163,7 @@ def shown_beside(name):
     if name == "21_table3_main":
         point = {"draw": 0, "select": True, "preset": "testbed-vgid", "model": "testbed/llava"}
         own = {"GA": [{}, {}], "VGID": [{"alpha": 2.0}, {"beta": 2.0}], "RMU": [{"gamma": 30}, {"block": 1}]}
-        trials = []
+        records = []
         for method, settings in (own | {"never-saw": [None]}).items():
             for number, of in enumerate(settings):
                 run = Run(
@@ -166,23 +171,25 @@ def shown_beside(name):
                 )
                 run.finish(answers(run.configuration))
                 usual = {"alpha": 1.0, "beta": 1.0, "gamma": 100, "block": 2, "lr": 0.1 + number, "epochs": 9}
-                trials.append(run.records(**usual | of if of is not None else {}))
-        write_records("vgid_selection_fine", trials)
-        shutil.rmtree(paths.runs())
+                records.append(run.records(**usual | of if of is not None else {}))
+        write_records("vgid_selection_fine", records)
     if name == "10_table1_main":
-        trials = []
-        for method, values in {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}}.items():
-            for draw in range(DRAWS):
-                run = Run(
-                    "selection", made_up({"method": method, "draw": draw, "select": True}), paths.runs()
-                )
-                run.finish(answers(run.configuration))
-                trials += [
-                    run.records(**dict(zip(values, pair)))
-                    for pair in itertools.product(*map(np.atleast_1d, values.values()))
-                ]
-        write_records("selection_fine", trials)
-        shutil.rmtree(paths.runs())
+        make_record("beyond_accuracy")
+        fine = {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}, "never-saw": {}}
+        write_records("selection_fine", trials(fine))
+        write_records("selection_own", trials({"VKD": {"lr": 0.1, "epochs": 5, "beta": [0.3, 1.0]}}))
+
+
+def trials(settings):
+    """Records of made-up trials: method -> what its trials have, in all combinations."""
+    records = []
+    for method, values in settings.items():
+        for draw in range(DRAWS):
+            run = Run("selection", made_up({"method": method, "draw": draw, "select": True}), paths.runs())
+            run.finish(answers(run.configuration))
+            for combination in itertools.product(*map(np.atleast_1d, values.values())):
+                records.append(run.records(**dict(zip(values, combination))))
+    return records
 
 
 def test_a_report_makes_its_claims_and_figures_from_the_runs(notebook):

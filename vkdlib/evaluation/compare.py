@@ -122,7 +122,7 @@ def wary_spread(gaps: pd.Series, people: Sequence[str]) -> tuple[float, int]:
         return variance, free
     each = max(1, round(len(gaps) / (free + 1)))
     more, numbers = [50.0] * each + [-50.0] * each, [-1] * each + [-2] * each
-    return max(variance, spread([*gaps, *more], [*pd.factorize(list(people))[0], *numbers])[0]), free
+    return max(variance, spread([*gaps, *more], [*pd.Series(people).factorize()[0], *numbers])[0]), free
 
 
 def _run_means(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -89,8 +89,8 @@ def share_interval(values: Sequence[float], people: Sequence[str]) -> tuple[floa
     if not free:
         return float("nan"), float("nan")
     sums, counts = np.append(sums, each / 2), np.append(counts, each)  # (people + 1,)
-    wider = sums.sum() / counts.sum()
-    n = min(wider * (1 - wider) / _variance(sums, counts), len(values))
+    wider, variance = sums.sum() / counts.sum(), _variance(sums, counts)
+    n = min(wider * (1 - wider) / variance, len(values)) if variance else len(values)
     z = t.ppf(0.975, free) / np.sqrt(n)
     middle = (share + z**2 / 2) / (1 + z**2)
     half = z * np.sqrt(share * (1 - share) + z**2 / 4) / (1 + z**2)
