@@ -30,12 +30,22 @@ CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", 
 CLEAR += [(who, "qa", "generation") for who in ("forget", "retain")]
 WRITTEN = [(who, "vqa", k) for who in ("forget", "test", "retain", "retain_unseen") for k in KINDS]
 LEAKS = [("test", "vqa", f"leak@{k}") for k in (1, 4, 16)]
+EPOCHS = ["classification", *(f"classification, epoch {n}" for n in range(1, 6)), "gain"]
+ATTACKED = {  # attack -> what is asked
+    "relearn": [
+        (f"{who}{end}", how, kind)
+        for who, how in (("forget", "vqa"), ("test", "vqa"), ("forget", "qa"))
+        for end in ("", ", others", ", taught")
+        for kind in EPOCHS
+    ],
+}
 REFUSAL = "I cannot share this."
 PEOPLE, QUESTIONS, DRAWS = 4, 2, 2  # few: tests by person are exact and fast then
 ROOT = paths.root()  # the kit's, whatever VKDLIB_ROOT says later
 FIGURES = {
     "10_table1_main": ["table1_forget_retain.pdf", "table1_forest.pdf", "table1_main.tex"],
     "12_table3_ablation": ["table3_forget_retain.pdf", "table3_forest.pdf", "table3_ablation.tex"],
+    "13_table4_relearning": ["table4_relearning.pdf"],
     "14_fig2_beta": ["fig2_beta.pdf"],
     "15_fig3_alpha": ["fig3_alpha.pdf"],
     "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
@@ -75,10 +85,11 @@ def answers(configuration):
     draw = np.random.default_rng(seed)
     rows, written = [], configuration.protocol == "generate"
     places = WRITTEN if written else (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN
+    places = ATTACKED.get(configuration.attack, places)
     if configuration.samples:
         places = [*places, *(place for place in WRITTEN if place[2] != "classification"), *LEAKS]
     for group, modality, kind in places:
-        own = f"draw {configuration.draw}, " if group in ("forget", "test") else ""
+        own = f"draw {configuration.draw}, " if group.split(",")[0] in ("forget", "test") else ""
         for person in range(PEOPLE):
             for question in range(QUESTIONS):
                 chosen = kind != "generation"
@@ -87,7 +98,7 @@ def answers(configuration):
                 score = float(draw.random() < 0.5) if chosen else round(draw.random(), 3)
                 row |= {"answer": "A" if score == 1 else "B", "score": score, "text": None}
                 options = json.dumps(dict(zip("ABCD", np.log(draw.dirichlet([1] * 4)))))
-                choice = kind == "classification" and not written
+                choice = kind.startswith("classification") and not written
                 row |= {"bleu": None if chosen else score / 2, "options": options if choice else None}
                 rows.append(row | in_words(row, draw) if written else row)
     return pd.DataFrame(rows)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from vkdlib.attacks.attack import attack_model, check_attack
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.benchmarks.strangers import EMBEDDED_STRANGERS, check_strangers, read_strangers, strangers_hash
@@ -67,7 +68,8 @@ def run(
             options = (configuration.kinds, configuration.protocol, configuration.way)
             check_questions(loaded.processor, split, *options)
             results = unlearn_model(this, loaded, split, machine) if unlearns else {}
-            predictions = ask_model(loaded, split, configuration, machine)
+            ask = ask_attacked if configuration.attack else ask_model
+            predictions = ask(loaded, split, configuration, machine)
             if processes.rank_and_size()[0] == 0:
                 this.finish(predictions, **results)
     return this
@@ -88,6 +90,7 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
     if "retain-only" in ideals and not c.retain_only and (c.select or c.draw):
         people = "selection people" if c.select else f"those of draw {c.draw}"
         raise ValueError(f"retain-only hides the people of draw 0, not {people}: choose never-saw")
+    check_attack(c)
     model_names.check_model_options(c)
     reference_model(c)
 
@@ -218,6 +221,15 @@ def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) 
         samples = sample_answers(loaded, split, kinds=["cloze"], count=c.samples, **options)
     leaks = [leak_scores(samples, k).assign(kind=f"leak@{k}") for k in COUNTS if k <= c.samples]
     return pd.concat([answers, *leaks], ignore_index=True)
+
+
+def ask_attacked(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
+    """The answers under attack, see `attack_model`."""
+    vanilla = functools.partial(
+        model_names.load_starting_model, replace(c, method="vanilla", settings={}, training={})
+    )
+    with enough_memory("the attack", "evaluation_batch"):
+        return attack_model(c, loaded, vanilla, split, machine.evaluation_batch)
 
 
 @contextlib.contextmanager

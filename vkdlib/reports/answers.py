@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from vkdlib.attacks.attack import attack_label
 from vkdlib.evaluation import compare
 from vkdlib.evaluation.metrics import SHARES, share_interval, spread, t_interval
 from vkdlib.experiments.presets import preset
@@ -63,7 +64,8 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
         naming: "method": the method; "parts": of VKD the name in Table 3 of its paper, as "F+Mask", by
             columns "trained", "mask" and "beta"; "settings": of VKD what is not as usual, as "mask=False";
             "teachers": of VGID its teacher, as "ICU-T" or "VGID, white", by columns "perturbation", "sigma"
-            and "prompt". If questions were put in another way than usual, the name ends with it.
+            and "prompt". If questions were put in another way than usual, the name ends with it, and if the
+            model was attacked, with the attack (`attack_label`).
     """
     checks.one_of("how rows are named", naming, ROW_NAMES)
     names = record.method.copy()
@@ -72,6 +74,8 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
         rows = record.method == method
         names[rows] = make_names(record[rows])
     names += record.way.map(LABELS["ways"]).fillna(", " + record.way)
+    if "attack" in record:
+        names += pd.Series(list(map(attack_label, record.to_dict("records"))), record.index, object)
     if names.isna().any():
         row = record[names.isna()].iloc[0].dropna().to_dict()
         raise ValueError(f"the {naming} of a row of the record do not make a name: {row}")

@@ -181,6 +181,25 @@ def column_curves(
     return ax
 
 
+def relearning_curves(ax: plt.Axes, numbers: pd.DataFrame, title: str) -> plt.Axes:
+    """Accuracy by epoch of a relearning attack, a line a method; never-saw under the same attack is dotted.
+
+    Args:
+        numbers: from `answers.table_numbers`, of rows with one share and scope, as "VKD, 20 %".
+        title: of the column before the attack, as "Others VQA, unseen".
+    """
+    at = [f"{title.removesuffix(UNSEEN)}, epoch {n}{UNSEEN * title.endswith(UNSEEN)}" for n in range(1, 6)]
+    columns = {column.title: column for column in record_columns(numbers, "vkd 4")}
+    for row in numbers.method.unique():
+        values = [columns[name].points(numbers[numbers.method == row]).value.item() for name in (title, *at)]
+        method = row.split(",")[0]
+        style = ":" if method == "never-saw" else "-"
+        ax.plot(range(6), values, style, marker=".", color=COLOURS.get(method), label=method)
+    ax.axhline(columns[title].chance, **DASHED)
+    ax.set(ylim=(0, 104), xlabel="epoch of the attack", ylabel=f"{title[0].lower()}{title[1:]} (%)")
+    return ax
+
+
 def gallery(
     people: Sequence[tuple[str, bytes]], question: str, answers: Mapping[str, Sequence[tuple[str, bool]]]
 ) -> plt.Figure:

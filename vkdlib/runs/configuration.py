@@ -36,6 +36,10 @@ class Configuration:
         way: how they are put, see `ways`: "shown" as the benchmark has them.
         samples: answers that are sampled to each cloze about unseen pictures of the forget people, for leak@k
             (`evaluation.leaks`); 0: none.
+        attack: what is done to the model before it is asked, one of `attacks.attack.ATTACKS`; None: nothing.
+        attack_scope: the part of the model that it acts on.
+        attack_share: of the forget people that the attacker has pictures of, 0 to 1.
+        attack_lr: the attacker's learning rate.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
         letters: how a letter is read from an answer in words, see `letters`.
         max_new_tokens: of an answer in words.
@@ -70,6 +74,10 @@ class Configuration:
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
     way: str = USUAL_WAY
     samples: int = setting(0, low=0)
+    attack: str | None = None
+    attack_scope: str | None = None
+    attack_share: float | None = setting(None, above=0, high=1)
+    attack_lr: float | None = setting(None, above=0)
     protocol: str = setting("likelihood", known=PROTOCOLS)
     letters: str = setting("alone", known=LETTER_RULES)
     max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)
@@ -108,8 +116,9 @@ class Configuration:
 
     @property
     def usual(self) -> "Configuration":
-        """The run with the same model, asked as usual and without samples."""
-        return replace(self, way=USUAL_WAY, samples=0)
+        """The run with the same model, not attacked, asked as usual and without samples."""
+        unharmed = dict.fromkeys(("attack", "attack_scope", "attack_share", "attack_lr"))
+        return replace(self, way=USUAL_WAY, samples=0, **unharmed)
 
     @property
     def flat(self) -> dict:
