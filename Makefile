@@ -17,8 +17,8 @@ NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS="$(CURDIR)/runs/.tested" $(PYTEST) --dist
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
          notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb notebooks/05_run_attack.ipynb \
          notebooks/07_anatomy_of_vgid.ipynb
-REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/12_table3_ablation.ipynb \
-           notebooks/13_table4_relearning.ipynb \
+REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/11_table2_efficiency.ipynb \
+           notebooks/12_table3_ablation.ipynb notebooks/13_table4_relearning.ipynb \
            notebooks/14_fig2_beta.ipynb notebooks/15_fig3_alpha.ipynb notebooks/16_selective_forgetting.ipynb \
            notebooks/20_interventions.ipynb notebooks/21_table3_main.ipynb notebooks/22_perturbation.ipynb \
            notebooks/23_prompts.ipynb notebooks/24_reverse_attack.ipynb notebooks/25_forget_ratios.ipynb \
