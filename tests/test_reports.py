@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from vkdlib.benchmarks.schema import KINDS
+from vkdlib.benchmarks.views.styles import STYLES
 from vkdlib.experiments import presets
 from vkdlib.experiments.pipeline import normalise
 from vkdlib.reports import claims
@@ -38,6 +39,16 @@ ATTACKED = {  # attack -> what is asked
         for end in ("", ", others", ", taught")
         for kind in EPOCHS
     ],
+    **dict.fromkeys(
+        ("replug", "int8", "nf4"),
+        [(who, how, "classification") for who, how in (("forget", "vqa"), ("test", "vqa"), ("forget", "qa"))],
+    ),
+    "probe": [("test", "vqa", "identity"), ("retain_unseen", "vqa", "identity")],
+    "styles": [
+        (who, "vqa", f"classification{style}")
+        for who in ("test", "retain_unseen")
+        for style in ("", *(f", {name}" for name in STYLES))
+    ],
 }
 REFUSAL = "I cannot share this."
 PEOPLE, QUESTIONS, DRAWS = 4, 2, 2  # few: tests by person are exact and fast then
@@ -49,16 +60,22 @@ FIGURES = {
     "14_fig2_beta": ["fig2_beta.pdf"],
     "15_fig3_alpha": ["fig3_alpha.pdf"],
     "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
+    "17_continual": ["continual.pdf", "continual.tex"],
     "20_interventions": ["vgid_interventions.tex"],
     "21_table3_main": ["vgid_fig4.pdf", "vgid_fig4_unseen.pdf", "vgid_table3.tex"],
     "22_perturbation": ["vgid_perturbation_pictures.pdf", "vgid_perturbation.pdf", "vgid_perturbation.tex"],
     "23_prompts": ["vgid_prompts.pdf", "vgid_prompts.tex"],
     "24_reverse_attack": ["vgid_reverse.tex"],
     "25_forget_ratios": [*(f"vgid_fig{n}_ratios.pdf" for n in (4, 5, 6, 7)), "vgid_ratios.tex"],
+    "31_attacks": ["attacks.tex"],
+    "32_held_out_views": ["views.pdf"],
+    "35_vkd_beyond": ["vkd_beyond.pdf", "vkd_beyond_parts.pdf", "vkd_beyond.tex"],
     "33_both_papers": ["both_papers_forget_retain.pdf", "both_papers_sentences.pdf", "both_papers.tex"],
 }
 FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "12_table3_ablation": ["table3_ablation", "table3_beyond"],
+    "32_held_out_views": ["views"],
+    "35_vkd_beyond": ["vkd_beyond", "vkd_beyond_parts"],
     "20_interventions": ["vgid_interventions", "vgid_interventions_smol"],
     "21_table3_main": ["vgid_table3", "vgid_readings"],
     "22_perturbation": ["vgid_perturbation"],
@@ -71,6 +88,7 @@ MODELS = {"21_table3_main": ["testbed/llava"], "25_forget_ratios": ["testbed/lla
 PARAMETERS = {  # of notebooks that show several records
     name: {"names": [n for n in FOUND[name] if n != "vgid_readings"], "beside": TESTED.get(name)}
     for name in FOUND
+    if not name.startswith(("32", "35"))
 }
 REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]
 
@@ -86,6 +104,8 @@ def answers(configuration):
     rows, written = [], configuration.protocol == "generate"
     places = WRITTEN if written else (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN
     places = ATTACKED.get(configuration.attack, places)
+    if configuration.requests:
+        places = [*places, *series()]
     if configuration.samples:
         places = [*places, *(place for place in WRITTEN if place[2] != "classification"), *LEAKS]
     for group, modality, kind in places:
@@ -102,6 +122,13 @@ def answers(configuration):
                 row |= {"bleu": None if chosen else score / 2, "options": options if choice else None}
                 rows.append(row | in_words(row, draw) if written else row)
     return pd.DataFrame(rows)
+
+
+def series():
+    """What is asked before a series of requests and after each."""
+    for number in range(11):  # as of ten people
+        sets = ["retain_unseen", *(["test"] if number else []), *(["test, to come"] if number < 10 else [])]
+        yield from ((who, "vqa", f"classification, request {number}") for who in sets)
 
 
 def in_words(row, draw):
@@ -136,6 +163,8 @@ def notebook(request, tmp_path, monkeypatch):
         for point in (p for p in points if name not in MODELS or p["model"] in MODELS[name]):
             run = Run(point["experiment"], made_up(point), paths.runs())
             shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
+            if run.configuration.requests:
+                shares = {"steps": 500, "seconds": 60.0}
             run.finish(answers(run.configuration), report=shares)
             records.append(run.records(**execute.column_values(run, point, plan.columns)))
             made[run.hash] = run

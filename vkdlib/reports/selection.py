@@ -28,7 +28,7 @@ from vkdlib.system import checks
 
 OWN = {  # settings of single methods
     "MANU": ["share"],
-    "VKD": ["beta", "d_I", "d_F"],
+    "VKD": ["beta", "d_I", "d_F", "unlabelled", "views"],
     "NPO": ["beta"],
     "MMUnlearner": ["alpha", "threshold"],
     "VGID": ["alpha", "beta"],
