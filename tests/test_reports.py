@@ -84,7 +84,11 @@ FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "25_forget_ratios": ["vgid_ratios"],
 }
 TESTED = {"25_forget_ratios": ["vgid_table3"]}  # records that were tested before
-MODELS = {"21_table3_main": ["testbed/llava"], "25_forget_ratios": ["testbed/llava"]}  # those that are enough
+MODELS = {
+    "35_vkd_beyond": ["testbed/llava"],
+    "21_table3_main": ["testbed/llava"],
+    "25_forget_ratios": ["testbed/llava"],
+}  # those that are enough
 PARAMETERS = {  # of notebooks that show several records
     name: {"names": [n for n in FOUND[name] if n != "vgid_readings"], "beside": TESTED.get(name)}
     for name in FOUND
