@@ -15,20 +15,28 @@ PAPERMILL := VKDLIB_PROGRESS=0 $(BIN)/papermill --cwd notebooks -k python3 --no-
 NBVAL := VKDLIB_PROGRESS=0 VKDLIB_RUNS="$(CURDIR)/runs/.tested" $(PYTEST) --dist loadscope -p no:cacheprovider \
          --nbval-current-env --nbval-kernel-startup-timeout=600 --nbval-sanitize-with notebooks/nbval.cfg
 LEARN := notebooks/00_quickstart.ipynb notebooks/02_vanilla_models.ipynb \
-         notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb notebooks/07_anatomy_of_vgid.ipynb
-REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/12_table3_ablation.ipynb \
+         notebooks/03_anatomy_of_vkd.ipynb notebooks/04_run_unlearn.ipynb notebooks/05_run_attack.ipynb \
+         notebooks/07_anatomy_of_vgid.ipynb
+REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebooks/11_table2_efficiency.ipynb \
+           notebooks/12_table3_ablation.ipynb notebooks/13_table4_relearning.ipynb \
            notebooks/14_fig2_beta.ipynb notebooks/15_fig3_alpha.ipynb notebooks/16_selective_forgetting.ipynb \
+           notebooks/17_continual.ipynb \
            notebooks/20_interventions.ipynb notebooks/21_table3_main.ipynb notebooks/22_perturbation.ipynb \
            notebooks/23_prompts.ipynb notebooks/24_reverse_attack.ipynb notebooks/25_forget_ratios.ipynb \
-           notebooks/30_audit.ipynb notebooks/33_both_papers.ipynb notebooks/34_noise.ipynb \
+           notebooks/30_audit.ipynb notebooks/31_attacks.ipynb \
+           notebooks/32_held_out_views.ipynb notebooks/33_both_papers.ipynb notebooks/34_noise.ipynb \
+           notebooks/35_vkd_beyond.ipynb \
            notebooks/99_findings.ipynb
 
 VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_prompts vgid_reverse
 # Of the model around SmolLM2, which has to be installed and taught first.
 SMOL := $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
+# What becomes of VKD's models afterwards, and a better one.
+BEYOND := relearning_selection table4_relearning attacks views continual vkd_beyond_selection \
+          vkd_beyond vkd_beyond_parts
 SWEEPS := selection selection_fine selection_own selection_parts selection_fine_parts foundation families table1_main \
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
-          vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL)
+          vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL) $(BEYOND)
 
 .PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean

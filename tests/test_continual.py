@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from vkdlib import unlearning
+from vkdlib import experiments, unlearning
+from vkdlib.experiments import pipeline
 from vkdlib.experiments.continual import (
     check_requests,
     make_requests,
@@ -16,6 +17,7 @@ from vkdlib.experiments.continual import (
 )
 from vkdlib.methods import make_method
 from vkdlib.models.loaded import weights_hash
+from vkdlib.runs.configuration import Configuration
 from vkdlib.tasks import make_tasks, person_of
 from vkdlib.unlearning import combine, unlearn
 
@@ -158,3 +160,27 @@ def test_a_folder_of_another_series_is_refused(loaded, few, tmp_path):
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="request-1 is damaged: delete it"):
         series(copy_model(loaded), few, size=3, folder=tmp_path)
+
+
+def test_a_series_is_a_run(home, few, monkeypatch):
+    """Its answers are those of any run, and multiple choice after each request; its model is kept."""
+    two = replace(few, forget=few.forget[:2])
+    monkeypatch.setattr(pipeline, "pose_task", lambda benchmark, c: two)
+    c = Configuration(
+        settings={"keep": "features"},
+        training=TRAINING,
+        kinds=["classification"],
+        requests=1,
+        teacher="last",
+    )
+    run = experiments.run("x", c)
+    asked = run.predictions.groupby("kind")["set"].unique().map(set)
+    assert asked["classification"] == {"forget", "retain"} == asked["classification, request 2"]
+    assert asked["classification, request 0"] == {"forget, to come", "retain"}
+    assert run.report["steps"] == 4 and run.report["seconds"] > 0
+    assert not (run.folder / "series").exists() and (run.folder / "delta.safetensors").exists()
+    rows = run.predictions.set_index(["set", "modality", "question"])
+    last = rows[rows.kind == "classification, request 2"].score
+    assert last.equals(rows[rows.kind == "classification"].score[last.index])
+    with pytest.raises(ValueError, match="teacher is 'last', and requests is 0"):
+        experiments.run("x", replace(c, requests=0))

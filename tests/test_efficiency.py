@@ -4,6 +4,7 @@ import copy
 import functools
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,6 +19,7 @@ from vkdlib.models.passes import segment_logprobs, trainable
 from vkdlib.packs.batch import collate, length
 from vkdlib.plan import efficiency
 from vkdlib.plan.operations import count_operations, explicit_attention, pass_operations
+from vkdlib.reports.paper.efficiency import judge_efficiency
 from vkdlib.reports.paper.published import published_costs
 from vkdlib.tasks import Steps, Tasks, make_tasks
 from vkdlib.testbed.architectures import random_model
@@ -213,7 +215,9 @@ def test_the_table_of_costs(untrained, monkeypatch):
     monkeypatch.setattr(efficiency, "meta_model", lambda name: replace(on_meta(untrained), name=name))
     table = efficiency.efficiency_table(LLAVA)
     assert list(table.columns) == efficiency.EFFICIENCY and table.notna().all(axis=None)
-    assert set(table.method) == set(METHODS) and set(table.questions) == set(efficiency.QUESTIONS)
+    assert set(table.method) == {*METHODS, efficiency.WITHOUT} and set(table.questions) == set(
+        efficiency.QUESTIONS
+    )
     assert table[table["keep"] == "features"].method.tolist() == ["VKD", "VKD"]
     rows = table.set_index(["method", "questions", "keep"])
     costs = rows.operations
@@ -236,3 +240,23 @@ def test_what_the_paper_prints_in_table_2():
     assert costs.loc["VKD"].to_dict() == {"gigabytes": 47.7, "minutes": 16.7}
     saved = 1 - costs.minutes["VKD"] / costs.minutes[["GA", "GA_Diff", "NPO", "MMUnlearner"]]
     assert (saved > 0.5).tolist() == [True, True, True, False]
+
+
+def test_sentences_about_time_are_judged_on_both_measures():
+    costs = {"GA": 40, "GA_Diff": 50, "NPO": 60, "MMUnlearner": 25, "VKD": 20, efficiency.WITHOUT: 19}
+    rows = {"method": list(costs), "operations": list(costs.values()), "seconds": float("nan")}
+    table = pd.DataFrame(rows).assign(model="m", questions="packs", keep="answers")
+    cases = judge_efficiency(table)
+    assert set(cases.measure) == {"operations"}  # nothing was timed
+    verdicts = dict(zip(cases.claim.str.removeprefix("VKD takes less than half as long as "), cases.verdict))
+    assert [*verdicts.values()] == ["does not hold", "holds", "holds", "does not hold", "holds"]
+    assert cases.ours.round(3).tolist() == [0.5, 0.6, 0.667, 0.2, 0.053]
+    assert cases.published.round(3).tolist() == [0.614, 0.709, 0.728, 0.292, 0.084]
+
+
+def test_a_small_model_is_counted_and_timed(untrained, tasks):
+    shown = replace(tasks, unlabelled=tasks.retain_vqa)
+    size, image = efficiency.tasks_size(shown)
+    assert size.questions == 32 and size.pictures == 8 and size.unlabelled_pictures == 5
+    words = sum(length(p) for p in (*tasks.forget_vqa, *tasks.retain_vqa)) / 8
+    assert size.pack_tokens == pytest.approx(words) and image == ((64, 64), None)

@@ -19,8 +19,9 @@ FLOORS = [
     ["models"],
     ["pruning", "masking", "tasks", "training", "evaluation"],
     ["methods", "unlearning", "runs", "vanilla"],
+    ["attacks"],
     ["experiments", "plan", "testbed"],
-    ["attacks", "sweep", "reports", "notebooks", "public"],
+    ["sweep", "reports", "notebooks", "public"],
     ["__main__"],
 ]
 CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearning"}

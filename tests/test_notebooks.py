@@ -29,11 +29,13 @@ def code(notebook):
 def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd", "04_run_unlearn"]
-    expected += ["07_anatomy_of_vgid"]
-    expected += ["10_table1_main", "12_table3_ablation", "14_fig2_beta", "15_fig3_alpha"]
-    expected += ["16_selective_forgetting", "20_interventions", "21_table3_main", "22_perturbation"]
+    expected += ["05_run_attack", "07_anatomy_of_vgid"]
+    expected += ["10_table1_main", "11_table2_efficiency", "12_table3_ablation", "13_table4_relearning"]
+    expected += ["14_fig2_beta", "15_fig3_alpha", "16_selective_forgetting", "17_continual"]
+    expected += ["20_interventions", "21_table3_main", "22_perturbation"]
     expected += ["23_prompts", "24_reverse_attack", "25_forget_ratios"]
-    assert names == [*expected, "30_audit", "33_both_papers", "34_noise", "99_findings"]
+    expected += ["30_audit", "31_attacks", "32_held_out_views", "33_both_papers", "34_noise"]
+    assert names == [*expected, "35_vkd_beyond", "99_findings"]
 
 
 def test_kernel_and_format(notebook):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from vkdlib.benchmarks.schema import KINDS
+from vkdlib.benchmarks.views.styles import STYLES
 from vkdlib.experiments import presets
 from vkdlib.experiments.pipeline import normalise
 from vkdlib.reports import claims
@@ -30,25 +31,51 @@ CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", 
 CLEAR += [(who, "qa", "generation") for who in ("forget", "retain")]
 WRITTEN = [(who, "vqa", k) for who in ("forget", "test", "retain", "retain_unseen") for k in KINDS]
 LEAKS = [("test", "vqa", f"leak@{k}") for k in (1, 4, 16)]
+EPOCHS = ["classification", *(f"classification, epoch {n}" for n in range(1, 6)), "gain"]
+ATTACKED = {  # attack -> what is asked
+    "relearn": [
+        (f"{who}{end}", how, kind)
+        for who, how in (("forget", "vqa"), ("test", "vqa"), ("forget", "qa"))
+        for end in ("", ", others", ", taught")
+        for kind in EPOCHS
+    ],
+    **dict.fromkeys(
+        ("replug", "int8", "nf4"),
+        [(who, how, "classification") for who, how in (("forget", "vqa"), ("test", "vqa"), ("forget", "qa"))],
+    ),
+    "probe": [("test", "vqa", "identity"), ("retain_unseen", "vqa", "identity")],
+    "styles": [
+        (who, "vqa", f"classification{style}")
+        for who in ("test", "retain_unseen")
+        for style in ("", *(f", {name}" for name in STYLES))
+    ],
+}
 REFUSAL = "I cannot share this."
 PEOPLE, QUESTIONS, DRAWS = 4, 2, 2  # few: tests by person are exact and fast then
 ROOT = paths.root()  # the kit's, whatever VKDLIB_ROOT says later
 FIGURES = {
     "10_table1_main": ["table1_forget_retain.pdf", "table1_forest.pdf", "table1_main.tex"],
     "12_table3_ablation": ["table3_forget_retain.pdf", "table3_forest.pdf", "table3_ablation.tex"],
+    "13_table4_relearning": ["table4_relearning.pdf"],
     "14_fig2_beta": ["fig2_beta.pdf"],
     "15_fig3_alpha": ["fig3_alpha.pdf"],
     "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
+    "17_continual": ["continual.pdf", "continual.tex"],
     "20_interventions": ["vgid_interventions.tex"],
     "21_table3_main": ["vgid_fig4.pdf", "vgid_fig4_unseen.pdf", "vgid_table3.tex"],
     "22_perturbation": ["vgid_perturbation_pictures.pdf", "vgid_perturbation.pdf", "vgid_perturbation.tex"],
     "23_prompts": ["vgid_prompts.pdf", "vgid_prompts.tex"],
     "24_reverse_attack": ["vgid_reverse.tex"],
     "25_forget_ratios": [*(f"vgid_fig{n}_ratios.pdf" for n in (4, 5, 6, 7)), "vgid_ratios.tex"],
+    "31_attacks": ["attacks.tex"],
+    "32_held_out_views": ["views.pdf"],
+    "35_vkd_beyond": ["vkd_beyond.pdf", "vkd_beyond_parts.pdf", "vkd_beyond.tex"],
     "33_both_papers": ["both_papers_forget_retain.pdf", "both_papers_sentences.pdf", "both_papers.tex"],
 }
 FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "12_table3_ablation": ["table3_ablation", "table3_beyond"],
+    "32_held_out_views": ["views"],
+    "35_vkd_beyond": ["vkd_beyond", "vkd_beyond_parts"],
     "20_interventions": ["vgid_interventions", "vgid_interventions_smol"],
     "21_table3_main": ["vgid_table3", "vgid_readings"],
     "22_perturbation": ["vgid_perturbation"],
@@ -57,10 +84,15 @@ FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "25_forget_ratios": ["vgid_ratios"],
 }
 TESTED = {"25_forget_ratios": ["vgid_table3"]}  # records that were tested before
-MODELS = {"21_table3_main": ["testbed/llava"], "25_forget_ratios": ["testbed/llava"]}  # those that are enough
+MODELS = {
+    "35_vkd_beyond": ["testbed/llava"],
+    "21_table3_main": ["testbed/llava"],
+    "25_forget_ratios": ["testbed/llava"],
+}  # those that are enough
 PARAMETERS = {  # of notebooks that show several records
     name: {"names": [n for n in FOUND[name] if n != "vgid_readings"], "beside": TESTED.get(name)}
     for name in FOUND
+    if not name.startswith(("32", "35"))
 }
 REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]
 
@@ -75,10 +107,13 @@ def answers(configuration):
     draw = np.random.default_rng(seed)
     rows, written = [], configuration.protocol == "generate"
     places = WRITTEN if written else (CLEAR if configuration.schema == "clear" else MLLMU) + UNSEEN
+    places = ATTACKED.get(configuration.attack, places)
+    if configuration.requests:
+        places = [*places, *series()]
     if configuration.samples:
         places = [*places, *(place for place in WRITTEN if place[2] != "classification"), *LEAKS]
     for group, modality, kind in places:
-        own = f"draw {configuration.draw}, " if group in ("forget", "test") else ""
+        own = f"draw {configuration.draw}, " if group.split(",")[0] in ("forget", "test") else ""
         for person in range(PEOPLE):
             for question in range(QUESTIONS):
                 chosen = kind != "generation"
@@ -87,10 +122,17 @@ def answers(configuration):
                 score = float(draw.random() < 0.5) if chosen else round(draw.random(), 3)
                 row |= {"answer": "A" if score == 1 else "B", "score": score, "text": None}
                 options = json.dumps(dict(zip("ABCD", np.log(draw.dirichlet([1] * 4)))))
-                choice = kind == "classification" and not written
+                choice = kind.startswith("classification") and not written
                 row |= {"bleu": None if chosen else score / 2, "options": options if choice else None}
                 rows.append(row | in_words(row, draw) if written else row)
     return pd.DataFrame(rows)
+
+
+def series():
+    """What is asked before a series of requests and after each."""
+    for number in range(11):  # as of ten people
+        sets = ["retain_unseen", *(["test"] if number else []), *(["test, to come"] if number < 10 else [])]
+        yield from ((who, "vqa", f"classification, request {number}") for who in sets)
 
 
 def in_words(row, draw):
@@ -118,6 +160,8 @@ def make_record(sweep, models=None):
     for point in (p for p in points if not models or p["model"] in models):
         run = Run(point["experiment"], made_up(point), paths.runs())
         shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
+        if run.configuration.requests:
+            shares = {"steps": 500, "seconds": 60.0}
         run.finish(answers(run.configuration), report=shares)
         records.append(run.records(**execute.column_values(run, point, plan.columns)))
         made[run.hash] = run

@@ -13,6 +13,8 @@ from vkdlib.evaluation.tokens import Tokenizer
 
 RATES = ("unparsable", "refusals")  # metrics that say how it is answered, not how well
 SHARES = ("accuracy", *RATES)  # metrics that count questions
+GAIN = "gain"  # what an attack changed: a score minus the one before, -1 to 1
+PER_CENT = (*SHARES, GAIN)  # metrics whose values are per cent, or points
 
 
 @functools.cache
@@ -125,9 +127,9 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
         predictions: as `evaluate` returns.
     Returns:
         columns set, modality, kind, metric, value, n, people, low, high: accuracies, unparsable answers and
-        refusals in per cent; probability, ROUGE-L (F, and recall as CLEAR's own code has it) and BLEU from 0
-        to 1. Intervals have people as units: `share_interval`, and of what is no share `t_interval`.
-        Refusals are counted among answers in words (`refusals.is_refusal`).
+        refusals in per cent; gains in points; probability, ROUGE-L (F, and recall as CLEAR's own code has it)
+        and BLEU from 0 to 1. Intervals have people as units: `share_interval`, and of what is no share
+        `t_interval`. Refusals are counted among answers in words (`refusals.is_refusal`).
     """
     if predictions.empty:
         raise ValueError("the predictions are an empty table: no questions were asked")
@@ -138,10 +140,11 @@ def summarise(predictions: pd.DataFrame) -> pd.DataFrame:
             if not np.isfinite(scores).all():
                 question = part.question[~np.isfinite(scores)].iloc[0]
                 raise ValueError(f"question {question}, set {group}: its {metric} is not a finite number")
+            unit = 100 if metric in PER_CENT else 1
             if metric in SHARES:
-                unit, (low, high) = 100, share_interval(scores, part.person)
+                low, high = share_interval(scores, part.person)
             else:
-                unit, (low, high) = 1, t_interval(scores.mean(), *spread(scores, part.person))
+                low, high = t_interval(scores.mean(), *spread(scores, part.person))
             row = {"set": group, "modality": modality, "kind": kind, "metric": metric}
             row |= {"value": scores.mean() * unit, "n": len(scores), "people": part.person.nunique()}
             rows.append(row | {"low": low * unit, "high": high * unit})
@@ -156,7 +159,9 @@ def _metrics(part: pd.DataFrame) -> list[str]:
     kind = part.kind.iloc[0]
     if kind == "generation":
         return ["rouge_l", "rouge_l_recall", "bleu", "refusals"]
-    if kind != "classification":  # clozes, and what leak@k says of them
+    if kind == GAIN:
+        return [GAIN]
+    if kind.split(",")[0] != "classification":  # clozes, what leak@k says of them, and identities
         return ["accuracy", *(["refusals"] if kind == "cloze" else [])]
     if not part.options.isna().all():
         return ["accuracy", "probability"]
@@ -197,6 +202,7 @@ def _refusals(part: pd.DataFrame) -> list[bool]:
 
 QUESTION_SCORES: dict[str, Callable[[pd.DataFrame], Sequence[float]]] = {
     "accuracy": lambda part: part.score,
+    GAIN: lambda part: part.score,
     "unparsable": lambda part: part.answer == "",
     "probability": _probabilities,
     "rouge_l": lambda part: part.score,

@@ -16,14 +16,15 @@ import pandas as pd
 import torch
 
 from vkdlib.benchmarks.schema import Person, Split
-from vkdlib.evaluation.evaluate import evaluate
+from vkdlib.evaluation.evaluate import PREDICTIONS, evaluate
 from vkdlib.methods.base import Method
 from vkdlib.models.loaded import Loaded, weights_hash
+from vkdlib.runs.configuration import TEACHERS
 from vkdlib.system import checks, files
 from vkdlib.tasks import Tasks, make_tasks, person_of
 from vkdlib.unlearning import check_pictures, make_training, training_facts, unlearn
 
-TEACHERS = ("vanilla", "last")
+TO_COME = ", to come"  # ends the name of a set
 SPENT = "request people steps seconds".split()
 Requests = Sequence[Sequence[str]]  # ids of the people of each request
 
@@ -97,6 +98,14 @@ def unlearn_requests(
         tables.append(rows.assign(request=number, state=_states(rows.person, requests, number)))
         spent.append(row)
     return pd.concat(tables, ignore_index=True), pd.DataFrame(spent[1:], columns=SPENT)
+
+
+def series_predictions(rows: pd.DataFrame) -> pd.DataFrame:
+    """What `unlearn_requests` returns as predictions: the number of the request ends the kind, as in
+    "classification, request 3", and TO_COME the set of people whose request is still to come."""
+    kinds = rows.kind + ", request " + rows.request.astype(str)
+    sets = rows.set + (rows.state == "to come").map({True: TO_COME, False: ""})
+    return rows.assign(kind=kinds, set=sets)[PREDICTIONS]
 
 
 def check_requests(requests: Requests, people: Sequence[Person]) -> None:

@@ -32,7 +32,16 @@ def require_memorisation(evaluate: Callable[[Configuration], Run], c: Configurat
             "never saw them: name one (retain_only, a folder; notebooks/02_vanilla_models.ipynb makes one "
             "with hide_ratio), or go on without (gate=False)"
         )
-    c = replace(c.usual, settings={}, training={}, qa_image=None, seed=0, kinds=("classification",))
+    c = replace(
+        c.usual,
+        settings={},
+        training={},
+        qa_image=None,
+        seed=0,
+        requests=0,
+        teacher="vanilla",
+        kinds=("classification",),
+    )
     vanilla = replace(c, method="vanilla")
     other = replace(vanilla, way="blank") if c.select else replace(c, method="retain-only")
     runs = [evaluate(each) for each in (vanilla, other)]

@@ -7,6 +7,7 @@ share the batches and the questions.
 
 import contextlib
 import functools
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from vkdlib.attacks.attack import attack_model, check_attack
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.benchmarks.strangers import EMBEDDED_STRANGERS, check_strangers, read_strangers, strangers_hash
@@ -21,6 +23,7 @@ from vkdlib.evaluation.evaluate import check_questions, evaluate
 from vkdlib.evaluation.leaks import COUNTS, leak_scores
 from vkdlib.evaluation.sampling import sample_answers
 from vkdlib.experiments import model_names
+from vkdlib.experiments.continual import make_requests, series_predictions, unlearn_requests
 from vkdlib.experiments.memorisation import require_memorisation
 from vkdlib.experiments.model_names import CONTROLS, IDEALS, reference_model
 from vkdlib.experiments.presets import preset
@@ -66,8 +69,11 @@ def run(
         if not processes.broadcast(this.done):
             options = (configuration.kinds, configuration.protocol, configuration.way)
             check_questions(loaded.processor, split, *options)
-            results = unlearn_model(this, loaded, split, machine) if unlearns else {}
-            predictions = ask_model(loaded, split, configuration, machine)
+            unlearn_all = unlearn_series if configuration.requests else unlearn_model
+            results = unlearn_all(this, loaded, split, machine) if unlearns else {}
+            ask = ask_attacked if configuration.attack else ask_model
+            series = results.pop("series", None)
+            predictions = pd.concat([ask(loaded, split, configuration, machine), series], ignore_index=True)
             if processes.rank_and_size()[0] == 0:
                 this.finish(predictions, **results)
     return this
@@ -82,12 +88,15 @@ def check_run(experiment: str, c: Configuration, gate: bool) -> None:
     if c.method in CONTROLS and (c.settings or c.training):
         names = ", ".join(c.settings | c.training)
         raise ValueError(f"{c.method!r} is evaluated as it is: leave settings and training out ({names})")
+    if c.teacher != "vanilla" and not c.requests:
+        raise ValueError(f"teacher is {c.teacher!r}, and requests is 0: only a series of requests has one")
     if c.method not in CONTROLS:
         check_unlearning(c)
     ideals = {c.method, model_names.reference_kind(c)} & set(IDEALS)
     if "retain-only" in ideals and not c.retain_only and (c.select or c.draw):
         people = "selection people" if c.select else f"those of draw {c.draw}"
         raise ValueError(f"retain-only hides the people of draw 0, not {people}: choose never-saw")
+    check_attack(c)
     model_names.check_model_options(c)
     reference_model(c)
 
@@ -118,6 +127,8 @@ def normalise(c: Configuration) -> Configuration:
         strangers = c.strangers if make_method(c.method, **c.settings).unlabelled else None
         named, default = preset("testbed", "method", c.method), vars(make_method(c.method))
         settings = {k: v for k, v in c.settings.items() if k in named or v != default[k]}
+    if c.method in CONTROLS:
+        c = replace(c, requests=0, teacher="vanilla")
     retain_only = c.retain_only if model_names.needs_retain_only(c) else None
     return replace(c, settings=settings, retain_only=retain_only, strangers=strangers)
 
@@ -205,6 +216,35 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     return {"history": history, "report": report, "delta": delta, "steps": steps}
 
 
+def unlearn_series(this: Run, loaded: Loaded, split: Split, machine: Machine) -> dict:
+    """Unlearn in place, request by request; a series that was killed goes on.
+
+    Returns:
+        report ("steps" and "seconds" of all requests together), delta, and "series": multiple choice before
+        the first request and after each, see `series_predictions`.
+    """
+    c, folder = this.configuration, this.partial / "series"
+    reference = reference_model(c)
+    method = make_method(c.method, **c.settings | ({"reference": reference} if reference else {}))
+    scope = set(method.scope(loaded).values())
+    before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
+    strangers = read_strangers(c.strangers) if c.strangers else {}
+    rows, spent = unlearn_requests(
+        loaded,
+        split,
+        method,
+        make_requests(split.forget, c.requests),
+        teacher=c.teacher,
+        unlabelled=tuple(strangers.values()),
+        folder=folder,
+        evaluation={"kinds": ["classification"], "batch_size": machine.evaluation_batch},
+        **c.training | {"seed": c.seed, "micro_batch": machine.micro_batch},
+    )
+    report, delta = spent[["steps", "seconds"]].sum().to_dict(), changed_weights(loaded, before)
+    shutil.rmtree(folder)
+    return {"report": report, "delta": delta, "series": series_predictions(rows)}
+
+
 def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
     """The answers to all questions, see `evaluate`. Of samples, a row a question and k: its kind is "leak@k",
     its score the probability that k answers hold the secret."""
@@ -218,6 +258,15 @@ def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) 
         samples = sample_answers(loaded, split, kinds=["cloze"], count=c.samples, **options)
     leaks = [leak_scores(samples, k).assign(kind=f"leak@{k}") for k in COUNTS if k <= c.samples]
     return pd.concat([answers, *leaks], ignore_index=True)
+
+
+def ask_attacked(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:
+    """The answers under attack, see `attack_model`."""
+    vanilla = functools.partial(
+        model_names.load_starting_model, replace(c, method="vanilla", settings={}, training={})
+    )
+    with enough_memory("the attack", "evaluation_batch"):
+        return attack_model(c, loaded, vanilla, split, machine.evaluation_batch)
 
 
 @contextlib.contextmanager

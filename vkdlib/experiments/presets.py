@@ -142,7 +142,9 @@ def cached_benchmark(source: str, revision: str | None = None) -> Benchmark:
 def misfit(name: str, model: str, benchmark: str) -> str | None:
     """What speaks against a preset for a model on a benchmark; None: nothing that is known."""
     fitting = fitting_preset(model, benchmark) if model.startswith("testbed/") else name
-    if name == fitting or (name.startswith("testbed-vgid") and preset(name, "model")["model"] == model):
+    if name == fitting or (
+        name.startswith(("testbed-vgid", "testbed-beyond")) and preset(name, "model")["model"] == model
+    ):
         return None
     return f"preset {name} was not chosen for {model} on {benchmark}: {fitting} was"
 

@@ -8,12 +8,13 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 import torch
 
+from vkdlib.benchmarks.pictures import picture_size
 from vkdlib.experiments.presets import PRESETS, preset
 from vkdlib.masking import Hold
 from vkdlib.methods import METHODS, make_method
@@ -22,6 +23,7 @@ from vkdlib.models import memo
 from vkdlib.models.dimensions import meta_model
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import segment_logprobs, trainable
+from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.plan import memory
 from vkdlib.plan.downloads import BENCHMARKS, GB
@@ -34,6 +36,8 @@ from vkdlib.unlearning import combine
 QUESTIONS = ("single", "packs")
 MODELS = {preset(name, "model")["model"]: name for name in PRESETS if name.startswith("paper-")}
 EFFICIENCY = "method model questions keep operations preparation memory_planned".split()
+MEASURED = [*EFFICIENCY[:-1], "seconds", "memory_planned", "memory_measured"]  # table2_efficiency.csv
+WITHOUT = "VKD without distillation"  # row of the paper's Table 2
 RUNGS = {  # of the ladder -> method, its settings, how questions are put
     "GA_Diff, whole model, single questions": ("GA_Diff", {"trained": "all"}, "single"),
     "packs": ("GA_Diff", {"trained": "all"}, "packs"),
@@ -70,10 +74,25 @@ def published_size(
     )
 
 
+def table_methods(questions: str) -> Iterator[tuple[str, str, Method]]:
+    """The rows of Table 2: name, what is kept by, and the method; baselines train the whole model.
+
+    Args:
+        questions: one of QUESTIONS. Pictures without a label have none, and so come with packs alone.
+    """
+    one_of("questions", questions, QUESTIONS)
+    for name in METHODS:
+        yield name, "answers", make_method(name, **({"reference": "vanilla"} if name == "NPO" else {}))
+    yield WITHOUT, "answers", make_method("VKD", beta=0.0)
+    yield "VKD", "features", make_method("VKD", keep="features")
+    if questions == "packs":
+        yield "VKD", "features, unlabelled", make_method("VKD", keep="features", unlabelled=1.0)
+
+
 def efficiency_table(
     model: str, benchmark: str = "MLLMMU/MLLMU-Bench", forget_ratio: int = 5
 ) -> pd.DataFrame:
-    """Every method at a checkpoint's true dimensions, its baselines training the whole model.
+    """Every method at a checkpoint's true dimensions, see `table_methods`.
 
     Args:
         model: one of MODELS.
@@ -84,11 +103,9 @@ def efficiency_table(
     one_of("model", model, MODELS)
     rows, loaded = [], meta_model(model)
     for questions in QUESTIONS:
-        for name in METHODS:
-            for keep in ("answers", "features") if name == "VKD" else ("answers",):
-                method = make_method(name, **({"keep": keep} if name == "VKD" else {}))
-                row = {"method": name, "model": model, "questions": questions, "keep": keep}
-                rows.append(row | costs(loaded, method, benchmark, forget_ratio, questions))
+        for name, keep, method in table_methods(questions):
+            row = {"method": name, "model": model, "questions": questions, "keep": keep}
+            rows.append(row | costs(loaded, method, benchmark, forget_ratio, questions))
     return pd.DataFrame(rows, columns=EFFICIENCY)
 
 
@@ -181,6 +198,38 @@ def time_epochs(
     table = pd.DataFrame({"name": list(methods), "preparation": preparation.values()})
     table["epoch"] = [steps * statistics.median(seconds[name]) for name in methods]
     return table.assign(ratio=table.epoch / table.epoch[0])
+
+
+def measured_table(loaded: Loaded, tasks: Tasks, steps: int = 10, repeats: int = 3) -> pd.DataFrame:
+    """Every method that trains on a small model, in turn in this one process.
+
+    Args:
+        tasks: in packs, with unlabelled pictures.
+        steps, repeats: as of `time_epochs`.
+    Returns:
+        columns MEASURED: operations as `efficiency_table` counts them, seconds of an epoch; memory is NaN.
+    """
+    plan, rows, methods = replace(loaded, model=copy_model(loaded).model.to("meta")), [], {}
+    for questions in QUESTIONS:
+        size, image = tasks_size(single_tasks(tasks) if questions == "single" else tasks)
+        for name, keep, method in table_methods(questions):
+            if method.trains:
+                methods[name, questions, keep] = method, questions
+                counts = count_operations(plan, method, size, image)
+                row = {"method": name, "model": loaded.name, "questions": questions, "keep": keep}
+                rows.append(row | {"operations": counts["epoch"], "preparation": counts["preparation"]})
+    times = time_epochs(loaded, tasks, methods, steps, repeats)
+    return pd.DataFrame(rows).assign(seconds=times.epoch).reindex(columns=MEASURED)
+
+
+def tasks_size(tasks: Tasks) -> tuple[TaskSize, tuple[tuple[int, int], None]]:
+    """How much an epoch of tasks is, and the size of their pictures, which all have the same."""
+    packs = (*tasks.forget_vqa, *tasks.retain_vqa)
+    questions, image = sum(len(p.segments) for p in packs), packs[0].image_tokens
+    words = sum(length(p) - image for p in packs) / questions
+    retain = len(tasks.retain_vqa)
+    counts = (len(tasks.forget_vqa), retain, questions, retain, 1, 1, image, words, len(tasks.unlabelled))
+    return TaskSize(*counts), (picture_size(packs[0].file), None)
 
 
 def stepper(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from vkdlib.attacks.attack import attack_label
 from vkdlib.evaluation import compare
 from vkdlib.evaluation.metrics import SHARES, share_interval, spread, t_interval
 from vkdlib.experiments.presets import preset
@@ -63,7 +64,10 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
         naming: "method": the method; "parts": of VKD the name in Table 3 of its paper, as "F+Mask", by
             columns "trained", "mask" and "beta"; "settings": of VKD what is not as usual, as "mask=False";
             "teachers": of VGID its teacher, as "ICU-T" or "VGID, white", by columns "perturbation", "sigma"
-            and "prompt". If questions were put in another way than usual, the name ends with it.
+            and "prompt". If questions were put in another way than usual, the name ends with it, and if the
+            model was attacked, with the attack (`attack_label`); of a series of requests, with how many
+            people a request has, and the teacher if it is the last model. "additions": of VKD what it has
+            beyond the paper, as "VKD+features+views", by columns "keep", "unlabelled" and "views".
     """
     checks.one_of("how rows are named", naming, ROW_NAMES)
     names = record.method.copy()
@@ -72,6 +76,12 @@ def row_names(record: pd.DataFrame, naming: str) -> pd.Series:
         rows = record.method == method
         names[rows] = make_names(record[rows])
     names += record.way.map(LABELS["ways"]).fillna(", " + record.way)
+    if "requests" in record:
+        names += record.requests.map(lambda size: f", {size:g} by {size:g}" if size > 0 else "")
+    if "teacher" in record:
+        names += (record.teacher == "last").map({True: ", last teacher", False: ""})
+    if "attack" in record:
+        names += pd.Series(list(map(attack_label, record.to_dict("records"))), record.index, object)
     if names.isna().any():
         row = record[names.isna()].iloc[0].dropna().to_dict()
         raise ValueError(f"the {naming} of a row of the record do not make a name: {row}")
@@ -84,6 +94,20 @@ def _parts(record: pd.DataFrame) -> pd.Series:
     trained = record.trained.map({"all": "B", "lora": "B", "visual": "F"})
     mask = record["mask"].map({True: "+Mask", False: ""})
     return trained + mask + (record.beta > 0).map({True: "+VKD", False: ""})
+
+
+def _additions(record: pd.DataFrame) -> pd.Series:
+    """Retain pictures kept by their features, unlabelled pictures of strangers, altered views."""
+    checks.check_names("the record", ("keep", "unlabelled", "views"), record.columns)
+    parts = {
+        "+features": record["keep"] == "features",
+        "+strangers": record.unlabelled > 0,
+        "+views": record.views > 1,
+    }
+    names = pd.Series("VKD", record.index, object)
+    for part, there in parts.items():
+        names += there.map({True: part, False: ""})
+    return names
 
 
 def usual_settings() -> dict:
@@ -133,6 +157,7 @@ ROW_NAMES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]] | None] = {
     "method": None,
     "parts": ("VKD", _parts),
     "settings": ("VKD", _settings),
+    "additions": ("VKD", _additions),
     "teachers": ("VGID", _teachers),
 }
 

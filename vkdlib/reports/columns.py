@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from vkdlib.benchmarks.schema import OPTIONS
-from vkdlib.evaluation.metrics import RATES, SHARES, question_scores
+from vkdlib.evaluation.metrics import PER_CENT, RATES, question_scores
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.system import checks, files
 
@@ -58,7 +58,8 @@ class Column:
     @property
     def chance(self) -> float | None:
         """What guessing gives, per cent; None where nothing is chosen among options."""
-        return 100 / OPTIONS if self.kind == "classification" and not self.is_rate else None
+        choice = self.kind.split(",")[0] == "classification"
+        return 100 / OPTIONS if choice and not self.is_rate else None
 
     @property
     def is_rate(self) -> bool:
@@ -67,13 +68,14 @@ class Column:
 
     @property
     def scale(self) -> int:
-        """What a value is multiplied with to be in points: 1 for per cent, 100 for values from 0 to 1."""
-        return 1 if self.metric in SHARES else 100
+        """What a value is multiplied with to be in points: 1 for per cent and gains, 100 for values from 0 to
+        1."""
+        return 1 if self.metric in PER_CENT else 100
 
     @property
     def decimals(self) -> int:
         """Decimals that a value is printed with."""
-        return 1 if self.metric in SHARES else 3
+        return 1 if self.metric in PER_CENT else 3
 
     def about(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table, of answers for example, that are about its questions."""

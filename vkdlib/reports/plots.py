@@ -64,7 +64,7 @@ def _chance(columns: Sequence[Column]) -> float | None:
     return next((column.chance for column in columns if column.chance is not None), None)
 
 
-def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
+def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1", kept: str = "") -> plt.Axes:
     """Forgetting against keeping, as a balance counts them: the table's first column in which less is better,
     against its first of other faces, both of unseen pictures if the table has such. A dot is a method, with
     its 95 % intervals. The star is never-saw, which unlearning should reach; it should forget neither more
@@ -72,10 +72,11 @@ def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1") -> 
 
     Args:
         numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
+        kept: how the title of the column of other faces begins, "Real" for strangers.
     """
     columns = [column for column in record_columns(numbers, table) if column.balance]
     forget = next(column for column in columns if column.less)
-    keep = next(column for column in columns if column.other_faces)
+    keep = next(column for column in columns if column.other_faces and column.title.startswith(kept))
     x, y = (column.row_of_each(numbers, ["method"]).set_index("method") for column in (forget, keep))
     for method in x.index:
         marker, size = REFERENCES.get(method, ("o", 5))
@@ -178,6 +179,41 @@ def column_curves(
         for value in column.points(never).value:
             ax.axhline(value, ls=":", lw=1, color="black", label=f"{column.title}: never-saw")
     ax.set(ylim=(0, 104), ylabel="accuracy (%)")
+    return ax
+
+
+def relearning_curves(ax: plt.Axes, numbers: pd.DataFrame, title: str) -> plt.Axes:
+    """Accuracy by epoch of a relearning attack, a line a method; never-saw under the same attack is dotted.
+
+    Args:
+        numbers: from `answers.table_numbers`, of rows with one share and scope, as "VKD, 20 %".
+        title: of the column before the attack, as "Others VQA, unseen".
+    """
+    at = [f"{title.removesuffix(UNSEEN)}, epoch {n}{UNSEEN * title.endswith(UNSEEN)}" for n in range(1, 6)]
+    columns = {column.title: column for column in record_columns(numbers, "vkd 4")}
+    for row in numbers.method.unique():
+        values = [columns[name].points(numbers[numbers.method == row]).value.item() for name in (title, *at)]
+        method = row.split(",")[0]
+        style = ":" if method == "never-saw" else "-"
+        ax.plot(range(6), values, style, marker=".", color=COLOURS.get(method), label=method)
+    ax.axhline(columns[title].chance, **DASHED)
+    ax.set(ylim=(0, 104), xlabel="epoch of the attack", ylabel=f"{title[0].lower()}{title[1:]} (%)")
+    return ax
+
+
+def request_curves(ax: plt.Axes, numbers: pd.DataFrame) -> plt.Axes:
+    """VQA on unseen pictures after each request of a series: of people who are forgotten by then, who are to
+    come, and who stay.
+
+    Args:
+        numbers: from `answers.table_numbers`, of one row, as "VKD, 1 by 1".
+    """
+    columns = [c for c in record_columns(numbers, "vkd continual") if ", request " in c.kind]
+    for people, style in {"Forget": "-", "To come": "--", "Retain": ":"}.items():
+        shown = {int(c.kind.split()[-1]): c for c in columns if c.title.startswith(people)}
+        values = [column.points(numbers).value.item() for column in shown.values()]
+        ax.plot(list(shown), values, style, marker=".", color="black", label=f"{people} VQA")
+    ax.set(ylim=(0, 104), xlabel="requests")
     return ax
 
 

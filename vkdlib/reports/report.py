@@ -141,12 +141,12 @@ class Report:
             ax.set_axis_off()
         return figure, zip(axes.flat, self.panels)
 
-    def forget_retain_figure(self) -> plt.Figure:
+    def forget_retain_figure(self, kept: str = "") -> plt.Figure:
         """Forgetting against keeping in every panel (`plots.forget_retain`); every row saw the pictures."""
         figure, axes = self._axes(3.5, 3.2, sharex=True, sharey=True)
         for ax, panel in axes:
             numbers = panel.numbers[~panel.numbers.method.str.endswith(" picture")]
-            plots.forget_retain(ax, numbers, self.topic.table)
+            plots.forget_retain(ax, numbers, self.topic.table, kept)
         for ax in figure.axes[1 : len(self.panels)]:
             ax.get_legend().remove()
         return figure

@@ -21,14 +21,14 @@ import pandas as pd
 
 from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.reports.answers import NEVER_SAW, row_names
-from vkdlib.reports.columns import kept_and_left
+from vkdlib.reports.columns import UNSEEN, kept_and_left, record_columns
 from vkdlib.runs.configuration import drop_zero_fraction
 from vkdlib.runs.records import read_records
 from vkdlib.system import checks
 
 OWN = {  # settings of single methods
     "MANU": ["share"],
-    "VKD": ["beta", "d_I", "d_F"],
+    "VKD": ["beta", "d_I", "d_F", "unlabelled", "views"],
     "NPO": ["beta"],
     "MMUnlearner": ["alpha", "threshold"],
     "VGID": ["alpha", "beta"],
@@ -176,6 +176,25 @@ def fine_grid(records: pd.DataFrame, table: str = "vkd 1", draws: Sequence[int] 
         for method, trials in fine_trials(part, table=table).items():
             entries.append(task | {"method": method, "epochs, lr, settings": list(map(_values, trials))})
     return entries
+
+
+def choose_attack_rates(records: pd.DataFrame) -> dict[str, float]:
+    """The attacker's rates of relearning: attack_scope -> the rate that teaches best, by the mean VQA
+    about taught people on unseen pictures after the last epoch. A tie goes to the smaller.
+
+    Args:
+        records: of relearning, with columns attack_scope and attack_lr.
+    Raises:
+        ValueError: not all rates of a scope have the same methods and draws.
+    """
+    (column,) = (c for c in record_columns(records, "vkd 4") if c.title == f"Taught VQA, epoch 5{UNSEEN}")
+    rates = {}
+    for scope, rows in column.rows(records).groupby("attack_scope"):
+        wide = rows.pivot(index="attack_lr", columns=["method", "draw"], values="value")
+        if wide.isna().any(axis=None):
+            raise ValueError(f"rates of {scope} have not all methods and draws: run the whole sweep")
+        rates[scope] = float(wide.mean(axis=1).round(6).idxmax())
+    return rates
 
 
 def _values(trial: Mapping[str, float]) -> list:

@@ -18,6 +18,7 @@ from vkdlib.reports.rendering import NOT_SIGNIFICANT, OVER_FORGOTTEN
 from vkdlib.runs.run_folder import Run
 from vkdlib.system.checks import check_names
 
+AS_IT_IS = "as it is"  # column of `change_table` for what was not changed
 SMALLEST = "smallest difference"  # row of `main_table`
 
 
@@ -66,6 +67,48 @@ def main_table(
         cells[column.heading(rows)] = _main_cells(column, rows, None if tests is None else column.rows(tests))
     last = [] if tests is None else [SMALLEST]
     return pd.DataFrame(cells).reindex(["chance", *numbers.method.unique(), *last]).fillna("")
+
+
+def change_table(numbers: pd.DataFrame, title: str, table: str) -> pd.DataFrame:
+    """One column of a table as a grid: a row a method, a column for each change that was made to its model or
+    its questions. Of "VKD, int8" the change is "int8".
+
+    Args:
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
+        title: of the column.
+        table: paper and number, as in paper/columns.yaml.
+    Returns:
+        cells as "18.7 [10.3, 31.5]", with OVER_FORGOTTEN where it is said; "" where no row is.
+    Raises:
+        ValueError: the numbers have no such column.
+    """
+    columns = {column.title: column for column in record_columns(numbers, table)}
+    check_names(f"the table {table}", [title], columns)
+    rows = columns[title].row_of_each(numbers, ["method"])
+    names = rows.method.str.partition(", ")
+    marks = rows.over_forgotten.astype(bool).map({True: OVER_FORGOTTEN, False: ""})
+    cells = _intervals(columns[title], rows) + marks
+    grid = pd.DataFrame({"method": names[0], "change": names[2].replace("", AS_IT_IS), "cell": cells})
+    wide = grid.pivot(index="method", columns="change", values="cell")
+    return wide.loc[grid.method.unique(), grid.change.unique()].fillna("").rename_axis(columns=None)
+
+
+def style_numbers(numbers: pd.DataFrame, group: str) -> pd.DataFrame:
+    """VQA on unseen pictures by method and style.
+
+    Args:
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
+        group: "Forget" or "Retain".
+    Returns:
+        methods down; ("value", style) in per cent, ("text", style) with its interval; AS_IT_IS comes first.
+    """
+    parts = {}
+    for column in record_columns(numbers, "vkd views"):
+        if column.title.startswith(group):
+            style = column.kind.removeprefix("classification").removeprefix(", ") or AS_IT_IS
+            rows = column.row_of_each(numbers, ["method"]).set_index("method")
+            parts["value", style], parts["text", style] = rows.value, _intervals(column, rows)
+    return pd.DataFrame(parts).reindex(numbers.method.unique())
 
 
 def _check_one_task(records: pd.DataFrame, tests: pd.DataFrame | None) -> None:

@@ -9,6 +9,7 @@ from vkdlib.evaluation.ways import USUAL_WAY, make_way
 from vkdlib.models import DTYPES, QUANTISATIONS
 from vkdlib.system.checks import check_fields, setting
 
+TEACHERS = ("vanilla", "last")  # of a series of requests
 LARGEST_SEED = 2**32 - 1  # that numpy takes; torch takes larger ones
 
 
@@ -36,6 +37,14 @@ class Configuration:
         way: how they are put, see `ways`: "shown" as the benchmark has them.
         samples: answers that are sampled to each cloze about unseen pictures of the forget people, for leak@k
             (`evaluation.leaks`); 0: none.
+        attack: what is done to the model before it is asked, one of `attacks.attack.ATTACKS`; None: nothing.
+        attack_scope: the part of the model that it acts on.
+        attack_share: of the forget people that the attacker has pictures of, 0 to 1.
+        attack_lr: the attacker's learning rate.
+        requests: people of a request; requests come one after another, in the order of the people
+            (`experiments.continual`). 0: all are forgotten at once.
+        teacher: of a series of requests, whom the student agrees with: the first "vanilla" model, or the
+            "last" one.
         protocol: how multiple choice is answered, see `evaluate.evaluate`.
         letters: how a letter is read from an answer in words, see `letters`.
         max_new_tokens: of an answer in words.
@@ -70,6 +79,12 @@ class Configuration:
     kinds: tuple[str, ...] = setting(KINDS, known=KINDS)
     way: str = USUAL_WAY
     samples: int = setting(0, low=0)
+    attack: str | None = None
+    attack_scope: str | None = None
+    attack_share: float | None = setting(None, above=0, high=1)
+    attack_lr: float | None = setting(None, above=0)
+    requests: int = setting(0, low=0)
+    teacher: str = setting("vanilla", known=TEACHERS)
     protocol: str = setting("likelihood", known=PROTOCOLS)
     letters: str = setting("alone", known=LETTER_RULES)
     max_new_tokens: int = setting(MAX_NEW_TOKENS, low=1)
@@ -108,8 +123,9 @@ class Configuration:
 
     @property
     def usual(self) -> "Configuration":
-        """The run with the same model, asked as usual and without samples."""
-        return replace(self, way=USUAL_WAY, samples=0)
+        """The run with the same model, not attacked, asked as usual and without samples."""
+        unharmed = dict.fromkeys(("attack", "attack_scope", "attack_share", "attack_lr"))
+        return replace(self, way=USUAL_WAY, samples=0, **unharmed)
 
     @property
     def flat(self) -> dict:

@@ -90,6 +90,23 @@ def read_predictions(name: str) -> dict[str, pd.DataFrame]:
     return {run: rows.drop(columns="run").reset_index(drop=True) for run, rows in table.groupby("run")}
 
 
+def write_table(name: str, table: pd.DataFrame) -> Path:
+    """Write figures/data/<name>.csv: numbers that come from no run, such as counts and times."""
+    file = _record_file(f"{name}.csv")
+    with whole_file(file) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    return file
+
+
+def read_table(name: str) -> pd.DataFrame:
+    """Read what `write_table` wrote.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    return pd.read_csv(_existing(f"{name}.csv"))
+
+
 def _record_file(name: str) -> Path:
     """A file of figures/data, to be written; its folder is there."""
     make_folder(paths.figures() / "data")

@@ -75,6 +75,20 @@ def published_costs() -> pd.DataFrame:
     return cells.pivot(index="method", columns="metric", values="number").reindex(cells.method.unique())
 
 
+def published_relearning(modality: str = "vqa") -> pd.DataFrame:
+    """VKD's Table 4 as printed, in per cent and points: method -> Original, Epoch1 to Epoch5, AG.
+
+    Args:
+        modality: "vqa" or "qa".
+    """
+    cells = paper_cells("vkd", 4)
+    checks.one_of("modality", modality, cells.modality.unique())
+    cells = cells[cells.modality == modality]
+    cells = cells.assign(method=cells.method.replace(PAPER["methods"]))
+    table = cells.pivot(index="method", columns="condition", values="number")
+    return table.reindex(cells.method.unique())[cells.condition.unique()]
+
+
 def published_differences(table: pd.DataFrame, columns: list[Column], cases: pd.DataFrame) -> list[str]:
     """What the paper prints in place of each case's difference, in points; "" where it does not.
 
