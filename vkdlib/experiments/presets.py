@@ -3,8 +3,8 @@
 The VKD paper publishes alpha and beta, but not the thresholds d_I and d_F, the learning rate, epochs or
 batch. Of the testbed, learning rate and epochs of every method, model and benchmark, VKD's beta and
 thresholds, and the settings of other methods are in chosen.yaml. They were chosen on selection people, who
-are never reported, by the rule of notebooks/sweeps/selection.yaml. VKD's own were varied there around those of
-an earlier testbed, whose selection people were others. The batches, which all methods share, are of that
+are never reported, by the rule of notebooks/sweeps/selection.yaml. VKD's own were varied there around those
+of an earlier testbed, whose selection people were others. The batches, which all methods share, are of that
 testbed as well.
 
 At paper scale, values that nobody published are marked "ours, not tried". Start from them, choose on
