@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from vkdlib import experiments
+from vkdlib.benchmarks.schema import Benchmark
 from vkdlib.experiments import __main__ as command
 from vkdlib.experiments import pipeline, presets
 from vkdlib.models import folders
@@ -48,7 +49,7 @@ def test_a_setting_may_be_a_list_of_numbers(tmp_path):
     assert len({Run("x", c, tmp_path).hash for c in runs}) == 1 and runs[0] == runs[1] == runs[2]
     pipeline.check_run("x", replace(runs[0], training={"epochs": 1, "lr": 0.1}), True)
     given, _ = presets.configure("testbed", "MANU", statistic_weights=[1, 0, 1, 1])
-    assert given.settings == {"share": 0.01, "statistic_weights": (1, 0, 1, 1)}
+    assert given.settings["statistic_weights"] == (1, 0, 1, 1)
     assert Run("x", Configuration(seed=np.int64(3)), tmp_path).hash == (
         Run("x", Configuration(seed=3), tmp_path).hash
     )
@@ -201,6 +202,19 @@ def test_kinds_that_a_benchmark_does_not_ask_are_refused(nothing_is_loaded):
         ValueError, match="testbed/clear has no questions of .*cloze.*; it has: classification"
     ):
         experiments.run("x", c)
+
+
+def test_a_benchmark_of_which_nobody_is_retained_in_every_draw_is_refused(nothing_is_loaded, monkeypatch):
+    """Retain columns would be empty: all who are left are for selection, or forgotten in another draw."""
+    split = Benchmark.split
+
+    def small(self, ratio, draw=0):
+        whole = split(self, ratio, draw)
+        return replace(whole, retain=tuple(p for p in whole.retain if p.id in whole.candidates))
+
+    monkeypatch.setattr(Benchmark, "split", small)
+    with pytest.raises(ValueError, match="nothing about people whom every draw retains: 40 are retained"):
+        experiments.run("x", Configuration(method="vanilla"))
 
 
 @pytest.mark.parametrize("place", ["", "x"])

@@ -170,11 +170,20 @@ def pose_task(benchmark: Benchmark, c: Configuration) -> Split:
     """Who is to be forgotten and retained.
 
     Raises:
-        ValueError: the benchmark has no such ratio or draw, or no questions of these kinds.
+        ValueError: the benchmark has no such ratio or draw, no questions of these kinds, or nobody whom
+            every draw retains.
     """
     split = benchmark.split(c.forget_ratio, 0 if c.select else c.draw)
     split = split.for_selection(c.draw) if c.select else split
-    people = [person for group in split.reported().values() for person in group]
+    reported = split.reported()
+    if not any(person.questions for person in reported["retain"]):
+        raise ValueError(
+            f"{c.benchmark} asks nothing about people whom every draw retains: {len(split.retain)} are "
+            f"retained in this one, and each is for selection ({len(split.selection)}), forgotten in another "
+            f"draw or at another ratio ({len(split.candidates)}), or without questions. Add people with "
+            "questions, or forget fewer"
+        )
+    people = [person for group in reported.values() for person in group]
     kinds = sorted({question.kind for person in people for question in person.questions})
     if not set(kinds) & set(c.kinds):
         raise ValueError(
