@@ -16,6 +16,7 @@ from vkdlib.models.loaded import weights_hash
 from vkdlib.system import paths
 from vkdlib.testbed import build
 from vkdlib.testbed.__main__ import compare_manifests, main
+from vkdlib.testbed.facts import facts_table, mlp_points
 from vkdlib.testbed.recipe import ARCHITECTURES, MODELS
 
 
@@ -30,6 +31,31 @@ def test_enough_people_and_questions(benchmark):
         assert counts == {(k, m): n for k, n in expected.items() for m in ("vqa", "qa")}
     assert all(len(p.pictures[0].pairs) == 17 and len(p.text_pairs) == 16 for p in benchmark.people.values())
     assert all(len(p.test_images) == 3 for p in benchmark.people.values())
+
+
+def test_what_the_mlps_carry_is_what_vanilla_loses_without_their_neurons():
+    question = {"kind": "classification", "metric": "accuracy", "modality": "vqa", "way": "shown"}
+
+    def metrics(whole, silent):
+        values = {"all": whole, "none": silent}
+        return [
+            {**question, "set": name, "neurons": neurons, "value": values[neurons][i]}
+            for i, name in enumerate(("forget", "test"))
+            for neurons in values
+        ] + [{**question, "modality": "qa", "set": "forget", "neurons": "all", "value": 1.0}]
+
+    names = {"llava-mllmu/vanilla": [(100.0, 90.0), (24.0, 95.0)], "llava-mllmu/vanilla-1": [(1.0, 2.0)] * 2}
+    names |= {
+        "llava-llm-mllmu/vanilla": [(9.0, 8.0)] * 2,
+        "qwen2-vl-clear/vanilla": [(80.0, 70.0), (75.5, 60.0)],
+    }
+    names["llava-mllmu/never-saw"] = [(7.0, 6.0)] * 2
+    points = mlp_points(facts_table({"models": {n: {"metrics": metrics(*v)} for n, v in names.items()}}))
+    assert points.index.tolist() == [
+        ("testbed/clear", "testbed/qwen2-vl"),
+        ("testbed/mllmu", "testbed/llava"),
+    ]
+    assert points.forget.tolist() == [4.5, 76.0] and points.test.tolist() == [10.0, -5.0]
 
 
 def test_nobody_looks_or_is_called_like_another():

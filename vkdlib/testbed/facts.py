@@ -88,6 +88,21 @@ def read_facts() -> pd.DataFrame:
     return pd.read_csv(paths.figures() / "data" / "testbed.csv", keep_default_na=False)
 
 
+def mlp_points(facts: pd.DataFrame) -> pd.DataFrame:
+    """What the MLPs in VKD's scope carry: points of VQA that vanilla loses when none of their neurons fires.
+
+    Args:
+        facts: as `read_facts` gives them.
+    Returns:
+        a row a benchmark and model (replicate 0, that learnt by seeing), a column a set.
+    """
+    rows = facts[(facts.stage == "vanilla") & (facts.replicate == 0) & (facts.vanilla == "seeing")]
+    rows = rows[(rows.kind == "classification") & (rows.metric == "accuracy") & (rows.modality == "vqa")]
+    rows = rows[rows.way == "shown"]
+    values = rows.set_index(["benchmark", "model", "set", "neurons"]).value.unstack("neurons")
+    return (values["all"] - values["none"]).unstack("set")
+
+
 def facts_table(manifest: dict) -> pd.DataFrame:
     """What a manifest knows of its models, in the layout of figures/data/testbed.csv.
 
