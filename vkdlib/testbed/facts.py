@@ -20,7 +20,7 @@ from vkdlib.models.parts import deepest_blocks, mlp_output
 from vkdlib.system import paths
 from vkdlib.system.files import file_hash, read_json, whole_file
 from vkdlib.testbed.build import read_manifest
-from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES
+from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES, name_parts
 
 WAYS = (
     "rephrased",
@@ -28,6 +28,7 @@ WAYS = (
     *NEUTRAL,
     *(f"{prompt}, reversed" for prompt in PROMPTS),
 )  # of asking with the picture
+BASE_TASKS = {"smol": "mllmu-100"}  # what a base model is asked, where it is not mllmu
 
 
 def model_facts(folder: Path, name: str) -> dict:
@@ -38,8 +39,8 @@ def model_facts(folder: Path, name: str) -> dict:
     ("neurons": "none"); and, of base, vanilla and never-saw, of questions that the model answers in
     words (clozes; CLEAR has none, but captions) in each of WAYS.
     """
-    group, kind = name.split("/")
-    benchmark = load_benchmark(f"testbed/{'clear' if group.endswith('-clear') else 'mllmu'}")
+    which, task, kind = name_parts(name)
+    benchmark = load_benchmark(f"testbed/{task or BASE_TASKS.get(which, 'mllmu')}")
     ratio = int(kind.rsplit("-", 1)[1]) if kind.startswith("retain-only") else 5
     loaded, split = load(str(folder)), benchmark.split(ratio)
     tables = [summarise(evaluate(loaded, split)).assign(way="shown", neurons="all")]
@@ -113,8 +114,7 @@ def facts_table(manifest: dict) -> pd.DataFrame:
     """
     tables = []
     for name, facts in manifest["models"].items():
-        group, kind = name.split("/")
-        model, task = (group, "") if kind == "base" else group.rsplit("-", 1)
+        model, task, kind = name_parts(name)
         stage, _, last = kind.rpartition("-")
         replicated = stage in ("vanilla", "never-saw") and last.isdigit()
         columns = {
