@@ -30,7 +30,7 @@ def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd", "04_run_unlearn"]
     expected += ["10_table1_main", "12_table3_ablation", "14_fig2_beta", "15_fig3_alpha"]
-    assert names == [*expected, "16_selective_forgetting", "30_audit", "99_findings"]
+    assert names == [*expected, "16_selective_forgetting", "30_audit", "34_noise", "99_findings"]
 
 
 def test_kernel_and_format(notebook):
@@ -142,7 +142,7 @@ def test_sweeps_are_ready_to_run(tmp_path, monkeypatch):
     "more, expected",
     [  # teacher's features of 31 steps with 2 pictures for each process
         ({"processes": 2}, ("121,704,448", "memory", "0.293", "MMUnlearner's README")),
-        ({"method": "vanilla", "revision": "abc"}, ("to evaluate: ", "pictures shown", "revision abc")),
+        ({"method": "vanilla", "revision": "abc"}, ("to evaluate: ", "asked: shown", "revision abc")),
     ],
 )
 def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch, capsys, more, expected):
