@@ -382,7 +382,7 @@ def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
         {},
         {"prune": False, "mask": True},
         {"order": "parallel", "d_I": 1.3},
-        {"d_F": 3.0, "d_I": 2.0},
+        {"d_F": 1.0, "d_I": 2.0},
     ]
     record = pd.DataFrame([{"method": "VKD", "order": None} | of for of in settings])
     record = pd.concat([record, pd.DataFrame({"method": ["vanilla"]})], ignore_index=True)
@@ -390,7 +390,7 @@ def test_rows_of_selective_forgetting_are_what_is_not_as_usual():
         "VKD",
         "prune=False",
         "order=parallel",
-        "d_I=2.0, d_F=3.0",
+        "d_I=2.0, d_F=1.0",
         "vanilla",
     ]
 

@@ -147,7 +147,7 @@ def test_sweeps_are_ready_to_run(tmp_path, monkeypatch):
     "more, expected",
     [  # teacher's features of 31 steps with 2 pictures for each process
         ({"processes": 2}, ("121,704,448", "memory", "0.293", "MMUnlearner's README")),
-        ({"method": "vanilla", "revision": "abc"}, ("to evaluate: ", "pictures shown", "revision abc")),
+        ({"method": "vanilla", "revision": "abc"}, ("to evaluate: ", "asked: shown", "revision abc")),
     ],
 )
 def test_a_dry_run_prints_the_plan_and_stops(tmp_path, monkeypatch, capsys, more, expected):
