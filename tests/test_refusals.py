@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vkdlib.benchmarks.wording import REFUSALS
-from vkdlib.evaluation.refusals import is_refusal
+from vkdlib.evaluation.refusals import is_refusal, who_is_named
 
 with open(Path(__file__).with_name("refusals.csv"), newline="") as file:
     ANSWERS = list(csv.DictReader(file))
@@ -37,3 +37,10 @@ def test_every_refusal_that_is_taught_is_one(refusal):
 )
 def test_an_answer_is_none(answer):
     assert not is_refusal(answer)
+
+
+def test_whom_an_answer_names():
+    names = ["Ann Miller", "Bo Ray", "Cy Dee"]
+    answers = ["Bo Ray: a nurse.", "This is Ann Miller.", "Ann Miller and Bo Ray.", "a nurse", "Bo", ""]
+    whom = [who_is_named(answer, "Bo Ray", names) for answer in answers]
+    assert whom == ["the person", "somebody else", "the person", "nobody", "nobody", "nobody"]
