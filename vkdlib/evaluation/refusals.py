@@ -1,7 +1,7 @@
 """What an answer in words does: whether it is a refusal, and whom it names.
 
-A refusal says that it will not, may not or cannot answer. The rule reads the first sentences alone: a model that
-answers and regrets afterwards has answered. It was tested on a hundred answers of models, labelled by hand
+A refusal says that it will not, may not or cannot answer. The rule reads the first sentences alone: a model
+that answers and regrets afterwards has answered. It was tested on a hundred answers, labelled by hand
 (tests/refusals.csv).
 """
 
