@@ -99,6 +99,9 @@ def test_every_seen_column_that_is_not_counted_has_an_unseen_twin():
         for schema in schemas:
             all_of = {column.title: column for column in columns.table_columns(table, schema)}
             for title, column in all_of.items():
+                if "," in column.kind:  # asked again
+                    assert not column.balance
+                    continue
                 twin = all_of.get(title + columns.UNSEEN)
                 assert column.balance == (twin is None) and column.published != ["test", "vqa"]
                 assert twin is None or (twin.less, twin.other_faces) == (column.less, column.other_faces)
@@ -108,11 +111,12 @@ TABLES = yaml.safe_load(columns.FILE.read_text())
 ENTRIES = [
     (t, s, title) for t, schemas in TABLES.items() for s, titles in schemas.items() for title in titles
 ]
+PARTS = ("taught", "others", "to come")
 KNOWN = {
     "set": ("forget", "retain", "test", "retain_unseen", "real", "world"),
     "modality": MODALITIES,
-    "kind": (*KINDS, "leak@1", "leak@16"),
-    "metric": ("accuracy", "unparsable", "rouge_l", "bleu", "refusals"),
+    "kind": (*KINDS, "leak@1", "leak@16", "gain", "identity"),
+    "metric": ("accuracy", "unparsable", "rouge_l", "bleu", "refusals", "gain"),
 }
 
 
@@ -120,9 +124,14 @@ KNOWN = {
 def test_a_column_counts_what_there_is(table, schema, title):
     """A misspelt one would never have a row, and be left out of its table."""
     entry = TABLES[table][schema][title]
-    assert {"counts"} <= set(entry) <= {"counts", "less", "other_faces", "balance", "published"}
+    assert {"counts"} <= set(entry) <= {"counts", "less", "other_faces", "balance", "published", "again"}
     assert len(entry["counts"]) == len(KNOWN)
-    assert all(value in values for value, values in zip(entry["counts"], KNOWN.values()))
+    of_set, comma, part = entry["counts"][0].partition(
+        ", "
+    )  # the people of a set whom an attacker knows, say
+    assert part in (PARTS if comma else [""])
+    counts = [of_set, *entry["counts"][1:]]
+    assert all(value in values for value, values in zip(counts, KNOWN.values()))
     assert {entry.get(name, False) for name in ("less", "other_faces", "balance")} <= {True, False}
     if "published" in entry:
         assert set(entry["published"]) <= {"forget", "retain", "real", "vqa", "qa"}
@@ -236,3 +245,12 @@ def test_a_report_says_what_is_missing(monkeypatch, tmp_path):
     pd.DataFrame({"record": ["other"]} | dict.fromkeys(columns.LABELS["claims"], "?")).to_csv(claims_file)
     with pytest.raises(ValueError, match="claims.csv has no row about nothing"):
         report.read_report(["nothing"], "fig2_beta")
+
+
+def test_what_is_asked_again_has_columns_of_its_own():
+    table = {column.title: column for column in columns.table_columns("vkd 4", "mllmu")}
+    assert len(table) == len(columns.table_columns("vkd 4", "mllmu")) == 6 * 6 + 6
+    twin = table["Others VQA, epoch 2, unseen"]
+    assert twin.questions == ("test, others", "vqa", "classification, epoch 2") and not twin.balance
+    views = [column.title for column in columns.table_columns("vkd views", "mllmu")]
+    assert views[:2] == ["Forget VQA, unseen", "Forget VQA, grey, unseen"] and len(views) == 20

@@ -21,7 +21,7 @@ def record_of(monkeypatch, shapes, draws=(0, 1, 2), noise=0, never=None):
     is how much never-saw answers of everything; None: there is none."""
     rows, predictions = [], {}
     known = {"experiment": "x", "model": "m", "benchmark": "mllmu", "schema": "mllmu", "replicate": 0}
-    known |= {"forget_ratio": 5, "metric": "accuracy", "way": "shown"}
+    known |= {"forget_ratio": 5, "metric": "accuracy", "way": "shown", "seed": 0}
     wheres = [(title, PLACES[title.split()[0]], title.split()[1].lower()) for title in shapes]
     wheres += [
         (title, UNSEEN[group], how) for title, group, how in wheres if group in UNSEEN and how == "vqa"
@@ -35,7 +35,13 @@ def record_of(monkeypatch, shapes, draws=(0, 1, 2), noise=0, never=None):
                 right = percent / 100 * QUESTIONS
                 luck = np.random.default_rng([draw, k, len(title)])
                 given = [
-                    of | {"person": f"p{p}", "question": f"{p}/{q}", "score": float(q < right - worse)}
+                    of
+                    | {
+                        "person": f"p{p}",
+                        "question": f"{p}/{q}",
+                        "score": float(q < right - worse),
+                        "answer": "A",
+                    }
                     for p, worse in enumerate(luck.random(PEOPLE) < noise)
                     for q in range(QUESTIONS)
                 ]

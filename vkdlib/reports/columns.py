@@ -1,6 +1,7 @@
 """The columns of the papers' tables, from paper/columns.yaml: what each counts, and what is better in it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -129,7 +130,15 @@ def table_columns(table: str, schema: str) -> list[Column]:
     checks.one_of("table", table, tables)
     checks.one_of(f"schema of a benchmark in {table}", schema, tables[table])
     entries = tables[table][schema].items()
-    return [Column(title, *entry.pop("counts"), **entry) for title, entry in entries]
+    return [column for title, entry in entries for column in _columns(title, **entry)]
+
+
+def _columns(title: str, counts: list[str], again: Sequence[str] = (), **options) -> list[Column]:
+    """A column and those in which the same is asked again: "Forget VQA, epoch 1", before ", unseen"."""
+    column = Column(title, *counts, **options)
+    name, unseen = title.removesuffix(UNSEEN), UNSEEN if title.endswith(UNSEEN) else ""
+    further = {f"{name}, {when}{unseen}": f"{column.kind}, {when}" for when in again}
+    return [column, *(replace(column, title=t, kind=k, balance=False) for t, k in further.items())]
 
 
 def record_schema(records: pd.DataFrame) -> str:
