@@ -38,7 +38,7 @@ SWEEPS := selection selection_fine selection_own selection_parts foundation fami
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
           vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL) $(BEYOND)
 
-.PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \
+.PHONY: unshipped quickstart quickstart-smol test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
@@ -46,6 +46,14 @@ quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/qu
 	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
 	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb -p write True
 	@echo "figures and tables: figures/quickstart*; the notebook as it ran: runs/quickstart.ipynb; its runs: $${VKDLIB_RUNS:-runs}/"
+
+quickstart-smol: $(READY)  ## the same with a real language model: a LLaVA around SmolLM2 (fetches 93 MB)
+	@mkdir -p runs
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[smol]"
+	$(BIN)/python -m vkdlib.testbed smol
+	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
+	    notebooks/08_real_language_model.ipynb runs/quickstart-smol.ipynb -p write True
+	@echo "figure: figures/smol_gallery.png; the notebook as it ran: runs/quickstart-smol.ipynb; its runs: $${VKDLIB_RUNS:-runs}/"
 
 test: unit notebooks  ## everything that CI runs
 
