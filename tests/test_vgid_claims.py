@@ -136,9 +136,10 @@ def test_verdicts_on_table_3(monkeypatch):
     better = [
         f"VGID balances forgetting and keeping of faces better than {m}" for m in ("GA", "GA_Diff", "RMU")
     ]
-    for claim in (*better, "VGID keeps other faces", "GA_Diff forgets faces", "GA_Diff loses other faces"):
+    for claim in (*better, "GA_Diff forgets faces", "GA_Diff loses other faces"):
         assert verdicts[claim] == {"holds"}, claim
-    assert verdicts["GA forgets faces"] == {"equivalent"}
+    for claim in ("VGID keeps other faces", "GA forgets faces"):
+        assert verdicts[claim] == {"cannot tell"}, claim  # nobody of a dozen differs; others might
     assert verdicts["a teacher shown noise alone teaches it less well than one with both"] == {"holds"}
     gap = judged.loc[better[0]].difference
     assert gap["Retain class minus Forget class"] == pytest.approx(75)
@@ -175,7 +176,8 @@ def test_numbers_of_every_column_are_its_own(monkeypatch):
 def test_an_attack_that_brings_nothing_back(monkeypatch):
     judged = claims.judge(tables_of(monkeypatch, "vgid_reverse"))
     verdicts = judged.groupby("claim").verdict.agg(set)
-    assert set().union(*verdicts) == {"holds"}
+    assert verdicts["under attack VGID tells less than the prompt"] == {"holds"}
+    assert verdicts["under attack VGID tells hardly more"] == {"cannot tell"}  # nobody of a dozen differs
     attacked = TOLD | {"VGID, reversed at the end": (1, 1)}
     judged = claims.judge(tables_of(monkeypatch, "vgid_reverse", attacked))
     verdicts = judged.groupby("claim").verdict.agg(set)

@@ -63,6 +63,7 @@ class PO(Method):
         return loss, {"po": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
-        tokens = 2 * size.pack_tokens - size.image_tokens  # each question has two answers
+        """At the most: a question counts twice, once for each of its answers."""
+        tokens = 2 * size.pack_tokens - size.image_tokens
         passes = {"the reference's answers": Pass(size.forget_pictures, tokens)}
         return Cost(passes, {"forget": Pass(size.forget_pictures, tokens, backward=True)})

@@ -99,6 +99,7 @@ class RMU(Method):
         return loss * (counts.sum() / whole.sum()).item()
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
+        """Whole passes, although the backward ones begin at the block."""
         retain, width = size.drawn if self.gamma else 0, loaded.model.config.get_text_config().hidden_size
         self.layer(loaded)  # there is one
         passes = {"vanilla's hidden states": Pass(size.forget_pictures + retain, size.pack_tokens)}
