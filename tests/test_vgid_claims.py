@@ -182,7 +182,7 @@ def test_an_attack_that_brings_nothing_back(monkeypatch):
     judged = claims.judge(tables_of(monkeypatch, "vgid_reverse", attacked))
     verdicts = judged.groupby("claim").verdict.agg(set)
     assert verdicts["under attack VGID tells hardly more"] == {"does not hold"}
-    assert verdicts["under attack VGID tells less than the prompt"] == {"equivalent"}
+    assert verdicts["under attack VGID tells less than the prompt"] == {"cannot tell"}
 
 
 def test_who_refuses_has_not_over_forgotten(monkeypatch):
