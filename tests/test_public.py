@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from scipy.special import softmax
 
 import vkdlib
 from vkdlib import notebooks
@@ -112,6 +113,46 @@ def test_a_picture_may_be_a_path_bytes_or_an_image(untrained, image, tmp_path):
 def test_a_list_of_questions_goes_with_a_list_of_pictures(untrained, image):
     pictures, questions = [image, None], ["Who is this?", "Who is Ann?"]
     assert ask(untrained, pictures, questions) == [ask(untrained, *pair) for pair in zip(pictures, questions)]
+
+
+def test_options_are_as_likely_as_in_an_evaluation(untrained, split):
+    answers = evaluate(untrained, split, kinds=["classification"]).query("set == 'forget'")
+    person = split.forget[0]
+    for q in [q for q in person.questions if q.kind == "classification"][:4]:
+        picture = person.pictures[q.picture].image if q.modality == "vqa" else None
+        logprobs = json.loads(answers.set_index("question").options[q.id])
+        likely = ask(untrained, picture, q.question, list(q.options.values()))
+        assert list(likely) == list(q.options.values())
+        assert [*likely.values()] == pytest.approx(softmax([*logprobs.values()]), abs=1e-5)
+
+
+def test_options_go_with_a_list_of_pictures(untrained, image):
+    options = ("Ann", "Bob Ray")
+    first, second = ask(untrained, [image, None], "Who is this?", options)
+    assert first == pytest.approx(ask(untrained, image, "Who is this?", options))
+    assert second == pytest.approx(ask(untrained, None, "Who is this?", options)) and first != second
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["Ann"], "options is \\['Ann'\\]; it must be a list of two or more answers"),
+        ("Ann", "options is 'Ann'; it must be a list"),
+        (["Ann", "Ann"], "two of them are alike"),
+        (["Ann", " "], "an option is ' '; it must be text"),
+        (["Ann", "<image>"], "<image>"),
+    ],
+)
+def test_options_that_cannot_be_chosen_from(untrained, options, message):
+    with pytest.raises(ValueError, match=message):
+        ask(untrained, None, "Who?", options)
+
+
+def test_probabilities_are_never_nan(loaded, image):
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="question 'Who\\?': the log-probabilities are .*NaN"):
+        ask(loaded, image, "Who?", ["Ann", "Bob"])
 
 
 @pytest.mark.parametrize(
