@@ -30,15 +30,15 @@ def ask(
     options: Sequence[str] = (),
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> str | dict[str, float] | list[str] | list[dict[str, float]]:
-    """The greedy answer to a question about a picture, in the model's own words; or how likely each option is.
+    """The greedy answer to a question about a picture, in the model's own words; or how likely options are.
 
         vkdlib.ask(run, "ann.png", "Where was she born?")                            # "Oslo"
         vkdlib.ask(run, "ann.png", "Where was she born?", options=["Oslo", "Rome"])  # {"Oslo": 0.9, …}
 
     Args:
-        model: a loaded model, a finished run, or a name that `load` takes. Of a run that attacked its model or
-            put questions in another way, the model is the one before the attack, asked as usual. The last
-            model that was named, and the last whose run was given, stay in memory.
+        model: a loaded model, a finished run, or a name that `load` takes. Of a run that attacked its model
+            or put questions in another way, the model is the one before the attack, asked as usual. The
+            last model that was named, and the last whose run was given, stay in memory.
         picture: path or bytes of a PNG or JPEG file, or a PIL image; None asks in text alone. A list asks
             about each of them.
         question: a list asks each of them: of one picture, or each of its own.
