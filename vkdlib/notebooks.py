@@ -1,4 +1,4 @@
-"""python -m vkdlib notebooks FOLDER: copy the notebooks and sweeps to a folder of your own."""
+"""vkdlib notebooks FOLDER: copy the notebooks and sweeps to a folder of your own."""
 
 import argparse
 import shutil
@@ -58,7 +58,7 @@ def notebook_files() -> Iterator[tuple[Path, str]]:
 def main(arguments: list[str]) -> int:
     """Copy them; returns the exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
-        prog="python -m vkdlib notebooks", description="Copy the notebooks and sweeps to a folder."
+        prog="vkdlib notebooks", description="Copy the notebooks and sweeps to a folder."
     )
     parser.add_argument("folder", type=Path, help="where to; made if it is not there")
     return exit_status(copy_and_say, parser.parse_args(arguments).folder)
