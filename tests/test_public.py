@@ -369,6 +369,7 @@ def test_notebooks_are_copied_and_never_overwrite(tmp_path, capsys):
     copies = {file.name for file in (tmp_path / "mine").rglob("*") if file.is_file()}
     assert {"00_quickstart.ipynb", "table1_main.yaml"} <= copies
     assert (tmp_path / "mine" / "sweeps" / "table1_main.yaml").exists()
+    assert f"go to runs/ and figures/ in {paths.root()}" in capsys.readouterr().out
     assert notebooks.main([str(tmp_path / "mine")]) == 2
     assert "is there already" in capsys.readouterr().err
 
