@@ -25,7 +25,9 @@ def outputs() -> str:
     notebook = nbformat.read(paths.root() / "notebooks" / "99_findings.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [(output.get("data", {}), output.get("text")) for output in outputs]
-    return "\n".join(data.get("text/markdown") or data.get("text/plain") or text for data, text in shown)
+    return "\n".join(
+        data.get("text/markdown") or data.get("text/plain") or text or "" for data, text in shown
+    )
 
 
 @pytest.fixture
