@@ -54,7 +54,7 @@ def test_numbers_stand_below_each_other_and_keep_their_value():
     assert len(one) == len(best) == len(two) and (empty, none) == ("", "–")
     assert one.index(".") == best.index(".") == two.index(".")
     assert best.index("]") == two.index("]") and "<b>100.0\u00a0<small>[98.0," in html
-    texts = [cell.replace("\u2007", "").replace("\u00a0", " ") for cell in (one, best, two)]
+    texts = [re.sub("[\u2007\u2008]", "", cell).replace("\u00a0", " ").strip() for cell in (one, best, two)]
     assert texts == [number.replace("*", "") for number in NUMBERS[:3]]
 
 

@@ -8,12 +8,14 @@ from itertools import zip_longest
 import pandas as pd
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-INTERVAL = re.compile(r" (\[-?[\d.]+, -?[\d.]+\](?: ±[\d.]+)?)")  # as " [9.8, 30.8] ±2.1"
+# As " [9.8, 30.8] ±2.1" and " (4.0 to 9.3)".
+INTERVAL = re.compile(r" (\[-?[\d.]+, -?[\d.]+\](?: ±[\d.]+)?|\(-?[\d.]+ to -?[\d.]+\))")
 BOLD = re.compile(r"\*\*(.*?)\*\*")
 # Characters that are in no text stand for tags until everything else is escaped.
 TAGS = {"\ue000": "<b>", "\ue001": "</b>", "\ue002": "<small>", "\ue003": "</small>", "\ue004": ""}
 EDGE = "\ue004"  # pandas strips the blanks at the edges of a cell
-FIGURE_SPACE, NO_BREAK = "\u2007", "\u00a0"  # as wide as a digit; a blank at which no line ends
+# Blanks as wide as a digit, and as a full stop; and one at which no line ends.
+FIGURE_SPACE, STOP_SPACE, NO_BREAK = "\u2007", "\u2008", "\u00a0"
 NONE = "–"  # stands where there is no number
 STYLE = """<style>
 table.vkdlib { font-variant-numeric: tabular-nums }
@@ -58,9 +60,17 @@ def align(texts: Sequence[str]) -> list[str]:
     numbers = [NUMBER.findall(text) for text in texts]
     widths = [max(map(len, group)) for group in zip_longest(*numbers, fillvalue="")]
     padded = [_pad_numbers(text, widths) for text in texts]
-    lengths = [sum(character not in TAGS for character in text) for text in padded]
-    blanks = (FIGURE_SPACE * (max(lengths) - length) for length in lengths)  # in the type of an interval
-    return [f"{EDGE}{text}\ue002{blank}\ue003" for text, blank in zip(padded, blanks)]
+    plain = ["".join(character for character in text if character not in TAGS) for text in padded]
+    longest = max(plain, key=len)
+    rests = [longest[len(text) :] for text in plain]
+    return [f"{EDGE}{text}\ue002{_blanks(rest)}\ue003" for text, rest in zip(padded, rests)]
+
+
+def _blanks(text: str) -> str:
+    """Blanks about as wide as a text of numbers in brackets."""
+    wide = {character: FIGURE_SPACE for character in text if character.isalnum() or character in "±≈↓"}
+    wide |= {character: NO_BREAK for character in text if character.isspace()}
+    return "".join(wide.get(character, STOP_SPACE) for character in text)
 
 
 def _pad_numbers(text: str, widths: Sequence[int]) -> str:
