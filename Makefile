@@ -38,12 +38,12 @@ SWEEPS := selection selection_fine selection_own selection_parts foundation fami
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
           vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL) $(BEYOND)
 
-.PHONY: unshipped quickstart quickstart-smol test test-all unit slow notebooks notebooks-whole lab figures \
+.PHONY: help unshipped quickstart quickstart-smol test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
-	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
+	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/stderr \
 	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb -p write True
 	@echo "figures and tables: figures/quickstart*; the notebook as it ran: runs/quickstart.ipynb; its runs: $${VKDLIB_RUNS:-runs}/"
 
@@ -54,6 +54,9 @@ quickstart-smol: $(READY)  ## the same with a real language model: a LLaVA aroun
 	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
 	    notebooks/08_real_language_model.ipynb runs/quickstart-smol.ipynb -p write True
 	@echo "figure: figures/smol_gallery.png; the notebook as it ran: runs/quickstart-smol.ipynb; its runs: $${VKDLIB_RUNS:-runs}/"
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
 
 test: unit notebooks  ## everything that CI runs
 

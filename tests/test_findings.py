@@ -24,7 +24,10 @@ def outputs() -> str:
     """What 99_findings says."""
     notebook = nbformat.read(paths.root() / "notebooks" / "99_findings.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return "\n".join(o.get("text") or o.get("data", {}).get("text/markdown", "") for o in outputs)
+    shown = [(output.get("data", {}), output.get("text")) for output in outputs]
+    return "\n".join(
+        data.get("text/markdown") or data.get("text/plain") or text or "" for data, text in shown
+    )
 
 
 @pytest.fixture
@@ -145,7 +148,7 @@ def test_every_verdict_and_every_case_is_in_the_notebook(judged):
     for _, cases in judged.groupby("record"):
         assert findings.sentences(cases) in text
         evidence = tables.evidence(cases).drop(columns="source")
-        assert len(evidence) == len(cases) and rendering.markdown(evidence) in text
+        assert len(evidence) == len(cases) and evidence.to_string() in text
     assert "not judged yet, VKD paper: Table 2, Table 4" in text
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from scipy.special import softmax
+from transformers import AutoProcessor
+from transformers.models.auto import image_processing_auto
 
 import vkdlib
 from vkdlib import notebooks
@@ -26,6 +30,7 @@ from vkdlib.reports.columns import table_columns
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.deltas import changed_weights
 from vkdlib.runs.store import open_run
+from vkdlib.system import paths
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 from vkdlib.vanilla.teaching import save_model
@@ -114,6 +119,46 @@ def test_a_list_of_questions_goes_with_a_list_of_pictures(untrained, image):
     assert ask(untrained, pictures, questions) == [ask(untrained, *pair) for pair in zip(pictures, questions)]
 
 
+def test_options_are_as_likely_as_in_an_evaluation(untrained, split):
+    answers = evaluate(untrained, split, kinds=["classification"]).query("set == 'forget'")
+    person = split.forget[0]
+    for q in [q for q in person.questions if q.kind == "classification"][:4]:
+        picture = person.pictures[q.picture].image if q.modality == "vqa" else None
+        logprobs = json.loads(answers.set_index("question").options[q.id])
+        likely = ask(untrained, picture, q.question, list(q.options.values()))
+        assert list(likely) == list(q.options.values())
+        assert [*likely.values()] == pytest.approx(softmax([*logprobs.values()]), abs=1e-5)
+
+
+def test_options_go_with_a_list_of_pictures(untrained, image):
+    options = ("Ann", "Bob Ray")
+    first, second = ask(untrained, [image, None], "Who is this?", options)
+    assert first == pytest.approx(ask(untrained, image, "Who is this?", options))
+    assert second == pytest.approx(ask(untrained, None, "Who is this?", options)) and first != second
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["Ann"], "options is \\['Ann'\\]; it must be a list of two or more answers"),
+        ("Ann", "options is 'Ann'; it must be a list"),
+        (["Ann", "Ann"], "two of them are alike"),
+        (["Ann", " "], "an option is ' '; it must be text"),
+        (["Ann", "<image>"], "<image>"),
+    ],
+)
+def test_options_that_cannot_be_chosen_from(untrained, options, message):
+    with pytest.raises(ValueError, match=message):
+        ask(untrained, None, "Who?", options)
+
+
+def test_probabilities_are_never_nan(loaded, image):
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="question 'Who\\?': the log-probabilities are .*NaN"):
+        ask(loaded, image, "Who?", ["Ann", "Bob"])
+
+
 @pytest.mark.parametrize(
     "picture, question, message",
     [
@@ -145,6 +190,8 @@ folder, questions = sys.argv[1], json.loads(sys.argv[3])
 for family in json.loads(sys.argv[2]):
     model = AutoModelForImageTextToText.from_pretrained(f"{folder}/{family} home")
     processor = AutoProcessor.from_pretrained(f"{folder}/{family} home", backend="pil")
+    plain = AutoProcessor.from_pretrained(f"{folder}/{family} home")
+    assert type(plain) is type(processor) and type(plain).__module__.startswith("transformers.")
     answers = []
     for number, question in enumerate(questions):
         content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -179,6 +226,23 @@ def test_exported_runs_answer_alike_without_vkdlib(benchmark, split, tmp_path, m
     assert [json.loads(line) for line in done.stdout.splitlines()] == ours
 
 
+@pytest.mark.parametrize("family", ["llava", "qwen2-vl"])
+def test_a_saved_processor_makes_the_same_pixels_where_torchvision_is(family, image, tmp_path, monkeypatch):
+    """transformers would take its other classes there; nothing but the choice of a class asks for it."""
+    processor = processor_like(family)
+    FAMILIES[MODEL_TYPES[family]].save_processor(processor, tmp_path)
+    monkeypatch.setattr(image_processing_auto, "is_torchvision_available", lambda: True)
+    stock = AutoProcessor.from_pretrained(tmp_path, backend="pil")
+    assert type(stock.image_processor).__name__.endswith("Pil")
+    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who?"}]}]
+    inputs = []
+    for one in (processor, stock):
+        text = one.apply_chat_template(question, add_generation_prompt=True)
+        inputs.append(one(images=[open_image(image)], text=[text], return_tensors="pt"))
+    assert (inputs[0]["input_ids"] == inputs[1]["input_ids"]).all()
+    assert (inputs[0]["pixel_values"] == inputs[1]["pixel_values"]).all()
+
+
 @pytest.fixture
 def llava_run(tmp_path, split, monkeypatch):
     return small_run("llava", tmp_path, split, monkeypatch)
@@ -191,6 +255,14 @@ def test_the_card_says_what_was_done_and_measured(llava_run, tmp_path):
         assert words in card
     table = llava_run.records().query("set == 'test' and metric == 'accuracy'").iloc[0]
     assert f"{table.value:.3g} [{table.low:.3g}, {table.high:.3g}] | {table.n} | {table.people} |" in card
+
+
+def test_the_code_of_the_card_runs_as_it_stands(llava_run, image, tmp_path):
+    folder = vkdlib.export(llava_run, tmp_path / "home")
+    (folder / "picture.png").write_bytes(image)
+    code = re.search("```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.stdout.strip() and done.stdout.strip() == vkdlib.ask(llava_run, image, "Who is this?")
 
 
 def test_what_is_there_is_never_overwritten(llava_run, tmp_path):
@@ -207,6 +279,15 @@ def test_what_cannot_be_exported(llava_run, tmp_path):
     llava_run.folder.rename(quantised.folder)
     with pytest.raises(ValueError, match="quantise='nf4': .* Make the run again without quantise"):
         vkdlib.export(quantised, tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("values", [{"way": "strict"}, {"attack": "int8", "attack_scope": "all"}])
+def test_the_record_of_an_export_is_that_of_its_model(llava_run, tmp_path, values):
+    other = replace(llava_run, configuration=replace(llava_run.configuration, **values))
+    llava_run.folder.rename(other.folder)
+    with pytest.raises(ValueError, match=f"own for {', '.join(values)}: .* Export the same run without them"):
+        vkdlib.export(other, tmp_path / "home")
     assert not (tmp_path / "home").exists()
 
 
@@ -251,7 +332,7 @@ def test_two_runs_are_compared_in_the_columns_of_a_table(llava_run, tmp_path, sp
     assert set(table.other) == {"GA"} and (table.difference == 0).all() and (table.p == 1).all()
     columns = table_columns("vkd 1", "mllmu")
     ax = plots.forest(plt.subplots()[1], table, "GA", columns)
-    assert len(ax.get_yticks()) == len(table) == len(columns)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"GA, {c.title}" for c in columns]
     with pytest.raises(ValueError, match="run_b is 3; it must be a run"):
         vkdlib.compare(llava_run, 3)
 
@@ -288,8 +369,32 @@ def test_notebooks_are_copied_and_never_overwrite(tmp_path, capsys):
     copies = {file.name for file in (tmp_path / "mine").rglob("*") if file.is_file()}
     assert {"00_quickstart.ipynb", "table1_main.yaml"} <= copies
     assert (tmp_path / "mine" / "sweeps" / "table1_main.yaml").exists()
+    assert f"go to runs/ and figures/ in {paths.root()}" in capsys.readouterr().out
     assert notebooks.main([str(tmp_path / "mine")]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_whatever_has_a_command_line_is_listed():
+    modules = {file.parent.name for file in paths.PACKAGE.glob("*/__main__.py")}
+    modules |= {file.stem for file in paths.PACKAGE.glob("[!_]*.py") if "__main__" in file.read_text()}
+    assert modules == set(COMMANDS)
+
+
+def test_make_lists_its_targets():
+    made = subprocess.run(["make", "help"], cwd=paths.root(), capture_output=True, text=True)
+    targets = {line.partition(": ")[0] for line in made.stdout.splitlines()}
+    assert made.returncode == 0 and {"quickstart", "test", "lab", "help"} <= targets
+
+
+def test_what_a_wheel_carries():
+    """Notebooks and sweeps are data of the package; whoever checks types is told that there are some."""
+    project = pytest.importorskip("tomllib").loads((paths.root() / "pyproject.toml").read_text())
+    data = project["tool"]["setuptools"]["data-files"]
+    carried = {file for globs in data.values() for one in globs for file in paths.root().glob(one)}
+    assert carried == {file for file, _ in notebooks.notebook_files()}
+    assert (paths.PACKAGE / "py.typed").exists()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["vkdlib"]
+    assert project["project"]["scripts"]["vkdlib"] == "vkdlib.__main__:script"
 
 
 def test_transparent_pictures_are_asked_on_white(untrained):

@@ -237,6 +237,17 @@ def test_no_pickle_anywhere(tmp_path):
     assert Configuration(**read_json(run.folder / "config.json")) == CONFIG
 
 
+def test_interrupted_trainings_are_known_by_their_last_step(tmp_path):
+    whole = finished(tmp_path)
+    with store.open_run("test", replace(CONFIG, seed=1), tmp_path) as begun:
+        begun.partial.mkdir()
+        (begun.partial / "history.csv").write_text("step,lr,loss\n0,1.0,2.0\n1,1.0,1.5\n")
+    assert store.interrupted_runs("test", tmp_path) == {}  # there is nothing to go on from
+    (begun.partial / "checkpoint.safetensors").write_bytes(b"weights")
+    assert store.interrupted_runs("test", tmp_path) == {begun.hash: 2}
+    assert whole.done and store.interrupted_runs("nothing", tmp_path) == {}
+
+
 def test_missing_record_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="nothing.csv: no such record"):

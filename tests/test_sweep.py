@@ -422,9 +422,15 @@ def test_a_dry_run_lists_what_is_left(swept, capsys, monkeypatch):
     wanted["grid"].append(wanted["grid"][0] | {"seed": 1})
     file.write_text(yaml.safe_dump(wanted))
     monkeypatch.setattr(Worker, "execute", lambda *_: pytest.fail("it ran"))
+    begun = root / "runs" / "s" / "0123456789ab.part"
+    begun.mkdir()
+    (begun / "history.csv").write_text("step,loss\n0,2.0\n")
+    (begun / "checkpoint.safetensors").write_bytes(b"weights")
     assert execute.main([str(file), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "2 points, 1 done, 1 to do" in printed
+    assert f"runs: {root / 'runs' / 's'}; record, once all are done: " in printed
+    assert "run 0123456789ab was interrupted, and goes on at step 1" in printed
     (done_one,), (left,) = (
         [s for s in printed.splitlines() if s.startswith(w)] for w in ("  done:", "  to do:")
     )

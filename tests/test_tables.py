@@ -5,6 +5,7 @@ import pytest
 
 from vkdlib.reports import columns, rendering, tables
 from vkdlib.reports.paper import published
+from vkdlib.system.html import table_html
 
 
 def numbers(values: dict[str, tuple[float, ...]], metric="accuracy", **labels) -> pd.DataFrame:
@@ -122,7 +123,7 @@ def test_latex_and_html_keep_bold_and_signs(table):
     assert r"\textbf{22.0 [17.0, 27.0] $\pm$2.8}$^{\approx}$" in text and "**" not in text
     assert r"GA\_Diff & " in text and r"\toprule" in text and r"\caption{Ours, 5 \% forgotten}" in text
     assert text.count("{") == text.count("}") and text.count(r"\begin") == text.count(r"\end") == 2
-    assert "<b>22.0 [17.0, 27.0] ±2.8</b>≈" in rendering.html(table)
+    assert "<b>22.0\u00a0<small>[17.0, 27.0] ±2.8</small></b>≈" in table_html(table)
     for row in rendering.markdown(table).splitlines():
         assert row.count("|") == 4
 

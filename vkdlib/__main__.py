@@ -1,4 +1,4 @@
-"""python -m vkdlib: what can be done from the command line."""
+"""vkdlib, or python -m vkdlib: what can be done from the command line."""
 
 import argparse
 import runpy
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Do a sub-command; returns the exit status, see `exit_status`."""
     lines = "\n".join(f"  {name:12} {what}" for name, what in COMMANDS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m vkdlib",
+        prog="vkdlib",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Unlearning a person's face in multimodal LLMs.",
         epilog=f"commands (each has --help):\n{lines}\n\nIn Python: {', '.join(vkdlib.__all__)}",

@@ -1,17 +1,18 @@
-"""python -m vkdlib notebooks FOLDER: copy the notebooks and sweeps to a folder of your own."""
+"""vkdlib notebooks FOLDER: copy the notebooks and sweeps to a folder of your own."""
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from vkdlib.system import paths
 from vkdlib.system.command import exit_status
 from vkdlib.system.files import make_folder
-from vkdlib.system.paths import PACKAGE
 
-CHECKOUT = PACKAGE.parent / "notebooks"
+CHECKOUT = paths.PACKAGE.parent / "notebooks"
 INSTALLED = "share/vkdlib/notebooks/"  # below it a wheel puts them
 
 
@@ -29,7 +30,9 @@ def copy_notebooks(folder: str | Path) -> list[Path]:
     """
     copies = {file: Path(folder, place) for file, place in notebook_files()}
     if not copies:
-        raise FileNotFoundError(f"{PACKAGE.parent} has no notebooks: install vkdlib again, from a wheel")
+        raise FileNotFoundError(
+            f"{paths.PACKAGE.parent} has no notebooks: install vkdlib again, from a wheel"
+        )
     for copy in copies.values():
         if copy.exists():
             raise FileExistsError(f"{copy} is there already: remove it, or choose another folder")
@@ -58,7 +61,7 @@ def notebook_files() -> Iterator[tuple[Path, str]]:
 def main(arguments: list[str]) -> int:
     """Copy them; returns the exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
-        prog="python -m vkdlib notebooks", description="Copy the notebooks and sweeps to a folder."
+        prog="vkdlib notebooks", description="Copy the notebooks and sweeps to a folder."
     )
     parser.add_argument("folder", type=Path, help="where to; made if it is not there")
     return exit_status(copy_and_say, parser.parse_args(arguments).folder)
@@ -68,7 +71,8 @@ def copy_and_say(folder: Path) -> int:
     """Copy them, and print what to do next."""
     copies = copy_notebooks(folder)
     print(f"{len(copies)} files in {folder}; open them: jupyter lab {folder}/00_quickstart.ipynb")
-    print(f"results of what is run there: VKDLIB_ROOT={folder.absolute().parent}, else the current folder")
+    place = paths.root() if CHECKOUT.is_dir() or "VKDLIB_ROOT" in os.environ else folder
+    print(f"their results go to runs/ and figures/ in {place.absolute()}; VKDLIB_ROOT names another place")
     return 0
 
 

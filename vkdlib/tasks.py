@@ -14,7 +14,7 @@ from vkdlib.packs.pack import Pack, make_pack, picture_pack
 from vkdlib.system.checks import number, one_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tasks:
     """D_vqa^f, D_vqa^r, D_qa^f and D_qa^r of Eq. 2. One pack a picture; in text, one a person.
 
@@ -27,6 +27,9 @@ class Tasks:
     forget_qa: tuple[Pack, ...]
     retain_qa: tuple[Pack, ...]
     unlabelled: tuple[Pack, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Tasks of packs: {', '.join(f'{name} {len(packs)}' for name, packs in vars(self).items())}>"
 
     def batch(self, step: int, size: int, seed: int, retain_size: int | None = None) -> "Tasks":
         """At most `size` packs of each forget set and `retain_size` (None: `size`) of each other set.

@@ -8,7 +8,7 @@ Another change is one function and one entry there.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vkdlib.benchmarks import pictures
 from vkdlib.benchmarks.schema import Person, Question, Split
@@ -30,7 +30,7 @@ class Query:
 
     person: Person
     question: Question
-    image: bytes | None
+    image: bytes | None = field(repr=False)
     id: str
     instruction: str = ""
     ending: str = ""

@@ -31,7 +31,7 @@ class Segment:
     answer: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pack:
     """One image (or none) with its questions.
 
@@ -61,6 +61,9 @@ class Pack:
     file: bytes | None = None
     round: int = 0
     views: tuple[Mapping[str, Tensor], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Pack {self.key}: {self.image_tokens} image tokens, {len(self.segments)} questions>"
 
     def view(self, number: int) -> "Pack":
         """The same questions about a view of the picture: 0 is the picture as it is; after the last view it

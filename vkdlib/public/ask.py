@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import PIL.Image
+import torch
 
 from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.benchmarks.schema import MAX_NEW_TOKENS
-from vkdlib.evaluation.evaluate import generate
+from vkdlib.evaluation.evaluate import NOT_FINITE, generate
 from vkdlib.experiments.pipeline import load_unlearned
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
+from vkdlib.models.passes import segment_logprobs
+from vkdlib.packs.pack import make_pack
 from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import read_run
 from vkdlib.system import checks
@@ -24,41 +27,87 @@ def ask(
     model: Model,
     picture: Picture | Sequence[Picture],
     question: str | Sequence[str],
+    options: Sequence[str] = (),
     max_new_tokens: int = MAX_NEW_TOKENS,
-) -> str | list[str]:
-    """The greedy answer to a question about a picture, in the model's own words.
+) -> str | dict[str, float] | list[str] | list[dict[str, float]]:
+    """The greedy answer to a question about a picture, in the model's own words; or how likely options are.
+
+        vkdlib.ask(run, "ann.png", "Where was she born?")                            # "Oslo"
+        vkdlib.ask(run, "ann.png", "Where was she born?", options=["Oslo", "Rome"])  # {"Oslo": 0.9, …}
 
     Args:
-        model: a loaded model, a finished run, or a name that `load` takes. The last model that was named, or
-            whose run was given, stays in memory.
+        model: a loaded model, a finished run, or a name that `load` takes. Of a run that attacked its model
+            or put questions in another way, the model is the one before the attack, asked as usual. The
+            last model that was named, and the last whose run was given, stay in memory.
         picture: path or bytes of a PNG or JPEG file, or a PIL image; None asks in text alone. A list asks
             about each of them.
         question: a list asks each of them: of one picture, or each of its own.
-        max_new_tokens: of an answer.
+        options: answers to choose from, two or more, the same for all questions; none: the model writes.
+        max_new_tokens: of an answer in words.
     Returns:
-        the answer; a list of answers where a list was given.
+        the answer; or option -> probability among the options, 0 to 1, as multiple choice is evaluated (the
+        softmax of the summed log-probabilities of each option's tokens), in the order of the options. A list
+        of these where a list was given.
     Raises:
         FileNotFoundError: there is no such picture, model or run.
-        ValueError: a picture cannot be decoded, lists are not equally long, or a question is no text.
+        ValueError: a picture cannot be decoded, lists are not equally long, a question is no text, or options
+            are fewer than two or alike.
     """
     max_new_tokens = checks.whole_number("max_new_tokens", max_new_tokens, 1)
+    check_options(options)
+    pairs = pair_up(picture, question)
+    for _, text in pairs:
+        checks.text("question", text)
+    pairs = [(picture_bytes(file), text) for file, text in pairs]
+    loaded = model_of(model)
+    if options:
+        answers = [option_probabilities(loaded, file, text, options) for file, text in pairs]
+    else:
+        answers = [generate(loaded, [text], file and [file], max_new_tokens)[0] for file, text in pairs]
+    return answers if isinstance(picture, list | tuple) or isinstance(question, list | tuple) else answers[0]
+
+
+def pair_up(picture: Picture | Sequence[Picture], question: str | Sequence[str]) -> list[tuple]:
+    """(picture, question) of each question to put; what is no list goes with each item of the other.
+
+    Raises:
+        ValueError: both are lists and not equally long, or one is empty.
+    """
     lists = [value for value in (picture, question) if isinstance(value, list | tuple)]
     if {len(value) for value in lists} == {0} or len({len(value) for value in lists}) > 1:
         lengths = " and ".join(str(len(value)) for value in lists)
         raise ValueError(f"picture and question are lists of {lengths}; they must be equally long, 1 or more")
     count = len(lists[0]) if lists else 1
-    pictures, questions = (
-        list(value) if isinstance(value, list | tuple) else [value] * count for value in (picture, question)
-    )
-    for text in questions:
-        checks.text("question", text)
-    images = [picture_bytes(value) for value in pictures]
-    loaded = model_of(model)
-    answers = [
-        generate(loaded, [text], image and [image], max_new_tokens)[0]
-        for text, image in zip(questions, images)
-    ]
-    return answers if lists else answers[0]
+    columns = (value if isinstance(value, list | tuple) else [value] * count for value in (picture, question))
+    return list(zip(*columns))
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Raise ValueError unless options are none, or two or more different texts."""
+    if isinstance(options, str) or not isinstance(options, Sequence) or len(options) == 1:
+        raise ValueError(f"options is {options!r}; it must be a list of two or more answers to choose from")
+    for option in options:
+        checks.text("an option", option)
+    if len(set(options)) < len(options):
+        raise ValueError(f"options is {options!r}; two of them are alike")
+
+
+@torch.inference_mode()
+def option_probabilities(
+    loaded: Loaded, picture: bytes | None, question: str, options: Sequence[str]
+) -> dict[str, float]:
+    """Option -> its probability among the options, see `ask`.
+
+    Raises:
+        ValueError: the model computes NaN.
+    """
+    pack = make_pack(loaded.processor, [(question, option) for option in options], picture)
+    logprobs = segment_logprobs(loaded, [pack])[0]  # (options,)
+    if not logprobs.isfinite().all():
+        raise ValueError(
+            f"question {question!r}: the log-probabilities are {logprobs.tolist()}. {NOT_FINITE}"
+        )
+    return dict(zip(options, logprobs.softmax(0).tolist()))
 
 
 def picture_bytes(picture: Picture) -> bytes | None:

@@ -29,10 +29,17 @@ tags: [machine-unlearning, vkdlib]
 ## Use
 
 ```python
+from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-model = AutoModelForImageTextToText.from_pretrained("FOLDER")
-processor = AutoProcessor.from_pretrained("FOLDER", backend="pil")
+folder = "."  # this one, or its name on the Hub
+model = AutoModelForImageTextToText.from_pretrained(folder)
+processor = AutoProcessor.from_pretrained(folder, backend="pil")
+turn = {{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "Who is this?"}}]}}
+text = processor.apply_chat_template([turn], add_generation_prompt=True)
+inputs = processor(images=[Image.open("picture.png").convert("RGB")], text=[text], return_tensors="pt")
+ids = model.generate(**inputs, max_new_tokens=50, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+print(processor.batch_decode(ids, skip_special_tokens=True)[0])
 ```
 
 `backend="pil"` gives the pixels that the model was trained and tested with, with or without torchvision.
@@ -57,8 +64,8 @@ Intervals are 95 %, with people as units. N counts questions.
 
 ## Source
 
-vkdlib {version}, run {hash}. VKD: "Robust MLLM Unlearning via Visual Knowledge Distillation",
-<https://arxiv.org/abs/2512.11325>.
+vkdlib {version}, run {hash}, which reproduces "Robust MLLM Unlearning via Visual Knowledge Distillation"
+(<https://arxiv.org/abs/2512.11325>).
 """
 
 

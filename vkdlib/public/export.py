@@ -27,7 +27,7 @@ def export(run: Run, folder: str | Path) -> Path:
         folder.
     Raises:
         FileExistsError: there is such a folder.
-        ValueError: not a run, or one of a quantised model.
+        ValueError: not a run, or one of a quantised model, under attack, or asked in another way.
         RunError: the run is not whole.
     """
     check_exportable(run)
@@ -91,6 +91,13 @@ def check_exportable(run: Run) -> None:
     if not isinstance(run, Run):
         raise ValueError(f"run is {run!r}; it must be a run, as vkdlib.unlearn and read_run return")
     run.check()
+    usual = vars(run.configuration.usual)
+    changed = ", ".join(name for name, value in vars(run.configuration).items() if value != usual[name])
+    if changed:
+        raise ValueError(
+            f"run {run.hash} has values of its own for {changed}: its record is not of the model as anybody "
+            "would ask it. Export the same run without them"
+        )
     if kind := run.configuration.quantise:
         raise ValueError(
             f"run {run.hash} has quantise={kind!r}: what was unlearned beside quantised weights cannot be "

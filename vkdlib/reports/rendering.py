@@ -1,14 +1,14 @@
-"""Tables of text as Markdown, LaTeX and HTML."""
+"""Tables of text as Markdown and LaTeX, and as a notebook shows them."""
 
-import re
+from collections.abc import Iterable
 
 import pandas as pd
 
 from vkdlib.reports.columns import LABELS
+from vkdlib.system.html import BOLD, table_html
 
 NOT_SIGNIFICANT, OVER_FORGOTTEN = "≈", "↓"
 LATEX = str.maketrans(LABELS["latex"])
-BOLD = re.compile(r"\*\*(.*?)\*\*")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -19,10 +19,30 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(rows)
 
 
-def html(table: pd.DataFrame, title: str = "") -> str:
-    """An HTML table below its title; what is bold stays bold."""
-    bold = table.astype(str).replace(BOLD, r"<b>\1</b>", regex=True)
-    return (f"<h4>{title}</h4>" if title else "") + bold.to_html(escape=False, border=0)
+class Tables:
+    """Tables as a notebook shows them: as HTML to people, as text to those who compare its outputs.
+
+    Args:
+        tables: (title, table) each; "" is no title.
+        index: whether the names of rows are shown.
+    """
+
+    def __init__(self, tables: Iterable[tuple[str, pd.DataFrame]], index: bool = True):
+        self.tables, self.index = list(tables), index
+
+    def _repr_html_(self) -> str:
+        return "".join(table_html(table, title, self.index) for title, table in self.tables)
+
+    def __repr__(self) -> str:
+        parts = (f"{title}\n{table.to_string(index=self.index)}" for title, table in self.tables)
+        return "\n\n".join(part.strip("\n") for part in parts)
+
+
+def show(table: pd.DataFrame | pd.Series, title: str = "", index: bool = True) -> None:
+    """Show a table in a notebook, see `Tables`."""
+    from IPython.display import display
+
+    display(Tables([(title, pd.DataFrame(table))], index))
 
 
 def latex(table: pd.DataFrame, caption: str = "") -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML
 
 from vkdlib.reports import answers, claims, plots, rendering, tables
 from vkdlib.reports.columns import MEASURED, NAMES, UNSEEN, Column, record_columns
 from vkdlib.reports.paper import published as paper
+from vkdlib.reports.rendering import Tables
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
 
@@ -187,16 +187,16 @@ class Report:
         figure.legend(*lines, loc="outside lower center", ncols=4)
         return figure
 
-    def curve_tables(self) -> HTML:
+    def curve_tables(self) -> Tables:
         """The curve over the topic's setting in every panel, in numbers (`tables.curve_table`)."""
         setting, table = self.topic.setting, self.topic.table
-        curves = [tables.curve_table(panel.numbers, setting, table) for panel in self.panels]
-        titles = [model_name(panel.model) for panel in self.panels]
-        return HTML("".join(map(rendering.html, curves, titles)))
+        return Tables(
+            (model_name(p.model), tables.curve_table(p.numbers, setting, table)) for p in self.panels
+        )
 
-    def main_tables(self) -> HTML:
+    def main_tables(self) -> Tables:
         """The table of every panel."""
-        return HTML("".join(rendering.html(panel.main_table(), panel.title) for panel in self.panels))
+        return Tables((panel.title, panel.main_table()) for panel in self.panels)
 
     def quality_table(self) -> pd.DataFrame:
         """Of each row on seen and unseen pictures: forget VQA minus never-saw's in points, the right options'
@@ -212,10 +212,10 @@ class Report:
         """How often each verdict was reached about each claim."""
         return pd.crosstab(self.cases.claim, self.cases.verdict).reindex(self.cases.claim.unique())
 
-    def claim_table(self) -> HTML:
+    def claim_table(self) -> Tables:
         """All claims, with what was measured, and with the paper's own differences where it has any."""
         cases = pd.concat([panel.cases_with_paper_numbers() for panel in self.panels])
-        return HTML(rendering.html(tables.evidence(cases)))
+        return Tables([("", tables.evidence(cases))])
 
     def write_latex(self, name: str) -> None:
         """Write figures/<name>.tex: the table of every panel."""

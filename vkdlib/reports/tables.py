@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vkdlib.evaluation.compare import differences
+from vkdlib.evaluation.compare import add_holm, differences
 from vkdlib.reports.columns import (
     MEASURED,
     NAMES,
-    QUESTIONS,
     Column,
     benchmark_names,
     is_control,
@@ -292,17 +291,16 @@ def compare(run_a: Run, run_b: Run, table: str = "vkd 1") -> pd.DataFrame:
         run_a, run_b: finished runs that were asked the same questions: of one benchmark, ratio and draw.
         table: paper and number, as in paper/columns.yaml.
     Returns:
-        one row a column, as `evaluation.compare.differences` has them: difference in points, its interval,
-        p; `other` is the second run's method.
+        one row a column, as `evaluation.compare.differences` has them: difference in points, its interval, p,
+        p_holm over the columns; `other` is the second run's method.
     Raises:
         ValueError: they were not asked the same questions, or nothing that the table counts.
     """
     for name, run in {"run_a": run_a, "run_b": run_b}.items():
         if not isinstance(run, Run):
             raise ValueError(f"{name} is {run!r}; it must be a run, as vkdlib.unlearn and read_run return")
-    titles = {column.questions: column.title for column in record_columns(run_a.records(), table)}
-    ours, theirs = (
-        answers[[key in titles for key in zip(*(answers[name] for name in QUESTIONS))]]
-        for answers in (run_a.predictions, run_b.predictions)
-    )
-    return differences(ours, {run_b.configuration.method: theirs})
+    rows = []
+    for column in record_columns(run_a.records(), table):
+        ours, theirs = (column.answers(run.predictions) for run in (run_a, run_b))
+        rows.append(differences(ours, {run_b.configuration.method: theirs}).assign(metric=column.metric))
+    return add_holm(pd.concat(rows, ignore_index=True), ["other"])

@@ -24,6 +24,7 @@ import vkdlib
 from vkdlib.evaluation import metrics
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system import files
+from vkdlib.system.html import table_html
 from vkdlib.system.paths import PACKAGE, RunError
 
 RECORD = [
@@ -31,7 +32,7 @@ RECORD = [
     "way", "set", "modality", "kind", "metric", "value", "n", "people", "low", "high", "start", "run",
 ]  # fmt: skip
 
-SHOWN = ("accuracy", "rouge_l")  # metrics in a notebook's table of a run
+SHOWN, HEADLINE = ("accuracy", "rouge_l"), "classification"  # in a notebook's tables of a run
 FILES = [
     "config.json", "env.json", "history.csv", "predictions.parquet", "metrics.json", "delta.safetensors",
 ]  # fmt: skip
@@ -57,9 +58,10 @@ class Run:
         return f"<Run {self.hash} of {self.experiment}: {c.method} on {c.model}, {c.benchmark}, {state}>"
 
     def _repr_html_(self) -> str:
-        """What it is and where; of a finished run, what it answers, a row a set, modality and kind."""
+        """What it is and where; of a finished run, multiple choice in the columns of the papers' tables, and
+        all other answers to unfold."""
         head = f"<b>{html.escape(repr(self).strip('<>'))}</b><div>in {html.escape(str(self.folder))}</div>"
-        return head + (records_html(metrics.summarise(self.predictions)) if self.done else "")
+        return head + (answers_html(metrics.summarise(self.predictions)) if self.done else "")
 
     @property
     def hash(self) -> str:
@@ -170,22 +172,25 @@ class Run:
         return table.assign(experiment=self.experiment, run=self.hash, **values)[RECORD].assign(**swept)
 
 
-def records_html(table: pd.DataFrame) -> str:
-    """Accuracies and ROUGE-L of `metrics.summarise` as an HTML table that wraps no row: numbers aligned,
-    intervals in smaller type."""
-    titles = "".join(
-        f"<th>{title}</th>" for title in ("set", "modality", "kind", "metric", "value", "N (people)")
-    )
-    rows = []
-    for row in table[table.metric.isin(SHOWN)].itertuples():
-        words = "".join(f"<td>{word}</td>" for word in (row.set, row.modality, row.kind, row.metric))
-        digits = 1 if row.metric in metrics.SHARES else 3
-        interval = f"<small>[{row.low:.{digits}f}, {row.high:.{digits}f}]</small>"
-        numbers = (f"{row.value:.{digits}f} {interval}", f"{row.n} ({row.people})")
-        cells = "".join(f'<td style="text-align:right">{number}</td>' for number in numbers)
-        rows.append(f"<tr>{words}{cells}</tr>")
-    style = "white-space:nowrap;font-variant-numeric:tabular-nums"
-    return f'<table style="{style}"><tr>{titles}</tr>{"".join(rows)}</table>'
+def answers_html(table: pd.DataFrame) -> str:
+    """What a model answers, from `metrics.summarise`: multiple choice (else the first kind of question there
+    is) in one row, with a column a set and modality; below it, folded, all kinds."""
+    table = table[table.metric.isin(SHOWN)]
+    if table.empty:
+        return ""
+    digits = table.metric.map(lambda metric: 1 if metric in metrics.SHARES else 3)
+    numbers = zip(table.value, table.low, table.high, digits)
+    cells = [f"{value:.{d}f} [{low:.{d}f}, {high:.{d}f}]" for value, low, high, d in numbers]
+    titles = table.set.str.replace("_", " ") + " " + table.modality.str.upper()
+    counts = [f"N={n}, {people} people" for n, people in zip(table.n, table.people)]
+    table = table.assign(cell=cells, title=titles, count=counts)
+    kind = HEADLINE if HEADLINE in set(table.kind) else table.kind.iloc[0]
+    first = table[table.kind == kind]
+    row = pd.DataFrame([list(first.cell)], [kind], first.title + " (" + first["count"] + ")")
+    every = table[["title", "kind", "metric", "cell", "n", "people"]]
+    every = every.rename(columns={"title": "questions", "cell": "value [95 % interval]", "n": "N"})
+    folded = f"<details><summary>all answers</summary>{table_html(every, index=False)}</details>"
+    return table_html(row) + folded
 
 
 def check_folder(folder: Path) -> None:

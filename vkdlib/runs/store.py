@@ -9,7 +9,7 @@ import pandas as pd
 
 import vkdlib
 from vkdlib.runs.configuration import Configuration
-from vkdlib.runs.run_folder import Run
+from vkdlib.runs.run_folder import Run, read_history
 from vkdlib.system import paths
 from vkdlib.system.checks import check_names, make
 from vkdlib.system.files import make_folder, read_json
@@ -94,6 +94,13 @@ def finished_runs(experiment: str, home: Path | str | None = None) -> list[Run]:
         except RunError as error:
             warnings.warn(str(error), stacklevel=2)
     return runs
+
+
+def interrupted_runs(experiment: str, home: Path | str | None = None) -> dict[str, int]:
+    """Hash -> steps done, of each run of an experiment whose training has a checkpoint to go on from."""
+    folders = sorted((Path(home or paths.runs()) / experiment).glob("*.part"))
+    begun = [folder for folder in folders if (folder / "checkpoint.safetensors").exists()]
+    return {folder.name.removesuffix(".part"): len(read_history(folder)) for folder in begun}
 
 
 def runs_table(home: Path | str | None = None, **values) -> pd.DataFrame:

@@ -25,12 +25,14 @@ from filelock import FileLock
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.runs.records import write_predictions, write_records
 from vkdlib.runs.run_folder import Run
+from vkdlib.runs.store import interrupted_runs
 from vkdlib.sweep.dask import run_on_dask
 from vkdlib.sweep.local import machine_share, run_locally
 from vkdlib.sweep.point import Point, is_complete, read_notebook
 from vkdlib.sweep.results import Result, expected_time, failure, point_result, point_results
 from vkdlib.sweep.slurm import slurm_script
 from vkdlib.sweep.sweep import Sweep, flat_parameters, load_sweep
+from vkdlib.system import paths
 from vkdlib.system.command import exit_status
 from vkdlib.system.files import whole_file
 from vkdlib.system.progress import bar
@@ -96,11 +98,17 @@ def array_script(file: Path) -> str:
 
 
 def sweep_state(sweep: Sweep, workers: int) -> list[Result]:
-    """What became of each point; prints how many are left to do, and how long they will take."""
+    """What became of each point; prints how many are left to do, how long they will take, where results are,
+    and which trainings go on from a checkpoint."""
     results = point_results(sweep.points)
     done = sum(result.run is not None for result in results)
     print(f"{sweep.name}: {len(results)} points, {done} done, {len(results) - done} to do")
     print(expected_time(results, workers, sweep.core_minutes))
+    record = paths.figures() / "data" / f"{sweep.record}.csv"
+    print(f"runs: {sweep.folder.parent}; record, once all are done: {record}")
+    if done < len(results):
+        for hash, step in interrupted_runs(sweep.folder.parent.name).items():
+            print(f"run {hash} was interrupted, and goes on at step {step}")
     return results
 
 
