@@ -26,7 +26,7 @@ SWEEPS := selection selection_fine selection_own selection_parts foundation fami
 .PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-figures faults overhead $(SWEEPS) models execute clean
 
-quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
+quickstart: $(READY)  ## vanilla, never-saw and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
 	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
 	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb -p write True
