@@ -41,7 +41,7 @@ SWEEPS := selection selection_fine selection_own selection_parts foundation fami
 .PHONY: help unshipped quickstart quickstart-smol test test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
-quickstart: $(READY)  ## vanilla, retain-only and VKD: the table, and figures/quickstart_*.png
+quickstart: $(READY)  ## vanilla, never-saw and VKD: the table, and figures/quickstart_*.png
 	@mkdir -p runs
 	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/stderr \
 	    notebooks/00_quickstart.ipynb runs/quickstart.ipynb -p write True
