@@ -1,7 +1,7 @@
 """The explorer as a person meets it: 90_explore in JupyterLab, and its page, in a Chromium without a window.
 
-It needs a Chromium (`apt-get install chromium`) and the package playwright. Without them it says so, and tests
-nothing.
+It needs a Chromium (`apt-get install chromium`) and the package playwright. Without them it says so, and
+tests nothing.
 """
 
 import json
@@ -47,7 +47,7 @@ from vkdlib.models.loading import load
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.deltas import changed_weights
 from vkdlib.runs.store import open_run
-from vkdlib.explorer import page
+from vkdlib.explorer import page, twin
 from vkdlib.explorer.compared import groups, task_split
 
 loaded = load("testbed/llava-mllmu/vanilla")
@@ -62,7 +62,7 @@ row = {{"set": "forget", "kind": "classification", "modality": "vqa", "person": 
        "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}}
 with open_run("made-up", c) as run:
     run.finish(pd.DataFrame([row]), [{{"step": 0, "loss": 1.0}}], {{}}, changed_weights(loaded, before))
-split = task_split(c)
+split, twin.ASKED = task_split(c), 2
 page(run, [split.forget[0].id, split.real[0].id], {str(folder / "page.html")!r})
 """
     environment = os.environ | {"VKDLIB_RUNS": str(folder / "runs")}
@@ -86,10 +86,10 @@ def tab(browser):
     opened = browser.new_page(viewport={"width": 1250, "height": 1600})
     opened.set_default_timeout(PATIENCE)
     errors = []
-    opened.on("pageerror", errors.append)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
     opened.close()
-    assert not errors
+    assert not errors, errors
 
 
 @pytest.fixture

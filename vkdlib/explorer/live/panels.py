@@ -10,8 +10,8 @@ TEXTS = {  # of a panel: title, and what it shows
         "Where it looks",
         "Attention of a model's own answer to the image's tokens: per cent of all of it, mean over heads, "
         "one scale for all models. <b>By itself it is no evidence of cause:</b> a patch can draw attention "
-        "and not matter. Hiding a square, above, is: it changes what the model is given. Without sinks: what a "
-        "patch gets beyond its attention under a question about nothing in particular.",
+        "and not matter. Hiding a square, above, is: it changes what the model is given. Without sinks: what "
+        "a patch gets beyond its attention under a question about nothing in particular.",
     ),
     "lens": (
         "What patches say",
