@@ -83,7 +83,7 @@ def browser():
 @pytest.fixture
 def tab(browser):
     """A page of the browser; an error of its scripts fails the test."""
-    opened = browser.new_page(viewport={"width": 1250, "height": 1600})
+    opened = browser.new_page(viewport={"width": 1250, "height": 2000})
     opened.set_default_timeout(PATIENCE)
     errors = []
     opened.on("pageerror", lambda error: errors.append(str(error)))

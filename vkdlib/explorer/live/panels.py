@@ -19,7 +19,7 @@ TEXTS = {  # of a panel: title, and what it shows
         "language model. Colour: its probability, or that of the right name's first token, 0 to 100 %.",
     ),
     "need": (
-        "Which square it needs",
+        "What it needs",
         "How many points of probability the right answer, or vanilla's, loses when a square is hidden; minus "
         "means that it gains. One scale for all models.",
     ),
@@ -48,7 +48,7 @@ class Panel:
         self, title: str, text: str, controls: list[w.Widget], draw: Callable, ready: Callable = lambda: True
     ):
         self.title, self.draw, self.ready = title, draw, ready
-        self.image = w.Image(layout={"max_width": "100%"})
+        self.image = w.Image(layout={"max_width": "100%", "align_self": "flex-start"})
         self.box = w.VBox(
             [
                 w.HTML(f'<div style="max-width:52em;line-height:1.4">{text}</div>'),
@@ -60,6 +60,6 @@ class Panel:
 
 def button(text: str, work: Callable[[], None], style: str = "") -> w.Button:
     """A button as wide as its text."""
-    made = w.Button(description=text, button_style=style, layout={"width": "auto"})
+    made = w.Button(description=text, button_style=style, layout={"width": "auto", "flex": "0 0 auto"})
     made.on_click(lambda _: work())
     return made

@@ -57,8 +57,8 @@ class Explorer:
         self.memory: dict[tuple, object] = {}  # what was computed
         self.state, self.progress = w.HTML(), w.Output()
         self.faces = {id: self.face_button(number, id) for number, id in enumerate(self.people)}
-        self.question = w.Dropdown(description="Question", layout={"width": "460px"})
-        self.own = w.Text(placeholder="or write one", layout={"width": "340px"}, continuous_update=False)
+        self.question = w.Dropdown(description="Question", layout={"width": "420px"})
+        self.own = w.Text(placeholder="or write one", layout={"width": "250px"}, continuous_update=False)
         self.runs = w.SelectMultiple(description="Runs", rows=4, layout={"width": "460px"})
         self.answers, self.squares = w.HTML(), w.VBox()
         self.tabs = w.Tab([panel.box for panel in self.make_panels()])
@@ -174,7 +174,10 @@ class Explorer:
     def update(self) -> None:
         """Ask, and show everything again."""
         with self.work("asking"):
-            self.models = compared_models(self.task, [self.known[hash] for hash in self.runs.value])
+            runs = [self.known[hash] for hash in self.runs.value]
+            with self.progress:
+                self.models = compared_models(self.task, runs)
+            self.progress.clear_output()
             self.view = self.remember("view", lambda: see(self.models["vanilla"], self.person.image))
             self.before = self.replies(frozenset())
             now = self.replies(frozenset(self.hidden))
@@ -226,11 +229,12 @@ class Explorer:
 
     def make_panels(self) -> list[Panel]:
         """The figures below the answers."""
-        self.kind = w.ToggleButtons(options={"raw": "raw", "without sinks": "without_sinks"})
+        wide = {"style": {"button_width": "auto"}}
+        self.kind = w.ToggleButtons(options={"raw": "raw", "without sinks": "without_sinks"}, **wide)
         self.layer = w.Dropdown(options=["mean"], description="Layer", layout={"width": "180px"})
-        self.right = w.ToggleButtons(options={"most probable word": False, "the right name": True})
+        self.right = w.ToggleButtons(options={"most probable word": False, "the right name": True}, **wide)
         self.depth = w.IntSlider(min=1, max=1, value=1, description="Layer")
-        self.sign = w.ToggleButtons(options=list(RECORDS))
+        self.sign = w.ToggleButtons(options=list(RECORDS), **wide)
         self.value = w.SelectionSlider(options=[0.0], description="value")
         for control in (self.kind, self.layer, self.right, self.depth, self.sign, self.value):
             control.observe(lambda _: self.update_panel(), "value")
