@@ -38,7 +38,7 @@ SWEEPS := selection selection_fine selection_own selection_parts foundation fami
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
           vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL) $(BEYOND)
 
-.PHONY: help unshipped quickstart quickstart-smol test test-all unit slow notebooks notebooks-whole lab figures \
+.PHONY: help unshipped quickstart quickstart-smol test test-browser test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, never-saw and VKD: the table, and figures/quickstart_*.png
@@ -58,11 +58,14 @@ quickstart-smol: $(READY)  ## the same with a real language model: a LLaVA aroun
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
 
-test: unit notebooks  ## everything that CI runs
+test: unit notebooks test-browser  ## everything that CI runs
 
 unit: $(READY)
 	$(BIN)/ruff check .
-	$(PYTEST) --dist worksteal -m "not slow"
+	$(PYTEST) --dist worksteal -m "not slow and not browser"
+
+test-browser: $(READY)  ## the explorer in JupyterLab and as a page, in Chromium (apt-get install chromium); pictures in runs/browser
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m browser tests/test_browser.py
 
 slow: $(READY)  ## tests that kill sweeps, clusters and launchers
 	$(PYTEST) --dist worksteal -m slow

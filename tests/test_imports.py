@@ -22,6 +22,7 @@ FLOORS = [
     ["attacks"],
     ["experiments", "plan", "testbed"],
     ["sweep", "reports", "notebooks", "public"],
+    ["explorer"],
     ["__main__"],
 ]
 CORE = {"losses", "pruning", "masking", "tasks", "training", "unlearning"}

@@ -103,6 +103,10 @@ class Family:
         side = config.vision_config.image_size
         return {"pixel_values": torch.empty(1, 3, side, side, device="meta")}  # (1, 3, side, side)
 
+    def pixels(self, config, inputs: Mapping[str, Tensor]) -> Tensor:
+        """A picture's pixels as the tower takes them, in their places: (3, height, width)."""
+        return inputs["pixel_values"][0]
+
 
 class Qwen(Family):
     """Qwen2-VL and Qwen2.5-VL."""
@@ -176,6 +180,16 @@ class Qwen(Family):
             "image_grid_thw": torch.tensor([[1, rows, columns]]),  # (1, 3)
             "position_ids": torch.empty(rows * columns, 2, dtype=torch.long, device="meta"),  # (patches, 2)
         }
+
+    def pixels(self, config, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Patches come token by token, so those of one token follow each other."""
+        vision = config.vision_config
+        side, merge = vision.patch_size, vision.spatial_merge_size
+        _, rows, columns = inputs["image_grid_thw"][0].tolist()  # in patches
+        frames = (-1, vision.temporal_patch_size, side, side)
+        values = inputs["pixel_values"].unflatten(1, frames)[:, :, 0]  # (patches, 3, side, side)
+        values = values.unflatten(0, (rows // merge, columns // merge, merge, merge))
+        return values.permute(4, 0, 2, 5, 1, 3, 6).reshape(-1, rows * side, columns * side)
 
 
 FAMILIES = {f.model_type: f for f in (Family("llava"), Qwen("qwen2_vl"), Qwen("qwen2_5_vl"))}

@@ -1,0 +1,1 @@
+"""The explorer in a notebook: widgets (ipywidgets) over the plain functions and figures."""
