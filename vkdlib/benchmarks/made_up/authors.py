@@ -6,8 +6,9 @@ real-world people whom every base model knows. Test_Set, which the published dat
 pictures.
 
 The wrong names beside an author to forget are those of authors who are forgotten in the same draw. Beside
-selection people they are those of their selection draw. So each of these names is right as often as the others,
-and who avoids all of them is at chance. A model that never saw these faces has no reason to prefer one of them.
+selection people they are those of their selection draw. So each of these names is right as often as the
+others, and who avoids all of them is at chance. A model that never saw these faces has no reason to prefer
+one of them.
 """
 
 import random
