@@ -233,12 +233,7 @@ class Benchmark:
         """
         retain = set(self.people) if self.retain_ids is None else self.retain_ids
         real = {p.id for p in (*self.real, *self.world)}
-        return frozenset(
-            _first(
-                self.people.keys() & (retain - set(self.candidates)), len(retain) * SELECTION_PER_CENT // 100
-            )
-            + _first(real, len(real) * SELECTION_PER_CENT // 100)
-        )
+        return frozenset(selection_people(retain, self.candidates) + selection_people(real))
 
     @property
     def hash(self) -> str:
@@ -268,6 +263,12 @@ def draw_candidates(ids: Iterable[str], forget_ids: Mapping[int, Iterable[str]])
     own = [i for ratio in sorted(forget_ids) for i in forget_ids[ratio]]
     others = _first(set(ids) - set(own), len(ids))
     return tuple(dict.fromkeys(own + others))[: max(len(set(own)), len(ids) * CANDIDATES_PER_CENT // 100)]
+
+
+def selection_people(ids: Iterable[str], candidates: Iterable[str] = ()) -> list[str]:
+    """A fifth of some people, for selection: of those whom no draw forgets, in the order of their hashes."""
+    ids = set(ids)
+    return _first(ids - set(candidates), len(ids) * SELECTION_PER_CENT // 100)
 
 
 def _first(ids: Iterable[str], count: int) -> list[str]:

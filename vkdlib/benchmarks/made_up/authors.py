@@ -5,8 +5,10 @@ as in TOFU, and wrong names and captions to choose from. real_faces and real_wor
 real-world people whom every base model knows. Test_Set, which the published data do not have, has other
 pictures.
 
-The wrong names beside an author to forget are those of authors who are forgotten in the same draw. So each of
-these names is the right one as often as the others, and who avoids all of them is at chance.
+The wrong names beside an author to forget are those of authors who are forgotten in the same draw. Beside
+selection people they are those of their selection draw. So each of these names is right as often as the
+others, and who avoids all of them is at chance. A model that never saw these faces has no reason to prefer
+one of them.
 """
 
 import functools
@@ -14,7 +16,7 @@ import random
 from pathlib import Path
 
 from vkdlib.benchmarks.made_up import people, portraits, profiles
-from vkdlib.benchmarks.schema import draw_candidates
+from vkdlib.benchmarks.schema import draw_candidates, selection_people
 
 AUTHORS, PICTURES = 200, 5
 AUTHOR_RATIOS = (1, 5, 10)  # per cent; the last authors, nested as in TOFU
@@ -52,12 +54,14 @@ def forget_authors() -> dict[int, list[str]]:
 
 
 def option_groups() -> list[list[str]]:
-    """Names from which options are drawn: those of each draw at 5 %, and those whom no draw forgets."""
+    """Names from which options are drawn: those of each draw at 5 %, those of each selection draw, and all
+    others."""
     names, forget = [a.name for a in make_authors()], forget_authors()
     candidates = draw_candidates(names, forget)
     order = [*forget[5], *(name for name in candidates if name not in forget[5])]
-    draws = [order[k : k + DRAW] for k in range(0, len(order), DRAW)]
-    return [*draws, [name for name in names if name not in candidates]]
+    selection = sorted(selection_people(set(names) - set(forget[max(AUTHOR_RATIOS)]), candidates))
+    draws = [group[k : k + DRAW] for group in (order, selection) for k in range(0, len(group), DRAW)]
+    return [*draws, [name for name in names if name not in {*candidates, *selection}]]
 
 
 def write_clear(folder: Path, progress=iter) -> None:
@@ -68,8 +72,7 @@ def write_clear(folder: Path, progress=iter) -> None:
     """
     authors = make_authors()
     names = [a.name for a in authors]
-    groups = option_groups()
-    others = {name: group for group in groups for name in group}
+    others = {name: group for group in option_groups() for name in group}
     pictures, tests = {}, []
     for author in progress(authors):
         rows = [_picture(author, view, others[author.name]) for view in range(PICTURES + TEST_PICTURES)]
@@ -77,9 +80,9 @@ def write_clear(folder: Path, progress=iter) -> None:
         tests += [{"image": row["image"], "name": author.name} for row in rows[PICTURES:]]
     texts = {a.name: text_questions(a) for a in authors}
     largest = set(forget_authors()[max(AUTHOR_RATIOS)])
-    asked = {name: PICTURES for group in groups[:-1] for name in group} | dict.fromkeys(
-        groups[-1], RETAIN_PICTURES
-    )
+    candidates = draw_candidates(names, forget_authors())
+    asked = dict.fromkeys(candidates, PICTURES)
+    asked |= {name: RETAIN_PICTURES for name in names if name not in asked}
     tables = {
         "full": _base(pictures, names),
         "full+tofu": _with_text(pictures, texts, names),

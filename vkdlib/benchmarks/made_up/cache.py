@@ -11,7 +11,7 @@ from vkdlib.system import paths
 from vkdlib.system.files import make_folder
 from vkdlib.system.progress import bar
 
-VERSIONS = {"mllmu": "2", "clear": "2"}  # raise when anything beside this file changes the files
+VERSIONS = {"mllmu": "2", "clear": "3"}  # raise when anything beside this file changes the files
 # "mllmu-100" has the first hundred people of "mllmu", for models that take longer to teach.
 WRITERS = {"mllmu": write_mllmu, "clear": write_clear, "mllmu-100": functools.partial(write_mllmu, count=100)}
 
