@@ -231,7 +231,7 @@ class Benchmark:
 
         Chosen by a hash of the id, so the choice is the same everywhere and in every file order.
         """
-        retain = set(self.people) if self.retain_ids is None else self.retain_ids
+        retain = self.people.keys() if self.retain_ids is None else self.people.keys() & self.retain_ids
         real = {p.id for p in (*self.real, *self.world)}
         return frozenset(selection_people(retain, self.candidates) + selection_people(real))
 
