@@ -3,6 +3,7 @@
 import configparser
 import contextlib
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,7 @@ def code(notebook):
 def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd", "04_run_unlearn"]
-    expected += ["05_run_attack", "07_anatomy_of_vgid", "08_real_language_model"]
+    expected += ["05_run_attack", "06_own_people", "07_anatomy_of_vgid", "08_real_language_model"]
     expected += ["10_table1_main", "11_table2_efficiency", "12_table3_ablation", "13_table4_relearning"]
     expected += ["14_fig2_beta", "15_fig3_alpha", "16_selective_forgetting", "17_continual"]
     expected += ["20_interventions", "21_table3_main", "22_perturbation"]
@@ -106,6 +107,19 @@ def test_cells_that_a_person_executes_in_jupyter(cells, stops, monkeypatch):
     monkeypatch.setattr(asking, "get_ipython", lambda: shell)
     with pytest.raises(ValueError, match="'betta'") if stops else contextlib.nullcontext():
         asking.check_parameters()
+
+
+def test_warnings_are_printed_without_their_place(capsys):
+    with asking.printed_warnings():
+        for text in ("few people", "few people", "three options"):
+            warnings.warn(text, stacklevel=1)
+        warnings.warn("of a library", DeprecationWarning, stacklevel=1)
+    said = capsys.readouterr()
+    assert said.out == "Note: few people\nNote: three options\n" and not said.err
+    with pytest.raises(KeyError), asking.printed_warnings():
+        warnings.warn("before it stopped", stacklevel=1)
+        raise KeyError
+    assert capsys.readouterr().out == "Note: before it stopped\n"
 
 
 def test_cells_are_short(notebook):
