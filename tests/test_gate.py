@@ -53,7 +53,7 @@ def test_six_people_are_the_fewest_that_can_show_a_difference():
 
 
 def test_a_person_whom_the_other_model_knows_in_full_shows_nothing():
-    """Six people, one guessed in full: no model could be significantly better, and teaching longer is no help."""
+    """One of six was guessed in full: nobody could be significantly better, so teaching is no help."""
     people = [f"{i // 2}" for i in range(12)]
     right, guessed = predictions([1.0] * 12, people), predictions([1.0] * 2 + [0.0] * 10, people)
     with pytest.raises(ValueError, match=r"right about 1 of the 6 people.*Forget more people.*gate=False"):

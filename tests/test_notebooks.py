@@ -3,7 +3,6 @@
 import configparser
 import contextlib
 import re
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,19 +106,6 @@ def test_cells_that_a_person_executes_in_jupyter(cells, stops, monkeypatch):
     monkeypatch.setattr(asking, "get_ipython", lambda: shell)
     with pytest.raises(ValueError, match="'betta'") if stops else contextlib.nullcontext():
         asking.check_parameters()
-
-
-def test_warnings_are_printed_without_their_place(capsys):
-    with asking.printed_warnings():
-        for text in ("few people", "few people", "three options"):
-            warnings.warn(text, stacklevel=1)
-        warnings.warn("of a library", DeprecationWarning, stacklevel=1)
-    said = capsys.readouterr()
-    assert said.out == "Note: few people\nNote: three options\n" and not said.err
-    with pytest.raises(KeyError), asking.printed_warnings():
-        warnings.warn("before it stopped", stacklevel=1)
-        raise KeyError
-    assert capsys.readouterr().out == "Note: before it stopped\n"
 
 
 def test_cells_are_short(notebook):

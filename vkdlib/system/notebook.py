@@ -1,13 +1,11 @@
 """A notebook checks the parameters that papermill gave it; a kernel is made as new for the next notebook."""
 
 import ast
-import contextlib
 import gc
 import os
 import random
 import sys
 import warnings
-from collections.abc import Iterator
 
 from IPython import get_ipython
 
@@ -44,20 +42,6 @@ def typed_names(cell: str) -> list[str]:
         return []
     typed = all(isinstance(statement, ast.AnnAssign) for statement in body)
     return [statement.target.id for statement in body] if typed else []
-
-
-@contextlib.contextmanager
-def printed_warnings() -> Iterator[None]:
-    """Within: what a user is warned of is printed once, without its place in the code, so that it stays among
-    a notebook's results."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for message in dict.fromkeys(str(warning.message) for warning in said):
-                print(f"Note: {message}")
 
 
 def renew() -> None:
