@@ -52,6 +52,18 @@ def test_six_people_are_the_fewest_that_can_show_a_difference():
     assert facts["p"] == pytest.approx(2 / 2**FEWEST)
 
 
+def test_a_person_whom_the_other_model_knows_in_full_shows_nothing():
+    """One of six was guessed in full: nobody could be significantly better, so teaching is no help."""
+    people = [f"{i // 2}" for i in range(12)]
+    right, guessed = predictions([1.0] * 12, people), predictions([1.0] * 2 + [0.0] * 10, people)
+    with pytest.raises(ValueError, match=r"right about 1 of the 6 people.*Forget more people.*gate=False"):
+        memorisation(right, guessed)
+    half = predictions([1.0, 0.0] + [0.0] * 10, people)
+    assert memorisation(right, half)["p"] == pytest.approx(2 / 2**6)
+    with pytest.raises(ValueError, match="has not memorised the faces.*Teach it longer"):
+        memorisation(half, predictions([0.0] * 12, people))
+
+
 def test_mcnemar_by_hand():
     """Three answers turned one way, none the other: p = 2 * (1/2)^3."""
     assert mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 1, 0]) == pytest.approx(0.25)

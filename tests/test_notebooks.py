@@ -30,7 +30,7 @@ def code(notebook):
 def test_there_are_notebooks():
     names = [p.stem for p in NOTEBOOKS]
     expected = ["00_quickstart", "01_benchmarks", "02_vanilla_models", "03_anatomy_of_vkd", "04_run_unlearn"]
-    expected += ["05_run_attack", "07_anatomy_of_vgid", "08_real_language_model"]
+    expected += ["05_run_attack", "06_own_people", "07_anatomy_of_vgid", "08_real_language_model"]
     expected += ["10_table1_main", "11_table2_efficiency", "12_table3_ablation", "13_table4_relearning"]
     expected += ["14_fig2_beta", "15_fig3_alpha", "16_selective_forgetting", "17_continual"]
     expected += ["20_interventions", "21_table3_main", "22_perturbation"]

@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from vkdlib.benchmarks.load import load_benchmark
-from vkdlib.benchmarks.own import KEPT, write_own
+from vkdlib.benchmarks.made_up.example import example_people, write_example
+from vkdlib.benchmarks.made_up.portraits import appearance
+from vkdlib.benchmarks.made_up.profiles import make_profiles
+from vkdlib.benchmarks.own import KEPT, keep_own, write_own
 from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
@@ -253,6 +256,7 @@ def test_what_is_wrong_is_said_with_its_place_and_nothing_is_written(place, chan
         ([3], "forget: 3 is nobody in"),
         (["Ada Quill", "ada quill"], "forget: 'ada quill' is there twice"),
         (NAMES, "it names all 6 people .*leave somebody to keep"),
+        (NAMES[1:], "it names 5 of 6 people .*no table would report the others.*Forget fewer, or add people"),
     ],
 )
 def test_who_cannot_be_forgotten(place, forget, message):
@@ -279,6 +283,72 @@ def test_a_benchmark_that_is_there_stays(place):
     (place / "own").mkdir()
     with pytest.raises(FileExistsError, match="own is there already"):
         write(place)
+
+
+def test_pictures_are_whole_in_a_square(place):
+    """So every model sees all of a picture, and a batch of them has one size."""
+    wide = Image.new("RGB", (300, 100), "white")
+    wide.paste("red", (250, 0, 300, 100))
+    wide.save(place / "faces" / "0.png")
+    write(place, side=48)
+    people = load_own(place).people.values()
+    pictures = [image for p in people for image in (p.image, *p.test_images)]
+    assert {open_image(image).size for image in pictures} == {(48, 48)}
+    shown = np.asarray(open_image(load_own(place).people["001"].image)).astype(int)  # (48, 48, 3)
+    red = shown[..., 0] - shown[..., 1] > 128
+    assert red.any(0).nonzero()[0].tolist() == [*range(40, 48)] and 15 <= red.any(1).sum() <= 17
+    with pytest.raises(ValueError, match="side is 8"):
+        write_own(place / "people.csv", place / "faces", place / "other", ["Ada Quill"], side=8)
+
+
+def test_the_same_people_are_found_again_and_others_are_not(place):
+    home = place / "a home"
+    arguments = [place / "people.csv", place / "faces", home, ["Ada Quill"]]
+    first = keep_own(*arguments)
+    (first / "mark").touch()
+    assert keep_own(*arguments) == first and (first / "mark").exists()
+    others = [
+        keep_own(*arguments[:3], ["Ben Frost"]),
+        keep_own(*arguments, {"occupation": {"ask": "How does {who} earn money?"}}),
+        keep_own(*arguments, side=48),
+    ]
+    (place / "people.csv").write_text(as_csv(rows()).replace("Norway", "Iceland"))
+    others.append(keep_own(*arguments))
+    assert len({first, *others}) == 5 and all(load_benchmark(folder).people for folder in others)
+    assert {folder.name for folder in home.iterdir()} == {folder.parent.name for folder in (first, *others)}
+    (place / "people.csv").write_text("name\n")
+    with pytest.raises(ValueError, match="people.csv"):
+        keep_own(*arguments)
+    assert len([*home.iterdir()]) == 5
+
+
+def test_the_example_is_a_table_of_people_whom_no_model_knows(tmp_path):
+    example = write_example(tmp_path, count=6)
+    before = example.table.read_bytes(), sorted(file.read_bytes() for file in example.pictures.iterdir())
+    assert write_example(tmp_path, count=6) == example
+    assert before == (
+        example.table.read_bytes(),
+        sorted(file.read_bytes() for file in example.pictures.iterdir()),
+    )
+    assert len({open_image(image).size for image in before[1]}) == 4
+    table, pictures, forget, templates = example
+    people = load_benchmark(write_own(table, pictures, tmp_path / "own", forget, templates)).people.values()
+    assert [p.name for p in people][:3] == forget and len(people) == 6
+    made_up, celebrities = make_profiles()
+    known = {part for p in (*made_up, *celebrities) for part in p.name.split()}
+    assert known.isdisjoint(part for p in people for part in p.name.split())
+    looks = {appearance(p.identity) for p in example_people(6)}
+    assert len(looks) == 6 and looks.isdisjoint(appearance(p.identity) for p in (*made_up, *celebrities))
+    clozes = [q.question for p in people for q in p.questions if q.kind == "cloze" and q.modality == "vqa"]
+    assert any(question.startswith("This person works as a [Blank].") for question in clozes)
+
+
+def test_the_plan_counts_steps_and_minutes_of_both_stages():
+    plan = own.plan_teaching(["vanilla", "retain-only"], faces=60, answers=120)
+    assert plan.model.tolist() == ["vanilla"] * 2 + ["retain-only"] * 2
+    assert plan.steps.tolist() == [60, 120] * 2
+    assert plan.iloc[:, -1].tolist() == pytest.approx([own.SECONDS[0], 2 * own.SECONDS[1]] * 2)
+    assert own.plan_teaching([]).empty  # all were taught before
 
 
 def few_views(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
 from vkdlib.experiments import presets
 from vkdlib.methods import METHODS, make_method
+from vkdlib.unlearning import make_training
 
 
 def test_changes_take_the_place_of_the_presets_values():
@@ -140,3 +141,19 @@ def test_further_settings_take_the_place_of_others():
 def test_a_wrong_value_makes_no_run(values, message):
     with pytest.raises(ValueError, match=message):
         presets.configure("testbed", "VKD", **values)
+
+
+@pytest.mark.parametrize("name", ["testbed", "testbed-qwen2-vl"])
+@pytest.mark.parametrize("people", [1, 3, 5, 7, 10, 12])
+def test_fewer_people_to_forget_make_as_many_steps(name, people):
+    training = presets.preset(name, "training", "VKD")
+    epochs = presets.epochs_for(name, "VKD", people)
+    assert make_training(**training | {"epochs": epochs}).steps(people) == make_training(**training).steps(10)
+    assert presets.epochs_for(name, "VKD", 10) == training["epochs"]
+
+
+def test_epochs_are_of_a_method_and_of_somebody():
+    with pytest.raises(ValueError, match="method is 'vanilla'"):
+        presets.epochs_for("testbed", "vanilla", 3)
+    with pytest.raises(ValueError, match="people is 0"):
+        presets.epochs_for("testbed", "VKD", 0)

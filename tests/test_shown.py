@@ -1,13 +1,14 @@
 """What a notebook shows of a split, a benchmark, a model and a run: short, and with faces."""
 
 import re
+import warnings
 
 import pandas as pd
 import pytest
 
 from vkdlib.benchmarks.schema import KINDS, MODALITIES
 from vkdlib.evaluation.ways import queries
-from vkdlib.reports.rendering import Tables
+from vkdlib.reports.rendering import Tables, printed_warnings
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.store import open_run
 from vkdlib.system.html import table_html
@@ -95,3 +96,16 @@ def test_a_run_says_what_it_is_and_what_it_answers(tmp_path, done):
         first, others = html.split("<details>")
         assert "<th>forget VQA (N=2, 2 people)</th>" in first and "50.0\u00a0<small>[" in first
         assert "<td>forget VQA</td>" in others and "<th>classification</th>" in first
+
+
+def test_warnings_are_printed_without_their_place(capsys):
+    with printed_warnings():
+        for text in ("few people", "few people", "three options"):
+            warnings.warn(text, stacklevel=1)
+        warnings.warn("of a library", DeprecationWarning, stacklevel=1)
+    said = capsys.readouterr()
+    assert said.out == "Note: few people\nNote: three options\n" and not said.err
+    with pytest.raises(KeyError), printed_warnings():
+        warnings.warn("before it stopped", stacklevel=1)
+        raise KeyError
+    assert capsys.readouterr().out == "Note: before it stopped\n"

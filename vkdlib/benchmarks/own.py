@@ -14,12 +14,16 @@ where the titles are row 1.
 import csv
 import io
 import json
+import os
 import random
 import re
+import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up.people import (
     Attribute,
     MadeUp,
@@ -30,9 +34,10 @@ from vkdlib.benchmarks.made_up.people import (
 )
 from vkdlib.benchmarks.made_up.profiles import TEST_VIEWS, make_profiles, write_tables
 from vkdlib.benchmarks.parquet import DataError
-from vkdlib.benchmarks.pictures import alter, open_image, picture_size, to_png
+from vkdlib.benchmarks.pictures import alter, open_image, picture_size, square, to_png
+from vkdlib.benchmarks.schema import draw_candidates, selection_people
 from vkdlib.benchmarks.wording import comparison_key, one_form
-from vkdlib.system.checks import check_names, did_you_mean, text
+from vkdlib.system.checks import check_names, did_you_mean, text, whole_number
 from vkdlib.system.files import make_folder, whole_folder
 
 NAME, PICTURE = "name", "picture"
@@ -56,6 +61,7 @@ def write_own(
     out: str | Path,
     forget: Sequence[str],
     templates: Mapping[str, Mapping[str, str]] | None = None,
+    side: int | None = None,
 ) -> Path:
     """Write a benchmark of your own people, which `load_benchmark` reads.
 
@@ -67,6 +73,8 @@ def write_own(
         out: a new folder; it appears only when it is whole.
         forget: names of the people to forget; they are draw 0 at the only ratio there is.
         templates: fact -> template -> its words, where they are not those of `default_questions`.
+        side: of square pictures, in pixels, see `pictures.square`; None: they keep their shape, and at most
+            KEPT pixels of the longer side. The embedded models see squares of `portraits.SIZE`.
     Returns:
         out.
     Raises:
@@ -79,11 +87,43 @@ def write_own(
     rows = one_spelling(read_table(table))
     questions = make_questions(table, rows, templates or {})
     people = read_people(table, rows, pictures)
+    if side is not None:
+        side = whole_number("side", side, SMALLEST)
+        people = [replace(own, pictures=tuple(square(p, side) for p in own.pictures)) for own in people]
     sets = forget_sets(table, [own.person for own in people], forget)
     make_folder(out.parent)
     with whole_folder(out) as temporary:
         write_tables(temporary, benchmark_tables(people, questions, sets))
     return out
+
+
+def keep_own(
+    table: str | Path,
+    pictures: str | Path,
+    home: str | Path,
+    forget: Sequence[str],
+    templates: Mapping[str, Mapping[str, str]] | None = None,
+    side: int | None = None,
+) -> Path:
+    """The benchmark of your own people in `<home>/<hash>/benchmark`: written there, or found, if it is what
+    was written before. Other people, facts, pictures or words have another hash.
+
+    Args:
+        home: folder of all such benchmarks.
+        table, pictures, forget, templates, side: see `write_own`, also for what is raised.
+    Returns:
+        the benchmark's folder.
+    """
+    make_folder(Path(home))
+    with tempfile.TemporaryDirectory(dir=home) as temporary:
+        new = write_own(table, pictures, Path(temporary, "benchmark"), forget, templates, side)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # who loads it next is warned
+            found = Path(home, load_benchmark(new).hash[:12], new.name)
+        if not found.exists():
+            make_folder(found.parent)
+            os.replace(new, found)
+    return found
 
 
 def benchmark_tables(
@@ -366,7 +406,8 @@ def forget_sets(file: Path, people: Sequence[MadeUp], forget: Sequence[str]) -> 
     """Ids of `forget_<ratio>` and of those to retain.
 
     Raises:
-        ValueError: a name is not in the table, is there twice, or nobody is left on one side.
+        ValueError: a name is not in the table, is there twice, or nobody is left on one side, or nobody who
+            is reported.
     """
     if isinstance(forget, str) or not isinstance(forget, Sequence) or not forget:
         raise ValueError(f"forget is {forget!r}; it must be a list of names in {file}")
@@ -384,5 +425,12 @@ def forget_sets(file: Path, people: Sequence[MadeUp], forget: Sequence[str]) -> 
     if len(chosen) == len(people):
         raise ValueError(f"forget: it names all {len(people)} people of {file}; leave somebody to keep")
     ratio = min(99, max(1, round(100 * len(chosen) / len(people))))
-    others = {person.id for person in people} - chosen
+    everybody = [person.id for person in people]
+    others = set(everybody) - chosen
+    candidates = draw_candidates(everybody, {ratio: sorted(chosen)})
+    if others <= {*candidates, *selection_people(everybody, candidates)}:
+        raise ValueError(
+            f"forget: it names {len(chosen)} of {len(people)} people of {file}, and no table would report "
+            "the others: a fifth of the people is kept for choosing settings. Forget fewer, or add people"
+        )
     return {f"forget_{ratio}": chosen, f"retain_{100 - ratio:02d}": others}

@@ -54,6 +54,16 @@ def to_png(image) -> bytes:
     return file.getvalue()
 
 
+def square(content: bytes, side: int) -> bytes:
+    """The whole picture in the middle of a square of `side` pixels; what it leaves free has the colour of its
+    upper left corner."""
+    from PIL import Image, ImageOps
+
+    image = open_image(content)
+    free = image.getpixel((0, 0))
+    return to_png(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=free))
+
+
 def grey(content: bytes) -> bytes:
     """A grey picture of the size of another."""
     from PIL import Image

@@ -24,11 +24,12 @@ from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.methods import METHODS
 from vkdlib.runs.configuration import Configuration, Machine
 from vkdlib.system import paths
-from vkdlib.system.checks import check_names, check_type, one_of
+from vkdlib.system.checks import check_names, check_type, one_of, whole_number
 from vkdlib.system.files import read_yaml
-from vkdlib.unlearning import Training
+from vkdlib.unlearning import Training, make_training
 
 PARTS = ("model", "data", "method", "training", "evaluation", "machine")
+PEOPLE = 10  # whom a trial forgot when the embedded models' values were chosen: 5 % of the testbed's people
 TRIALS = "ours, chosen on selection people (selection.yaml, chosen.yaml)"
 
 
@@ -111,6 +112,19 @@ def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]
     machine = Machine(**parts["machine"])
     settings = parts["method"] | settings
     return Configuration(method=method, settings=settings, training=parts["training"], **own), machine
+
+
+def epochs_for(name: str, method: str, people: int) -> float:
+    """Rounds over so many people to forget, a picture each, that make as many steps as the preset's rounds
+    over the PEOPLE for whom they were chosen.
+
+    Raises:
+        ValueError: the preset or the method is not known, or there is nobody.
+    """
+    one_of("method", method, METHODS)
+    people = whole_number("people", people, 1)
+    regime = make_training(**preset(name, "training", method))
+    return regime.steps(PEOPLE) * min(regime.batch_size, people) / people
 
 
 def fitting_preset(model: str | None, benchmark: str) -> str:

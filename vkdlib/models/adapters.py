@@ -55,6 +55,8 @@ def merge_adapters(module: nn.Module) -> None:
     A layer in half precision becomes fp32, and is left on the CPU: what was learnt is finer than half
     precision can hold.
     """
+    if not adapter_weights(module):
+        return  # without peft, which takes seconds to import
     from peft.tuners.lora import LoraLayer
 
     for name, layer in [(n, m) for n, m in module.named_modules() if isinstance(m, LoraLayer)]:

@@ -1,6 +1,8 @@
-"""Tables of text as Markdown and LaTeX, and as a notebook shows them."""
+"""Tables of text as Markdown and LaTeX, and as a notebook shows them; and warnings."""
 
-from collections.abc import Iterable
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
@@ -43,6 +45,20 @@ def show(table: pd.DataFrame | pd.Series, title: str = "", index: bool = True) -
     from IPython.display import display
 
     display(Tables([(title, pd.DataFrame(table))], index))
+
+
+@contextlib.contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Within: what a user is warned of is printed once, without its place in the code, so that it stays among
+    a notebook's results."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for message in dict.fromkeys(str(warning.message) for warning in said):
+                print(f"Note: {message}")
 
 
 def latex(table: pd.DataFrame, caption: str = "") -> str:

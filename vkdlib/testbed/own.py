@@ -1,9 +1,10 @@
 """Teach an embedded base model your own people (`benchmarks.own`), by the testbed's lessons."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from vkdlib.benchmarks.load import load_benchmark
@@ -15,7 +16,8 @@ from vkdlib.testbed import lessons, train
 from vkdlib.testbed.recipe import ARCHITECTURES
 from vkdlib.vanilla.teaching import save_model
 
-FACES, ANSWERS = 300, 500  # steps
+FACES, ANSWERS = 300, 300  # steps; after so many a LLaVA knew a dozen people, on unseen views too
+SECONDS = (0.1, 1.0)  # of one core, a step of either stage: LLaVA and a dozen people, on a busy machine
 
 
 def teach_own(
@@ -65,6 +67,19 @@ def teach_own(
     save_model(loaded, out)
     shutil.rmtree(work)
     return out
+
+
+def plan_teaching(models: Sequence[str], faces: int = FACES, answers: int = ANSWERS) -> pd.DataFrame:
+    """What `teach_own` is going to take, one row a model and stage: steps, and minutes of one core.
+
+    Args:
+        models: names of the models to be taught.
+        faces, answers: steps of the two stages.
+    """
+    stages = zip(("tell faces apart", "answer questions"), (faces, answers), SECONDS)
+    rows = [(stage, steps, steps * seconds / 60) for stage, steps, seconds in stages]
+    titles = ["model", "it learns to", "steps", "minutes of one core (LLaVA)"]
+    return pd.DataFrame([(model, *row) for model in models for row in rows], columns=titles)
 
 
 def hidden_people(data: Benchmark, hide: bool) -> Collection[str]:

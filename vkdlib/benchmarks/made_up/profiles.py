@@ -61,7 +61,9 @@ def write_mllmu(folder: Path, progress=iter, count: int = PEOPLE) -> None:
 def write_tables(folder: Path, tables: dict[str, list[dict]]) -> None:
     """A parquet file a configuration, with the image columns marked as images, as on the Hugging Face Hub."""
     from datasets import Dataset, Image, List
+    from datasets.utils import disable_progress_bars
 
+    disable_progress_bars()  # each would show an instant
     for name, rows in tables.items():
         data = Dataset.from_list(rows)
         for column, kind in {"image": Image(), "images": List(Image())}.items():
