@@ -51,21 +51,24 @@ def test_columns_of_dots_show_every_record(records):
 
 def test_saved_figures_are_byte_stable(records, tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    (tmp_path / "figures" / "data").mkdir(parents=True)
+    records.to_csv(tmp_path / "figures" / "data" / "six.csv")
     contents = []
     for _ in range(2):
         figure, ax = plt.subplots()
         plots.column_dots(ax, records)
-        plots.save_figure(figure, "six")
+        plots.save_figure(figure, "six", "six")
         contents.append([(tmp_path / "figures" / f"six.{k}").read_bytes() for k in ("pdf", "png")])
     assert contents[0] == contents[1]
-    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == ["six.pdf", "six.png"]
+    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == ["data", "six.pdf", "six.png"]
 
 
 def test_gallery_marks_right_and_wrong(benchmark):
     people = [(p.name, p.image) for p in benchmark.split(5).forget[:2]]
     figure = plots.gallery(people, "Who?", {"vanilla": [("Ann", True), ("", False)]})
-    colours = [t.get_color() for ax in figure.axes for t in ax.texts]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["vanilla: (nothing)"]
+    colours = [ax.texts[0].get_color() for ax in figure.axes]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["Ann", "vanilla:"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["(nothing)"]
     assert colours[0] != colours[1]
 
 
