@@ -10,6 +10,7 @@ from vkdlib.reports import answers, claims, plots, rendering, tables
 from vkdlib.reports.columns import MEASURED, NAMES, UNSEEN, Column, headings, record_columns
 from vkdlib.reports.paper import published as paper
 from vkdlib.reports.rendering import Tables
+from vkdlib.reports.style.figure import fingerprints
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
 
@@ -245,11 +246,12 @@ class Report:
         return Tables([("", tables.evidence(cases))])
 
     def write_latex(self, name: str) -> None:
-        """Write figures/<name>.tex: the table of every panel."""
+        """Write figures/<name>.tex: the table of every panel. Its first line has the hashes of its data."""
         captions = [p.title + (f"; published: {p.published[0]}" if p.published else "") for p in self.panels]
         parts = [panel.main_table() for panel in self.panels]
         with files.whole_file(paths.figures() / f"{name}.tex") as temporary:
-            temporary.write_text("\n".join(map(rendering.latex, parts, captions)))
+            lines = [f"% {fingerprints(self.data)}", *map(rendering.latex, parts, captions)]
+            temporary.write_text("\n".join(lines), encoding="utf-8")
 
 
 def read_report(

@@ -52,9 +52,12 @@ def fingerprints(names: Iterable[str]) -> str:
 
 
 def drawn_from(file: Path) -> str:
-    """The `fingerprints` that a figure, PDF or PNG, was saved with; "" if it was saved with none."""
+    """The `fingerprints` that a figure (PDF or PNG) or a table in LaTeX was saved with; "": with none."""
     if file.suffix == ".png":
         return Image.open(file).text.get("Source", "")
+    if file.suffix == ".tex":
+        first = file.read_text(encoding="utf-8").partition("\n")[0]
+        return first.removeprefix("% ") if first.startswith("% ") else ""
     saved = re.search(rb"/Keywords \((.*?)\)", file.read_bytes())
     return saved[1].decode() if saved else ""
 
