@@ -194,7 +194,7 @@ def column_curves(
     top = [column for column in columns if column.points(swept).value.min() > TOP]
     if top:
         names = "; ".join(column.title for column in top)
-        ax.set_title(textwrap.fill(f"above {TOP} everywhere: {names}", TITLE))
+        ax.set_title(textwrap.fill(f"above {TOP} everywhere: {names}", TITLE, break_on_hyphens=False))
     for column in (c for c in columns if c not in top):
         rows, colour = column.points(swept), LINES.get(column.title.removesuffix(UNSEEN))
         text, style = column.modality == "qa", "-" if column.balance else "--"

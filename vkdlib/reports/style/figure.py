@@ -26,14 +26,19 @@ def caption(figure: plt.Figure, text: str) -> None:
 
 
 def in_words(figure: plt.Figure) -> str:
-    """What a figure shows, for those who cannot see it: titles, axes, legend and caption."""
-    titles = [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+    """What a figure shows, for those who cannot see it: titles, words within, axes, legend and caption."""
+    titles = [": ".join(filter(None, (ax.get_title(), words_within(ax)))) for ax in figure.axes]
     axes = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in figure.axes]
     legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
     lines = [", ".join(text.get_text() for text in legend.get_texts()) for legend in legends]
     captions = [text.get_text() for text in figure.texts if text.get_gid() == CAPTION]
-    parts = (" ".join(part.split()) for part in (*titles, *axes, *lines, *captions))
+    parts = (" ".join(part.split()) for part in (figure.get_suptitle(), *titles, *axes, *lines, *captions))
     return ". ".join(part.removesuffix(".") for part in dict.fromkeys(parts) if part) + "."
+
+
+def words_within(ax: plt.Axes) -> str:
+    """What is written within an axis, without numbers: these say nothing without their places."""
+    return ", ".join(text for text in (t.get_text() for t in ax.texts) if any(map(str.isalpha, text)))
 
 
 def data_file(name: str) -> Path:
