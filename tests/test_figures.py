@@ -72,7 +72,7 @@ def figure(tmp_path, monkeypatch):
     (tmp_path / "figures" / "data").mkdir(parents=True)
     pd.DataFrame({"β": [0, 1], "value": [3, 4]}).to_csv(tmp_path / "figures" / "data" / "curve.csv")
     plots.use_style()
-    drawn, axes = plt.subplots(1, 2, figsize=(4, 2))
+    drawn, axes = plt.subplots(1, 2, figsize=(5, 3))
     for ax, name in zip(axes, ("LLaVA (small)", "Qwen2-VL")):
         ax.plot([0, 1], [3, 4], label="Forget VQA")
         ax.set(title=name, xlabel="β", ylabel="accuracy (%)")
@@ -117,7 +117,7 @@ def test_a_notebook_shows_a_figure_as_large_as_it_is_at_200_dpi(figure):
     assert said["alt"] == in_words(figure) and picture.size[0] / said["width"] == pytest.approx(
         200 / 96, 0.02
     )
-    assert 3.5 < picture.size[0] / 200 < 4.5 and picture.mode == "P"
+    assert 4.5 < picture.size[0] / 200 < 5.5 and picture.mode == "P"
 
 
 def test_nothing_overlaps_in_a_figure(figure):
