@@ -103,8 +103,8 @@ def test_a_figure_is_put_in_words(figure):
     words = "LLaVA (small). Qwen2-VL. accuracy (%) against β. Forget VQA. "
     words += "Bands: 95 % intervals. Forget VQA (N=250, 50 people)."
     assert in_words(figure) == words
-    figure.axes[0].text(0, 0, "chance")
-    figure.axes[0].text(0, 1, "62/80")
+    figure.axes[0].text(0, 3, "chance")
+    figure.axes[0].text(0, 4, "62/80")
     words = words.replace("(small).", "(small): chance.")
     assert in_words(figure) == words
     plots.save_figure(figure, "curve", "curve")
