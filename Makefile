@@ -65,6 +65,8 @@ unit: $(READY)
 	$(PYTEST) --dist worksteal -m "not slow and not browser"
 
 test-browser: $(READY)  ## the explorer in JupyterLab and as a page, in Chromium (apt-get install chromium); pictures in runs/browser
+	@$(BIN)/python -c "import playwright" 2> /dev/null || $(BIN)/python -m pip install --quiet --no-compile -e ".[browser]" \
+	    || echo "playwright could not be installed"
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m browser tests/test_browser.py
 
 slow: $(READY)  ## tests that kill sweeps, clusters and launchers

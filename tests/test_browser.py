@@ -18,13 +18,14 @@ from conftest import free_port
 
 from vkdlib.system import paths
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, CHROMIUMS)), None)
 try:
     from playwright.sync_api import sync_playwright
 except ImportError:
     sync_playwright = None
 missing = [] if BROWSER else ["no Chromium (apt-get install chromium)"]
-missing += [] if sync_playwright else ["no playwright (pip install playwright)"]
+missing += [] if sync_playwright else ["no playwright (make test-browser installs it)"]
 if missing:
     warnings.warn(f"the explorer is NOT tested in a browser: {', '.join(missing)}", stacklevel=1)
 pytestmark = [

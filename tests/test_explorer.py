@@ -308,17 +308,17 @@ def test_widgets_show_what_was_chosen(run, untrained, monkeypatch):
         Configuration(model="testbed/llava", benchmark="testbed/mllmu", method="vanilla"), 2
     )
     explorer.update()
-    assert list(explorer.faces) == [p.id for people in explorer.groups.values() for p in people]
+    assert list(explorer.faces.buttons) == [p.id for people in explorer.groups.values() for p in people]
     first, picture = explorer.answers.value, bytes(explorer.panels[0].image.value)
-    assert "VKD" in first and explorer.person.name in first and picture.startswith(b"\x89PNG")
-    explorer.faces[explorer.groups["real"][0].id].click()
+    assert "VKD" in first and explorer.scene.person.name in first and picture.startswith(b"\x89PNG")
+    explorer.faces.buttons[explorer.groups["real"][0].id].click()
     assert explorer.answers.value != first and bytes(explorer.panels[0].image.value) != picture
     explorer.squares.children[1].children[5].click()
-    assert explorer.hidden == {5} and "1 of 16 squares hidden" in explorer.squares.children[0].value
+    assert explorer.scene.hidden == {5} and "1 of 16 squares hidden" in explorer.squares.children[0].value
     explorer.squares.children[2].click()
-    assert not explorer.hidden
+    assert not explorer.scene.hidden
     explorer.question.value = explorer.question.options[1]
-    assert "Right: <b>" in explorer.answers.value and explorer.inquiry.options
+    assert "Right: <b>" in explorer.answers.value and explorer.scene.inquiry.options
     explorer.own.value = "Who is it?"
     explorer.ask_own()
     assert "Your own question" in explorer.answers.value

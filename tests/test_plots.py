@@ -51,21 +51,24 @@ def test_columns_of_dots_show_every_record(records):
 
 def test_saved_figures_are_byte_stable(records, tmp_path, monkeypatch):
     monkeypatch.setenv("VKDLIB_ROOT", str(tmp_path))
+    (tmp_path / "figures" / "data").mkdir(parents=True)
+    records.to_csv(tmp_path / "figures" / "data" / "six.csv")
     contents = []
     for _ in range(2):
         figure, ax = plt.subplots()
         plots.column_dots(ax, records)
-        plots.save_figure(figure, "six")
+        plots.save_figure(figure, "six", "six")
         contents.append([(tmp_path / "figures" / f"six.{k}").read_bytes() for k in ("pdf", "png")])
     assert contents[0] == contents[1]
-    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == ["six.pdf", "six.png"]
+    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == ["data", "six.pdf", "six.png"]
 
 
 def test_gallery_marks_right_and_wrong(benchmark):
     people = [(p.name, p.image) for p in benchmark.split(5).forget[:2]]
     figure = plots.gallery(people, "Who?", {"vanilla": [("Ann", True), ("", False)]})
-    colours = [t.get_color() for ax in figure.axes for t in ax.texts]
-    assert [t.get_text() for t in figure.axes[1].texts] == ["vanilla: (nothing)"]
+    colours = [ax.texts[0].get_color() for ax in figure.axes]
+    assert [t.get_text() for t in figure.axes[0].texts] == ["Ann", "vanilla:"]
+    assert [t.get_text() for t in figure.axes[1].texts] == ["(nothing)"]
     assert colours[0] != colours[1]
 
 
@@ -137,7 +140,33 @@ def test_curves_show_unseen_pictures_solid_and_seen_ones_dashed(records):
     assert ax.get_xscale() == "symlog" and ax.get_legend() is None
     labels = ax.get_legend_handles_labels()[1]
     assert labels == [*rows_by_title(pd.concat(swept)), "Chance"] and len(labels) == 9
+    assert ax.get_title() == ""
     never = pd.concat([ours.assign(value=70.0), unseen(ours, 7.0, 80.0)]).assign(method="never-saw")
     ax = plots.column_curves(plt.subplots()[1], pd.concat([*swept, never]), "beta")
     (line,) = [line for line in ax.lines if line.get_label() == "Forget VQA, unseen: never-saw"]
     assert set(line.get_ydata()) == {7.0}
+
+
+def test_curves_that_lie_on_one_another_at_the_top_are_named_and_not_drawn(records):
+    ours = records[records.method == "VKD"]
+    high = {("real", "qa"): 100.0, ("retain", "qa"): 99.5, ("forget", "qa"): 98.5}
+    values = [high.get(place, 40.0) for place in zip(ours.set, ours.modality)]
+    low = ours.assign(value=values, beta=3.0)
+    swept = pd.concat([low.assign(value=low.value.clip(upper=100), beta=beta) for beta in (0.0, 1.0)] + [low])
+    ax = plots.column_curves(plt.subplots()[1], swept, "beta", smallest=1.0)
+    named = ax.get_title().replace("\n", " ")
+    assert named == "above 98 everywhere: Forget QA; Retain QA; Real-world QA"
+    drawn = [line.get_label() for line in ax.lines if len(line.get_xdata()) == 3]
+    assert drawn == ["Forget VQA", "Retain VQA", "Real-world VQA"]
+    dip = swept.assign(value=swept.value.where((swept.set != "real") | (swept.beta != 1.0), 90.0))
+    ax = plots.column_curves(plt.subplots()[1], dip, "beta", smallest=1.0)
+    assert "Real-world QA" in [line.get_label() for line in ax.lines] and "Real" not in ax.get_title()
+
+
+def test_one_legend_has_every_label_once():
+    figure, axes = plt.subplots(1, 2)
+    for ax, names in zip(axes, (["VKD", "GA"], ["GA", "NPO"])):
+        for name in names:
+            ax.plot([0, 1], label=name)
+    plots.legend(figure, "upper center", 3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["VKD", "GA", "NPO"]

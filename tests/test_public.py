@@ -387,11 +387,20 @@ def test_make_lists_its_targets():
 
 
 def test_what_a_wheel_carries():
-    """Notebooks and sweeps are data of the package; whoever checks types is told that there are some."""
+    """Notebooks, sweeps and the tables that notebooks show are data of the package; whoever checks types is
+    told that there are some."""
     project = pytest.importorskip("tomllib").loads((paths.root() / "pyproject.toml").read_text())
     data = project["tool"]["setuptools"]["data-files"]
     carried = {file for globs in data.values() for one in globs for file in paths.root().glob(one)}
-    assert carried == {file for file, _ in notebooks.notebook_files()}
+    tables = set((paths.root() / "figures" / "data").glob("*.csv"))
+    assert carried == {file for file, _ in notebooks.notebook_files()} | tables
+    assert {folder.removeprefix(notebooks.INSTALLED.rstrip("/")) for folder in data} == {
+        "",
+        "/sweeps",
+        "/figures/data",
+    }
+    assert "playwright" not in (paths.root() / "requirements.txt").read_text()  # an extra of its own
+    assert any("playwright" in one for one in project["project"]["optional-dependencies"]["browser"])
     assert (paths.PACKAGE / "py.typed").exists()
     assert "py.typed" in project["tool"]["setuptools"]["package-data"]["vkdlib"]
     assert project["project"]["scripts"]["vkdlib"] == "vkdlib.__main__:script"

@@ -17,7 +17,8 @@ INSTALLED = "share/vkdlib/notebooks/"  # below it a wheel puts them
 
 
 def copy_notebooks(folder: str | Path) -> list[Path]:
-    """Copy all notebooks, and the sweeps' files to a folder `sweeps` beside them.
+    """Copy all notebooks, and the sweeps' files to a folder `sweeps` beside them. Where vkdlib was installed
+    from a wheel, also the tables that notebooks show, to figures/data below the folder.
 
     Args:
         folder: it may be there, but none of the files may.
@@ -43,7 +44,8 @@ def copy_notebooks(folder: str | Path) -> list[Path]:
 
 
 def notebook_files() -> Iterator[tuple[Path, str]]:
-    """(file, its place among the copies) of each notebook and sweep: of the checkout, else of the wheel."""
+    """(file, its place among the copies): notebooks and sweeps of the checkout, whose tables notebooks find
+    where they are; else all that the wheel brought."""
     if CHECKOUT.is_dir():
         for file in sorted([*CHECKOUT.glob("*.ipynb"), *CHECKOUT.glob("sweeps/*.yaml")]):
             yield file, file.relative_to(CHECKOUT).as_posix()

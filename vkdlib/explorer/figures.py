@@ -15,7 +15,7 @@ from vkdlib.reports import plots
 
 RED, BLUE = "#c41e1e", "#1e50b4"
 OPACITY = 0.8  # of the largest value's colour
-READABLE = 64  # cells of a map that have their number or word in them
+READABLE = 36  # cells of a map that have their number or word in them
 MOST, LEAST = 6, 2  # faces beside a neuron
 
 
@@ -35,7 +35,7 @@ def patch_maps(
         top: value of the fullest colour; None: the largest there is.
     """
     top = top or max(abs(v) for row in values.values() for v in row) or 1
-    figure, axes = plt.subplots(1, len(values), figsize=(2.5 * len(values), 2.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(values), figsize=(3.1 * len(values), 3.4), squeeze=False)
     for ax, (model, row) in zip(axes[0], values.items()):
         ax.imshow(open_image(view.image))
         ax.set_title(titles.get(model, model))
@@ -49,7 +49,7 @@ def patch_maps(
             if len(row) <= READABLE:
                 middle = ((left + right - 1) / 2, (upper + lower - 1) / 2)
                 box = {"facecolor": "white", "alpha": 0.6, "pad": 0.6, "lw": 0}
-                ax.text(*middle, text, ha="center", va="center", fontsize=6, bbox=box)
+                ax.text(*middle, text, ha="center", va="center", bbox=box)
     return figure
 
 
@@ -61,7 +61,7 @@ def neuron_faces(neurons: Sequence[Neuron], people: Mapping[str, Person]) -> plt
     """
     across = MOST + LEAST
     figure, axes = plt.subplots(
-        len(neurons), across, figsize=(0.95 * across, 1.25 * len(neurons)), squeeze=False
+        len(neurons), across, figsize=(1.0 * across, 1.35 * len(neurons)), squeeze=False
     )
     for row, neuron in zip(axes, neurons):
         row[0].set_ylabel(
@@ -72,7 +72,7 @@ def neuron_faces(neurons: Sequence[Neuron], people: Mapping[str, Person]) -> plt
         )
         for ax, (id, group, z) in zip(row, neuron.faces[:MOST] + neuron.faces[-LEAST:]):
             ax.imshow(open_image(people[id].image))
-            ax.set_title(f"{group} {z:.2f}", color=RED if group == "forget" else "black", fontsize=7)
+            ax.set_title(f"{group} {z:.2f}", color=RED if group == "forget" else "black")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
     return figure

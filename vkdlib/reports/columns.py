@@ -112,9 +112,18 @@ class Column:
     def heading(self, rows: pd.DataFrame) -> str:
         """Its title with what the rows say of questions, people and runs, as "Forget VQA (N=250, 50 people, 5
         runs)"."""
-        counts = {name: "/".join(map(str, sorted(rows[name].unique()))) for name in COUNTS if name in rows}
-        texts = [form.format(counts[name]) for name, form in COUNTS.items() if name in counts]
-        return f"{self.title} ({', '.join(texts)})"
+        return f"{self.title} ({counts(rows)})"
+
+
+def counts(rows: pd.DataFrame) -> str:
+    """What rows say of questions, people and runs, as far as they do: "N=250, 50 people, 1/5 runs"."""
+    values = {name: "/".join(map(str, sorted(rows[name].unique()))) for name in COUNTS if name in rows}
+    return ", ".join(form.format(values[name]) for name, form in COUNTS.items() if name in values)
+
+
+def headings(rows: pd.DataFrame, columns: Sequence[Column]) -> str:
+    """The headings of columns, for a caption."""
+    return "; ".join(column.heading(column.rows(rows)) for column in columns)
 
 
 def table_columns(table: str, schema: str) -> list[Column]:

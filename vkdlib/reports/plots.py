@@ -1,4 +1,5 @@
-"""Records -> figures. Functions take an axis and a table and draw; `save_figure` writes PDF and PNG."""
+"""Records -> figures. Functions take an axis and a table and draw; `save_figure` writes PDF and PNG, which
+say what they show and which files they follow from."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ import pandas as pd
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.evaluation.metrics import spread, t_interval
 from vkdlib.reports.columns import LABELS, UNSEEN, Column, record_columns
+from vkdlib.reports.style.figure import caption as caption
+from vkdlib.reports.style.figure import metadata
+from vkdlib.reports.style.figure import use_style as use_style
 from vkdlib.system import files, paths
 
 COLOURS = LABELS["colours"]  # of a table's rows
@@ -18,21 +22,37 @@ LINES = LABELS["lines"]  # colours of a table's columns
 DASHED = {"ls": "--", "lw": 0.8, "color": "grey"}
 DOT = {"lw": 1, "capsize": 2}
 REFERENCES = {"vanilla": ("o", 9), "never-saw": ("*", 13)}  # where unlearning begins and should end: markers
+RIGHT, WRONG = "#2a7f3f", "#b3262e"  # colours of answers
+LETTERS = 24  # of an answer below a portrait
+TITLE = 52  # letters of a title above an axis, in a line
+TOP = 98  # points; curves that stay above it lie on one another, so they are named and not drawn
+BARS = "Bars: 95 % intervals with people as units."
 
 
-def use_style() -> None:
-    """Use the kit's figure style from here on."""
-    plt.style.use(paths.PACKAGE / "reports" / "style" / "figures.mplstyle")
+def save_figure(figure: plt.Figure, name: str, *data: str) -> Path:
+    """Write figures/<name>.pdf and .png; the same figure always gives the same bytes.
 
-
-def save_figure(figure: plt.Figure, name: str) -> Path:
-    """Write figures/<name>.pdf and .png; the same figure always gives the same bytes."""
+    Args:
+        data: what it was drawn from: names of tables in figures/data, or files of the package by their path
+            in it. Their hashes go into both files: a test tells when the figure no longer follows from them.
+    Raises:
+        ValueError: it names no data.
+        FileNotFoundError: some of them are not there.
+    """
+    if not data:
+        raise ValueError(f"figure {name!r} names no data: give the tables of figures/data that it shows")
     folder = paths.figures()
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+    for kind, said in metadata(figure, data).items():
         with files.whole_file(folder / f"{name}.{kind}") as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata)
+            figure.savefig(temporary, format=kind, metadata=said)
     return folder / f"{name}.png"
+
+
+def legend(figure: plt.Figure, place: str, across: int = 1) -> None:
+    """One legend for all axes of a figure, outside of them: every label once."""
+    handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles, loc=f"outside {place}", ncols=across)
 
 
 def column_dots(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> plt.Axes:
@@ -55,7 +75,7 @@ def column_dots(ax: plt.Axes, records: pd.DataFrame, table: str = "vkd 1") -> pl
         ax.annotate("chance", (len(columns) - 0.55, chance), ha="right", va="bottom", color="grey")
     ax.set_xticks(range(len(columns)), [column.title.replace(" ", "\n", 1) for column in columns])
     ax.set(ylim=(0, 104), ylabel="accuracy (%)")
-    ax.legend(loc="center")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(methods))
     return ax
 
 
@@ -72,11 +92,9 @@ def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1", kep
 
     Args:
         numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio.
-        kept: how the title of the column of other faces begins, "Real" for strangers.
+        kept: see `plane_columns`.
     """
-    columns = [column for column in record_columns(numbers, table) if column.balance]
-    forget = next(column for column in columns if column.less)
-    keep = next(column for column in columns if column.other_faces and column.title.startswith(kept))
+    forget, keep = plane_columns(numbers, table, kept)
     x, y = (column.row_of_each(numbers, ["method"]).set_index("method") for column in (forget, keep))
     for method in x.index:
         marker, size = REFERENCES.get(method, ("o", 5))
@@ -93,8 +111,18 @@ def forget_retain(ax: plt.Axes, numbers: pd.DataFrame, table: str = "vkd 1", kep
         )  # fmt: skip
     labels = [f"{column.title[0].lower()}{column.title[1:]} (%)" for column in (forget, keep)]
     ax.set(xlim=(-2, 104), xlabel=labels[0], ylabel=labels[1])
-    ax.legend()
     return ax
+
+
+def plane_columns(numbers: pd.DataFrame, table: str, kept: str = "") -> tuple[Column, Column]:
+    """The columns that `forget_retain` draws.
+
+    Args:
+        kept: how the title of the column of other faces begins, "Real" for strangers.
+    """
+    columns = [column for column in record_columns(numbers, table) if column.balance]
+    others = (c for c in columns if c.other_faces and c.title.startswith(kept))
+    return next(column for column in columns if column.less), next(others)
 
 
 def reduction(ax: plt.Axes, points: pd.DataFrame) -> plt.Axes:
@@ -152,7 +180,8 @@ def column_curves(
     seen dashed; questions in text are thin. Bands are 95 % intervals, of faces that a balance counts. Dotted:
     what never-saw has where less is better.
 
-    The lines are labelled. The figure makes the legend, for it may have several such axes. ROUGE-L is drawn
+    Columns that stay at the top (above TOP) lie on one another: the axis's title names them instead. The
+    lines are labelled. The figure makes the legend, for it may have several such axes. ROUGE-L is drawn
     times 100.
 
     Args:
@@ -162,7 +191,11 @@ def column_curves(
     """
     swept = numbers.dropna(subset=[x]).sort_values(x)
     columns = record_columns(swept, table)
-    for column in columns:
+    top = [column for column in columns if column.points(swept).value.min() > TOP]
+    if top:
+        names = "; ".join(column.title for column in top)
+        ax.set_title(textwrap.fill(f"above {TOP} everywhere: {names}", TITLE, break_on_hyphens=False))
+    for column in (c for c in columns if c not in top):
         rows, colour = column.points(swept), LINES.get(column.title.removesuffix(UNSEEN))
         text, style = column.modality == "qa", "-" if column.balance else "--"
         ax.plot(rows[x], rows.value, style, color=colour, lw=0.8 if text else 1.5, label=column.title)
@@ -226,7 +259,8 @@ def gallery(
         people: (title, PNG or JPEG bytes), at least one.
         answers: model -> (answer, is it right) for each of the people.
     """
-    figure, axes = plt.subplots(1, len(people), figsize=(1.45 * len(people), 2.4), squeeze=False)
+    height = 2 + 0.18 * len(answers)
+    figure, axes = plt.subplots(1, len(people), figsize=(1.65 * len(people), height), squeeze=False)
     figure.suptitle(f"“{question}”")
     for i, (ax, (title, image)) in enumerate(zip(axes[0], people)):
         ax.imshow(open_image(image), interpolation="lanczos")
@@ -234,10 +268,12 @@ def gallery(
         ax.axis("off")
         for line, (model, pairs) in enumerate(answers.items()):
             text, right = pairs[i]
-            label = f"{model}: {textwrap.shorten(text or '(nothing)', 24)}"
-            colour = "#2a7f3f" if right else "#b3262e"
-            ax.text(0.5, -0.14 - 0.15 * line, label, color=colour, ha="center", fontsize=7,
-                    transform=ax.transAxes)  # fmt: skip
+            place = {"transform": ax.transAxes, "y": -0.12 - 0.16 * line}
+            words = textwrap.shorten(text or "(nothing)", LETTERS, placeholder=" …")
+            ax.text(0.5, s=words, color=RIGHT if right else WRONG, ha="center", **place)
+            if not i:
+                ax.text(-0.25, s=f"{model}:", ha="right", **place)
+    caption(figure, f"{len(people)} people, one question each. Green: the right answer, red: a wrong one.")
     return figure
 
 

@@ -7,16 +7,24 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from vkdlib.reports import answers, claims, plots, rendering, tables
-from vkdlib.reports.columns import MEASURED, NAMES, UNSEEN, Column, record_columns
+from vkdlib.reports.columns import MEASURED, NAMES, UNSEEN, Column, headings, record_columns
 from vkdlib.reports.paper import published as paper
 from vkdlib.reports.rendering import Tables
+from vkdlib.reports.style.figure import fingerprints
 from vkdlib.runs.records import check_starts, read_records
 from vkdlib.system import checks, files, paths
+
+PRINTED = "The paper's own numbers; it prints no intervals."
 
 
 def model_name(model: str) -> str:
     """What titles call a model."""
     return f"Testbed's {NAMES[model]}" if model in NAMES else model
+
+
+def reduction_titles(measure: str, unseen: bool) -> list[str]:
+    """The titles of the two columns that a reduction is drawn from: what is to be forgotten, what is kept."""
+    return [f"{group} {measure}{UNSEEN if unseen else ''}" for group in ("Forget", "Retain")]
 
 
 def task_title(model: str, benchmark: str) -> str:
@@ -76,7 +84,7 @@ class Panel:
             unseen: on unseen pictures.
             published: the paper's own; empty where it prints none.
         """
-        pair = [f"{group} {measure}{UNSEEN if unseen else ''}" for group in ("Forget", "Retain")]
+        pair = reduction_titles(measure, unseen)
         if not published:
             columns = {column.title: column.points(self.numbers) for column in self.columns}
             return tables.reductions(*(columns[title].set_index("method") for title in pair))
@@ -113,6 +121,7 @@ class Report:
         records: in the layout of figures/data; `method` is the row of the table.
         cases: the rows of claims.csv about it.
         panels: one for each model, benchmark and forget ratio, in the order of NAMES.
+        data: names of the tables in figures/data that panels hold.
     """
 
     topic: answers.Topic
@@ -120,6 +129,7 @@ class Report:
     records: pd.DataFrame
     cases: pd.DataFrame
     panels: list[Panel]
+    data: list[str]
 
     def _axes(
         self, width: float, height: float, across: int = 2, **options
@@ -137,18 +147,26 @@ class Report:
         figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, **options)
         for ax, panel in zip(axes.flat, self.panels):
             ax.set_title(panel.title)
+            ax.tick_params(labelbottom=True)  # though shared, for there may be no panel below
         for ax in axes.flat[len(self.panels) :]:
             ax.set_axis_off()
         return figure, zip(axes.flat, self.panels)
 
+    def _headings(self, columns: Sequence[Column]) -> str:
+        """What all panels' numbers say of these columns, for a caption."""
+        return headings(pd.concat(panel.numbers for panel in self.panels), columns)
+
     def forget_retain_figure(self, kept: str = "") -> plt.Figure:
         """Forgetting against keeping in every panel (`plots.forget_retain`); every row saw the pictures."""
-        figure, axes = self._axes(3.5, 3.2, sharex=True, sharey=True)
+        figure, axes = self._axes(3.5, 2.9, sharex=True, sharey=True)
+        shown = {}
         for ax, panel in axes:
             numbers = panel.numbers[~panel.numbers.method.str.endswith(" picture")]
             plots.forget_retain(ax, numbers, self.topic.table, kept)
-        for ax in figure.axes[1 : len(self.panels)]:
-            ax.get_legend().remove()
+            pair = plots.plane_columns(numbers, self.topic.table, kept)
+            shown |= {column.title: column for column in pair}
+        plots.legend(figure, "right center")
+        plots.caption(figure, f"{plots.BARS} {self._headings(shown.values())}.")
         return figure
 
     def reduction_figure(self, measure: str, unseen: bool = False, published: bool = False) -> plt.Figure:
@@ -159,32 +177,42 @@ class Report:
         panels = [panel for panel, table in zip(self.panels, points) if len(table)]
         if not panels:
             raise ValueError(f"the paper prints no {measure} of these rows: leave published out")
-        figure, axes = replace(self, panels=panels)._axes(3.0, 2.7, across=3, sharex=True, sharey=True)
+        figure, axes = replace(self, panels=panels)._axes(3.0, 2.7, across=2, sharex=True, sharey=True)
         end = f"{measure}{UNSEEN if unseen else ''} (points)"
         for (ax, panel), table in zip(axes, filter(len, points)):
             plots.reduction(ax, table)
             ax.set_title(f"{panel.published[0]}, {panel.forget_ratio} %" if published else panel.title)
             ax.set(xlabel=f"reduction of forget {end}", ylabel=f"retain {end}")
-            ax.label_outer()
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center")
+        plots.legend(figure, "right center")
+        pair = [column for column in panels[0].columns if column.title in reduction_titles(measure, unseen)]
+        plots.caption(figure, PRINTED if published else f"{plots.BARS} {self._headings(pair)}.")
         return figure
 
-    def forest_figure(self, rows: Sequence[str], height: float, dpi: int) -> plt.Figure:
+    def forest_figure(self, rows: Sequence[str]) -> plt.Figure:
         """Our row minus each of these in every panel, in questions about faces (`plots.forest`)."""
-        figure, axes = self._axes(3.7, height, dpi=dpi)
-        for ax, panel in axes:
-            faces = tables.sort_rows(panel.tests.query("modality == 'vqa'"), "other", rows)
-            plots.forest(ax, faces, self.topic.ours, panel.columns)
+        faces = [
+            tables.sort_rows(panel.tests.query("modality == 'vqa'"), "other", rows) for panel in self.panels
+        ]
+        figure, axes = self._axes(4.3, 0.6 + 0.17 * max(map(len, faces)), sharex=True)
+        for (ax, panel), differences in zip(axes, faces):
+            plots.forest(ax, differences, self.topic.ours, panel.columns)
+        shown = {c.title: c for p in self.panels for c in p.columns if c.modality == "vqa"}
+        words = f"{plots.BARS} Filled: Holm's p is below 0.05."
+        plots.caption(figure, f"{words} {self._headings(shown.values())}.")
         return figure
 
     def curve_figure(self, label: str, smallest: float | None = None) -> plt.Figure:
         """The curve over the topic's setting in every panel (`plots.column_curves`)."""
-        figure, axes = self._axes(3.7, 3.4, across=len(self.panels), sharey=True)
+        figure, axes = self._axes(3.7, 3.2, across=len(self.panels), sharey=True)
         for ax, panel in axes:
             plots.column_curves(ax, panel.numbers, self.topic.setting, smallest, self.topic.table)
-            ax.set(title=model_name(panel.model), xlabel=label)
-        lines = figure.axes[0].get_legend_handles_labels()
-        figure.legend(*lines, loc="outside lower center", ncols=4)
+            ax.set(title=f"{model_name(panel.model)}\n{ax.get_title()}".strip(), xlabel=label)
+            ax.label_outer()
+        plots.legend(figure, "upper center", 5)
+        numbers = pd.concat(panel.numbers for panel in self.panels)
+        faces = [c for c in record_columns(numbers, self.topic.table) if c.balance and c.modality == "vqa"]
+        bands = "Bands: 95 % intervals with people as units, of faces that the balance counts."
+        plots.caption(figure, f"{bands} {self._headings(faces)}.")
         return figure
 
     def curve_tables(self) -> Tables:
@@ -218,11 +246,12 @@ class Report:
         return Tables([("", tables.evidence(cases))])
 
     def write_latex(self, name: str) -> None:
-        """Write figures/<name>.tex: the table of every panel."""
+        """Write figures/<name>.tex: the table of every panel. Its first line has the hashes of its data."""
         captions = [p.title + (f"; published: {p.published[0]}" if p.published else "") for p in self.panels]
         parts = [panel.main_table() for panel in self.panels]
         with files.whole_file(paths.figures() / f"{name}.tex") as temporary:
-            temporary.write_text("\n".join(map(rendering.latex, parts, captions)))
+            lines = [f"% {fingerprints(self.data)}", *map(rendering.latex, parts, captions)]
+            temporary.write_text("\n".join(lines), encoding="utf-8")
 
 
 def read_report(
@@ -247,13 +276,13 @@ def read_report(
     records = records.assign(method=answers.row_names(records, meaning.rows))
     rows = meaning.order or list(records.method.unique())
     checks.check_names("the table", records.method.unique(), rows)
-    parts = ("table", "tests", "quality") if meaning.ours else ("table",)
-    numbers, *rest = (pd.concat(claims.read_tests(f"{name}_{part}") for name in names) for part in parts)
+    written = ("table", "tests", "quality") if meaning.ours else ("table",)
+    numbers, *rest = (pd.concat(claims.read_tests(f"{name}_{part}") for name in names) for part in written)
     tests, quality = rest or (records[:0], records[:0])
     cases = claims.read_claims().query("record in @names")
     if cases.empty:
         raise ValueError(f"claims.csv has no row about {', '.join(names)}: {claims.TEST_AGAIN}")
-    for part, table in zip(("claims", *(f"{names[0]}_{part}" for part in parts)), (cases, numbers, *rest)):
+    for part, table in zip(("claims", *(f"{names[0]}_{part}" for part in written)), (cases, numbers, *rest)):
         claims.check_runs(records, table, part)
     records, numbers = (tables.sort_rows(table, "method", rows) for table in (records, numbers))
     order, ratios = [*NAMES, *records.model, *records.benchmark], sorted(records.forget_ratio.unique())
@@ -272,7 +301,7 @@ def read_report(
                 **dict(zip(("records", "numbers", "cases", "tests", "quality"), parts)),
             )
         )
-    return Report(meaning, rows, records, cases, panels)
+    return Report(meaning, rows, records, cases, panels, [f"{n}_{part}" for n in names for part in written])
 
 
 def _part(table: pd.DataFrame, task: Mapping[str, object]) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""How reports look: names, colours, and what figures say of themselves."""
