@@ -34,7 +34,7 @@ from vkdlib.tasks import picture_packs
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 
-SIZES = [(64, 64), (96, 48), (32, 112), (300, 200)]
+SIZES = [(64, 64), (96, 48), (32, 112), (150, 120)]
 WORDS, ANSWER = "What is the name of this person?", "Anna Bell"
 
 
