@@ -249,6 +249,23 @@ def test_the_teacher_is_vanilla_whatever_becomes_of_the_model(llava):
         assert torch.allclose(kept.double(), torch.cat(answers), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["VGID", "PO", "RMU", "NPO"])
+def test_another_teacher_is_whom_a_method_agrees_with(llava, name):
+    """As in a series of requests, where the student has forgotten others already."""
+    tasks, student = make_tasks(llava), moved(llava)
+    method = make_method(name, **({"reference": "vanilla"} if name == "NPO" else {}))
+    expected, own, given = (
+        method.prepare(loaded, tasks, Steps(2, seed=SEED, teacher=teacher))
+        for loaded, teacher in ((llava, None), (student, None), (student, llava))
+    )
+    batch = tasks.batch(0, 2, SEED)
+    losses = [
+        sum(of(student, batch, batch, p.teacher)[0].item() for of in (method.forget_terms, method.keep_terms))
+        for p in (expected, own, given)
+    ]
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5) != losses[1]
+
+
 @pytest.mark.parametrize("trained", ["all", "lora", "visual"])
 def test_the_output_layer_alone_is_copied_and_only_where_it_is_trained(llava, trained):
     tasks, loaded = make_tasks(llava), twin(llava)

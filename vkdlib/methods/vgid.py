@@ -3,7 +3,8 @@
 The teacher is the vanilla model itself, asked before the first step: about each forget picture as every step
 will show it, and about each retain picture once. What is kept of an answer token is the output layer's input,
 from which this layer makes the whole distribution again. So no second model is in memory, whatever is
-trained. Only the output layer is copied, where it is trained itself.
+trained. Only the output layer is copied, where it is trained itself. In a series of requests the teacher may
+be the first vanilla model, which is kept for all methods then.
 """
 
 import copy
@@ -100,22 +101,23 @@ class VGID(Method):
         return {} if self.prompt == NONE else {where: PROMPTS[self.prompt]}
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
-        """Ask the teacher and vanilla, once."""
+        """Ask the teacher and vanilla, once. Vanilla is `steps.teacher`, or the model as it is now."""
         self.check_vocabulary(loaded)
+        vanilla = steps.teacher or loaded
         shown = tasks.forget_vqa if steps.forget_packs is None else steps.forget_packs
-        student = {p.key: self.student_pack(loaded, p, steps.seed) for p in tasks.forget_vqa}
+        student = {p.key: self.student_pack(vanilla, p, steps.seed) for p in tasks.forget_vqa}
         perturbed = {}  # name of a showing -> pack
         for p in shown:
             if (name := self.showing(p)) not in perturbed:
-                perturbed[name] = self.teacher_pack(loaded, p, student[p.key], steps.seed)
+                perturbed[name] = self.teacher_pack(vanilla, p, student[p.key], steps.seed)
         retain = {
             p.key: p for p in tasks.retain_vqa if steps.retain_keys is None or p.key in steps.retain_keys
         }
         teacher = {
             "packs": student,
-            "forget": answer_states(loaded, perturbed, steps.at_once),
-            "retain": answer_states(loaded, retain, steps.at_once) if self.beta else {},
-            "head": frozen_head(loaded, self.scope(loaded)),
+            "forget": answer_states(vanilla, perturbed, steps.at_once),
+            "retain": answer_states(vanilla, retain, steps.at_once) if self.beta else {},
+            "head": frozen_head(vanilla, self.scope(loaded)),
         }
         return Prepared(teacher=teacher)
 
