@@ -300,6 +300,28 @@ def test_a_teacher_that_says_the_same_is_asked_once(llava, settings, constant):
         assert not torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
 
 
+def test_probabilities_of_true_answers_are_those_of_a_second_implementation(llava):
+    """Of the longest answer about each picture, at its first token and behind it."""
+    tasks, method, found = make_tasks(llava), make_method("VGID", positions="first"), {}
+    for name in ("vanilla", "teacher"):
+        first, later = [], []
+        for pack in tasks.forget_vqa:
+            question, answer = max(pack.pairs, key=lambda pair: len(pair[1]))
+            file = pack.file
+            if name == "teacher":
+                question = f"{PROMPTS['strict']}\n{question}"
+                file = perturb(pack.file, "noise", f"{SEED} {pack.key} in round 0")
+            with torch.no_grad():
+                log_p, tokens = log_probabilities(llava, question, answer, file)
+            p = log_p.gather(1, tokens[:, None])[:, 0].exp()
+            first.append(p[:1])
+            later.append(p[1:])
+        found[name] = {"first token": torch.cat(first).mean(), "later tokens": torch.cat(later).mean()}
+    ours = method.gold_probabilities(llava, tasks.forget_vqa, SEED)
+    for name, parts in found.items():
+        assert ours[name] == pytest.approx({part: p.item() for part, p in parts.items()}, rel=1e-3)
+
+
 def test_another_seed_draws_other_noise(llava):
     tasks = make_tasks(llava)
     states = [

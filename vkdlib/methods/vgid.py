@@ -175,6 +175,31 @@ class VGID(Method):
             raise ValueError(f"the answers of {label} are other tokens under the instruction")
         return asked
 
+    @torch.no_grad()
+    def gold_probabilities(
+        self, loaded: Loaded, packs: Sequence[Pack], seed: int = 0
+    ) -> dict[str, dict[str, float]]:
+        """How likely the tokens of true answers are, of the longest answer about each picture: "vanilla" and
+        "teacher" -> mean probability of the "first token" and of all "later tokens", end-of-sequence included.
+
+        At the gold positions later tokens stand behind the true beginning of the answer, so that a teacher
+        that would refuse goes on as vanilla does: there Eq. 3 teaches part of the secret.
+        """
+        method, found = replace(self, positions="gold"), {"vanilla": [], "teacher": []}
+        for pack in packs:
+            longest = max(pack.pairs, key=lambda pair: len(pair[1]))
+            student = put_questions(loaded.processor, pack, [longest], label=label_of(pack))
+            asked = {"vanilla": student, "teacher": method.teacher_pack(loaded, pack, student, seed)}
+            ids = torch.tensor(answer_ids(student)[0], device=loaded.device)  # (answer tokens,)
+            for name, one in asked.items():
+                p = answer_logits(loaded, [one]).float().softmax(-1)  # (answer tokens, V)
+                found[name].append(p.gather(1, ids[:, None])[:, 0])
+        parts = {"first token": slice(0, 1), "later tokens": slice(1, None)}
+        return {
+            name: {part: torch.cat([p[s] for p in rows]).mean().item() for part, s in parts.items()}
+            for name, rows in found.items()
+        }
+
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """alpha L_forget (Eq. 3)."""
         packs, all_packs = ([teacher["packs"][p.key] for p in t.forget_vqa] for t in (part, batch))
