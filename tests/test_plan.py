@@ -235,7 +235,7 @@ def test_plans_at_paper_scale(name, benchmark):
     assert grown == ("qwen" in name) and free["memory", "together"] < 24
 
 
-TABLE_7 = {"epochs": 16, "lr": 2e-5, "batch_size": 4}  # of the VGID paper, and as many steps as its one epoch has
+TABLE_7 = {"epochs": 16, "lr": 2e-5, "batch_size": 4}  # of the VGID paper, with its one epoch's steps
 
 
 @pytest.mark.parametrize("name", [n for n in presets.PRESETS if n.startswith("vgid-")])

@@ -180,7 +180,7 @@ class VGID(Method):
         self, loaded: Loaded, packs: Sequence[Pack], seed: int = 0
     ) -> dict[str, dict[str, float]]:
         """How likely the tokens of true answers are, of the longest answer about each picture: "vanilla" and
-        "teacher" -> mean probability of the "first token" and of all "later tokens", end-of-sequence included.
+        "teacher" -> mean probability of the "first token" and of all "later tokens", with end-of-sequence.
 
         At the gold positions later tokens stand behind the true beginning of the answer, so that a teacher
         that would refuse goes on as vanilla does: there Eq. 3 teaches part of the secret.

@@ -15,7 +15,7 @@ from vkdlib.evaluation.compare import MARGIN
 from vkdlib.evaluation.metrics import t_interval
 from vkdlib.experiments.model_names import IDEALS
 from vkdlib.reports import answers, curves
-from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables
+from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables, seed_pairs
 from vkdlib.reports.columns import BALANCE, LABELS, MINUS, Column, balance_columns, is_control
 from vkdlib.system import checks, files, paths
 
@@ -121,14 +121,14 @@ def _floors(table: AnsweredTable, ours: pd.Series, other: pd.Series, forget: Col
     ideal = table.ideal(ours)
     if forget.chance is not None or ideal is None:
         return (forget.chance or 0) / 100
-    never = table.runs(ideal)
-    known = set(never.index)
+    never, floors = table.runs(ideal), []
     for draw in ours.index.unique().intersection(other.index.unique()):
-        if draw not in known:
-            raise ValueError(f"{ideal} has no run of draw and replicate {draw}, which a balance needs: run it")
-    both = ours[ours.index.isin(other.index)]
-    pairs, _ = table.pair(never, both, [forget])
-    return [float(run.score.mean()) for run in pairs]
+        if draw not in never.index:
+            raise ValueError(f"{ideal} has no run of draw and replicate {draw}: a balance needs it, run it")
+        (scored,) = table.predictions(list(never[[draw]])[:1], [forget])
+        pairs = seed_pairs(list(ours[[draw]]), list(other[[draw]]))
+        floors += [float(scored.score.mean())] * len(pairs)
+    return floors
 
 
 def _is_already_forgotten(

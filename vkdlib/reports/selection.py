@@ -5,8 +5,8 @@ the distance between what is left and what never-saw answers right, in points (`
 averaged over the draws. So over-forgetting costs as much as forgetting too little. In the tables of VGID
 each column is measured by itself, for what is told in one is not made good by silence in another; and where
 one may refuse to answer, to tell less than never-saw costs nothing: a refusal is as seldom right as an answer
-that is wrong on purpose. Multiple choice by likelihood cannot be refused. A tie goes to fewer steps, then to the smaller learning rate; of MANU, which takes no steps, to the
-smaller share of neurons.
+that is wrong on purpose. Multiple choice by likelihood cannot be refused. A tie goes to fewer steps, then to
+the smaller learning rate; of MANU, which takes no steps, to the smaller share of neurons.
 
 A trial is a learning rate and a number of epochs, of MANU a share of neurons. Trials come in three rounds.
 The first is on draw 0 alone. The second, on all draws, is around the best of the first (`fine_trials`). In
