@@ -111,7 +111,9 @@ def answers(configuration):
     places = ATTACKED.get(configuration.attack, places)
     if configuration.requests:
         places = [*places, *series()]
-    if configuration.samples or (not written and "cloze" in configuration.kinds):
+    vgid = configuration.schema == "mllmu" and "cloze" in configuration.kinds and not written
+    vgid = vgid and not configuration.attack and not configuration.requests
+    if configuration.samples or vgid:
         places = [*places, *(place for place in WRITTEN if place[2] != "classification")]
     if configuration.samples:
         places = [*places, *LEAKS]
