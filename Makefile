@@ -28,9 +28,10 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebook
            notebooks/35_vkd_beyond.ipynb \
            notebooks/99_findings.ipynb
 
-VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_prompts vgid_reverse
+VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_perturbation_alone vgid_prompts \
+        vgid_reverse
 # Of the model around SmolLM2, which has to be installed and taught first.
-SMOL := $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
+SMOL := $(addsuffix _smol,$(filter-out vgid_readings vgid_perturbation_alone,$(VGID)))
 # What becomes of VKD's models afterwards, and a better one.
 BEYOND := relearning_selection table4_relearning attacks views continual vkd_beyond_selection \
           vkd_beyond vkd_beyond_parts

@@ -273,9 +273,11 @@ def gap(difference, p=0.01, arm=2.0):
 def test_verdicts(difference, p, expected, said):
     facts = claims.compare_with_expected(gap(difference, p), expected)
     case = SimpleNamespace(**facts, p_holm=facts["p"], column=SEEN, barred=False, not_forgotten=False)
+    case.already_forgotten = False
     assert claims.verdict(case) == said
-    for no_success in ("over-forgotten", "not forgotten"):
-        case.barred, case.not_forgotten = no_success == "over-forgotten", True
+    for no_success in ("over-forgotten", "not forgotten", "already forgotten"):
+        case.barred = no_success == "over-forgotten"
+        case.not_forgotten, case.already_forgotten = no_success != "already forgotten", True
         assert claims.verdict(case) == (no_success if said in ("holds", "does not hold") else said)
     with pytest.raises(ValueError, match="expected is 'less'"):
         claims.compare_with_expected(gap(difference), "less")

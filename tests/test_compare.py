@@ -301,3 +301,24 @@ def test_balance_is_what_is_kept_minus_what_is_not_forgotten():
     assert found["high"] - found["difference"] == pytest.approx(together)
     assert found["n"] == 180 and found["p"] < 0.001
     assert balance_difference(ours, ours, wheres[1:], wheres[0])["p"] == 1.0
+
+
+def test_to_be_below_the_floor_of_ones_run_is_no_gain():
+    """Two draws, whose model without the faces tells 40 and 60 %: what is told counts at least as much."""
+    forget, retain = ("forget", "vqa", "cloze"), ("retain", "vqa", "cloze")
+
+    def run(told, draw):
+        one = [predictions([float(i % 10 < n) for i in range(20)], [f"{draw}{i // 4}" for i in range(20)])
+               .assign(set=where[0], kind="cloze") for where, n in ((forget, told), (retain, 9))]  # fmt: skip
+        table = pd.concat(one, ignore_index=True)
+        return table.assign(question=table.question.astype(str) + f" {draw}")
+
+    refuser, exact, knows = (
+        [run(n, draw) for draw, n in enumerate(told)] for told in ((0, 0), (4, 6), (8, 8))
+    )
+    for other, gap in ((exact, 0), (knows, 80 - 50)):
+        found = balance_difference(refuser, other, [retain], forget, [0.4, 0.6])
+        assert found["difference"] == pytest.approx(gap)
+    assert balance_difference(refuser, exact, [retain], forget, 0)["difference"] == pytest.approx(50)
+    with pytest.raises(ValueError):
+        balance_difference(refuser, exact, [retain], forget, [0.4])

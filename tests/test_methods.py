@@ -77,6 +77,9 @@ def test_ga_and_ga_diff_are_the_signed_losses(loaded, tasks):
     assert_close(gradients(loaded, tasks, make_method("GA"))[0], up)
     both = gradient_of(loaded, batch_nll(loaded, batch.retain_vqa) - batch_nll(loaded, batch.forget_vqa))
     assert_close(gradients(loaded, tasks, make_method("GA_Diff"))[0], both)
+    keep = batch_nll(loaded, batch.retain_vqa)
+    both = gradient_of(loaded, 2 * keep - batch_nll(loaded, batch.forget_vqa))
+    assert_close(gradients(loaded, tasks, make_method("GA_Diff", weight=2.0))[0], both)
 
 
 def test_ga_diff_is_vkd_without_its_parts(loaded, tasks):
@@ -125,6 +128,8 @@ def test_kl_min_starts_as_ga_and_then_pulls_back(loaded, tasks):
     expected = answer_kl(loaded.model(**asked["inputs"]).logits, wanted, asked["targets"])
     assert expected.item() > 1e-4
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    heavy, _ = make_method("KL_Min", weight=2.0).keep_terms(loaded, batch, batch, prepared.teacher)
+    assert heavy.item() == pytest.approx(2 * expected.item(), rel=1e-5)
 
 
 def test_npo_closed_form_and_limit():
@@ -355,8 +360,8 @@ def test_manu_prunes_and_trains_nothing(loaded, tasks):
 
 DEFAULTS = {  # of version 0.2.0
     "GA": {"trained": "all"},
-    "GA_Diff": {"trained": "all"},
-    "KL_Min": {"trained": "all"},
+    "GA_Diff": {"trained": "all", "weight": 1.0},
+    "KL_Min": {"trained": "all", "weight": 1.0},
     "NPO": {"trained": "all", "beta": 0.4, "reference": "never-saw"},
     "PO": {"trained": "all", "beta": 0.1, "refusals": REFUSALS},
     "RMU": {"trained": "all", "scale": 5.0, "gamma": 1200.0, "block": None},

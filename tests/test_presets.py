@@ -1,13 +1,16 @@
 """Presets: which one fits, what it gives a method, and what a point of a sweep is by it."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from vkdlib.benchmarks.made_up.cache import benchmark_folder
-from vkdlib.experiments import presets
+from vkdlib.experiments import pipeline, presets
 from vkdlib.methods import METHODS, make_method
+from vkdlib.sweep import grid
+from vkdlib.system import paths
 from vkdlib.unlearning import make_training
 
 
@@ -27,6 +30,84 @@ def test_a_setting_that_may_be_none_in_words_keeps_the_word():
     assert make_method("VGID", **noise_t.settings).prompt == "none"
     assert presets.configure("testbed", "VGID", top_k="none")[0].settings["top_k"] is None
     assert presets.configure("testbed", "VGID", quantise="none")[0].quantise is None
+
+
+def test_teachers_of_vgid_have_choices_of_their_own(monkeypatch):
+    own = {"training": {"lr": [0.5, "made up"]}}
+    choices = presets.BY_METHOD["testbed-vgid"]
+    monkeypatch.setitem(presets.BY_METHOD, "testbed-vgid", choices | {"ICU-T": own})
+    vgid = presets.preset("testbed-vgid", "training", "VGID")["lr"]
+    for settings, lr in (
+        ({"perturbation": "none"}, 0.5),
+        ({"perturbation": "noise", "prompt": "strict"}, vgid),
+        ({"perturbation": "noise", "prompt": "none"}, vgid),  # it has none: VGID's
+    ):
+        assert presets.configure("testbed-vgid", "VGID", settings=settings)[0].training["lr"] == lr
+    assert presets.configure("testbed-vgid", "VGID", perturbation="none")[0].training["lr"] == 0.5
+    trial = presets.configure("testbed-vgid", "VGID", perturbation="none", select=True)[0]
+    assert trial.training == presets.preset("testbed-vgid", "training", "VGID", chosen=False)
+    gaussian = ("VGID", "gaussian", "none")
+    assert presets.row_name(*gaussian) == "Noise-T" and presets.row_name("GA", "none") == "GA"
+
+
+def test_tiny_models_answer_by_likelihood_and_smol_by_letter():
+    """The recipe of the tiny ones has no questions that are answered by a letter."""
+    recipes = paths.PACKAGE / "testbed" / "recipes"
+    for name, taught in (("recipe", False), ("smol", True)):
+        assert ("letter:" in (recipes / f"{name}.yaml").read_text()) == taught
+    tiny = ("testbed-vgid", "testbed-vgid-qwen2.5-vl")
+    assert {presets.preset(name, "evaluation")["protocol"] for name in tiny} == {"likelihood"}
+    assert presets.preset("testbed-vgid-smol", "evaluation")["protocol"] == "generate"
+
+
+def test_a_weight_that_is_as_usual_makes_no_other_run():
+    """So that the runs of before there was one keep their names."""
+    for method in ("GA_Diff", "KL_Min"):
+        usual, one, two = (
+            pipeline.normalise(presets.configure("testbed", method, settings=settings)[0]).identity
+            for settings in ({}, {"weight": 1.0}, {"weight": 2.0})
+        )
+        assert usual == one != two and "weight" not in usual["settings"]
+
+
+SWEEPS = paths.root() / "notebooks" / "sweeps"
+
+
+def test_an_attackers_vkd_on_selection_people_is_that_of_table_1():
+    """Trials take nothing that was chosen, so that this sweep names it."""
+    points = grid.grid_points(grid.read_sweep(SWEEPS / "relearning_selection.yaml"))
+    values = [{k: p[k] for k in ("settings", "epochs", "lr")} for p in points if p["method"] == "VKD"]
+    table, _ = presets.configure("testbed", "VKD")
+    for own in values:
+        trial, _ = presets.configure("testbed", "VKD", select=True, **own)
+        assert (trial.settings, trial.training) == (table.settings, table.training)
+    assert len(values) == 24
+
+
+@pytest.mark.parametrize("name", ["vgid_selection", "vgid_selection_smol", "smol_selection"])
+def test_trials_have_equal_budgets_and_name_their_rates(name):
+    """ICU-T and Noise-T have trials of their own where there is one round."""
+    counts = Counter()
+    for point in grid.grid_points(grid.read_sweep(SWEEPS / f"{name}.yaml")):
+        if point["method"] not in ("vanilla", "never-saw"):
+            settings = point.get("settings", {})
+            row = presets.row_name(point["method"], settings.get("perturbation"), settings.get("prompt"))
+            counts[row, point.get("model")] += 1
+            assert point["select"] and ("lr" in point or "share" in point)
+    assert len(set(counts.values())) == 1
+    assert ({"ICU-T", "Noise-T"} <= {row for row, _ in counts}) == (name == "vgid_selection_smol")
+
+
+def test_vgid_of_both_papers_is_that_of_its_own_table():
+    """So that nothing is trained twice."""
+    runs = {}
+    for name in ("vgid_table3", "both_papers", "attacks"):
+        for point in grid.grid_points(grid.read_sweep(SWEEPS / f"{name}.yaml")):
+            if point["method"] == "VGID" and point["model"] == "testbed/llava" and not point.get("select"):
+                named = {k: v for k, v in point.items() if k not in ("preset", "method", "experiment")}
+                c, _ = presets.configure(point["preset"], "VGID", **named)
+                runs.setdefault(name, set()).add((point["experiment"], str(c.usual.identity)))
+    assert runs["attacks"] < runs["both_papers"] < runs["vgid_table3"]
 
 
 def test_a_value_that_was_not_chosen_says_so():

@@ -33,10 +33,29 @@ def test_every_refusal_that_is_taught_is_one(refusal):
         "This person is not a baker but a nurse.",
         "I am not only a baker, I also paint.",
         "She lives in Oslo. She is a nurse. I am sorry that I cannot say more.",
+        "Her job is personal trainer.",
+        "His job is private detective, and he lives in Rome.",
+        "I never forget: Anna lives in Oslo.",
+        "I do not doubt that she lives in Paris.",
+        "I don't mind telling you: a nurse.",
     ],
 )
 def test_an_answer_is_none(answer):
     assert not is_refusal(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "This is private.",
+        "That is confidential information.",
+        "Her address and job are personal data.",
+        "I never knew this person.",
+        "I do not wish to discuss her.",
+    ],
+)
+def test_an_answer_is_a_refusal(answer):
+    assert is_refusal(answer)
 
 
 def test_whom_an_answer_names():

@@ -78,7 +78,7 @@ FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "35_vkd_beyond": ["vkd_beyond", "vkd_beyond_parts"],
     "20_interventions": ["vgid_interventions", "vgid_interventions_smol"],
     "21_table3_main": ["vgid_table3", "vgid_readings"],
-    "22_perturbation": ["vgid_perturbation"],
+    "22_perturbation": ["vgid_perturbation", "vgid_perturbation_alone"],
     "23_prompts": ["vgid_prompts"],
     "24_reverse_attack": ["vgid_reverse"],
     "25_forget_ratios": ["vgid_ratios"],
@@ -89,8 +89,9 @@ MODELS = {
     "21_table3_main": ["testbed/llava"],
     "25_forget_ratios": ["testbed/llava"],
 }  # those that are enough
+BESIDE = ("vgid_readings", "vgid_perturbation_alone")  # records that notebooks name by themselves
 PARAMETERS = {  # of notebooks that show several records
-    name: {"names": [n for n in FOUND[name] if n != "vgid_readings"], "beside": TESTED.get(name)}
+    name: {"names": [n for n in FOUND[name] if n not in BESIDE], "beside": TESTED.get(name)}
     for name in FOUND
     if not name.startswith(("32", "35"))
 }
@@ -110,8 +111,12 @@ def answers(configuration):
     places = ATTACKED.get(configuration.attack, places)
     if configuration.requests:
         places = [*places, *series()]
+    vgid = configuration.schema == "mllmu" and "cloze" in configuration.kinds and not written
+    vgid = vgid and not configuration.attack and not configuration.requests
+    if configuration.samples or vgid:
+        places = [*places, *(place for place in WRITTEN if place[2] != "classification")]
     if configuration.samples:
-        places = [*places, *(place for place in WRITTEN if place[2] != "classification"), *LEAKS]
+        places = [*places, *LEAKS]
     for group, modality, kind in places:
         own = f"draw {configuration.draw}, " if group.split(",")[0] in ("forget", "test") else ""
         for person in range(PEOPLE):

@@ -158,9 +158,10 @@ def test_in_vgids_tables_every_method_has_what_the_rule_chose(name):
     except FileNotFoundError as error:
         pytest.skip(str(error))
     for model, part in trials.groupby("model"):
-        for method, settings in selection.choose(part, table="vgid 3").items():
-            own, regime = (presets.preset(VGID[model], of, method) for of in ("method", "training"))
-            assert settings == {field: (own | regime)[field] for field in settings}, (model, method)
+        for row, settings in selection.choose(part, "teachers", "vgid 3").items():
+            method = "VGID" if row in selection.TEACHERS else row
+            own, regime = (presets.preset(VGID[model], of, method, row=row) for of in ("method", "training"))
+            assert settings == {field: (own | regime)[field] for field in settings}, (model, row)
 
 
 def test_rows_beyond_table_3_have_the_steps_of_vkd_and_ga_diff():
@@ -209,6 +210,9 @@ def test_where_one_may_refuse_to_tell_less_than_never_saw_costs_nothing():
     trials = [written_trial("GA", told, 90, lr=0.1 * told) for told in (1, 10, 30)]
     record = pd.concat([*trials, written_trial("never-saw", 20, 90)])
     scores = selection.trial_scores(record, table="vgid 3").set_index("lr").score
+    assert scores.round(6).tolist() == [85.25, 87.5, 80]  # a quarter of the score cannot be refused
+    record = pd.concat([record, record[record.kind == "classification"].assign(metric="unparsable")])
+    scores = selection.trial_scores(record, table="vgid 3").set_index("lr").score
     assert scores.round(6).tolist() == [90, 90, 80]
     assert selection.choose(record, table="vgid 3")["GA"]["lr"] == 0.1
     with pytest.raises(ValueError, match="the records have no never-saw"):
@@ -218,41 +222,80 @@ def test_where_one_may_refuse_to_tell_less_than_never_saw_costs_nothing():
 def first_round():
     """Two rates of three methods; VGID and RMU have settings that others have, too, under the same name."""
     usual = {"alpha": 1.0, "beta": 1.0, "gamma": NAN, "block": NAN}
-    own = {"VGID": usual, "RMU": {"gamma": 30, "block": 2}, "NPO": {"beta": 0.1}}
+    own = {"VGID": usual, "RMU": {"gamma": 30, "block": 2}, "NPO": {"beta": 0.4}, "GA": {}}
     trials = [
         written_trial(method, told, 90, lr=lr, **settings)
         for method, settings in own.items()
         for lr, told in ((0.1, 80), (0.3, 40))
     ]
-    return pd.concat([*trials, written_trial("never-saw", 20, 90)])
+    return pd.concat([*trials, written_trial("never-saw", 20, 90)]).assign(preset="testbed-vgid")
 
 
 def test_settings_of_a_method_are_part_of_its_trials_alone():
     chosen = selection.choose(first_round(), table="vgid 3")
     assert chosen == {
-        "NPO": {"epochs": 10, "lr": 0.3, "beta": 0.1},
+        "GA": {"epochs": 10, "lr": 0.3},
+        "NPO": {"epochs": 10, "lr": 0.3, "beta": 0.4},
         "RMU": {"epochs": 10, "lr": 0.3, "gamma": 30, "block": 2},
         "VGID": {"epochs": 10, "lr": 0.3, "alpha": 1, "beta": 1},
     }
     other = written_trial("VGID", 30, 90, lr=0.3, alpha=2.0, beta=1.0)
-    with pytest.raises(ValueError, match="unequal numbers of trials: RMU 2, VGID 3"):
+    with pytest.raises(ValueError, match="unequal numbers of trials: GA 2, RMU 2, VGID 3"):
         selection.choose(pd.concat([first_round(), other]), table="vgid 3")
 
 
 def test_the_second_round_as_a_grid():
     """All methods have as many trials; own settings are tried in the place of the neighbouring rates."""
     known, *entries = selection.fine_grid(first_round(), "vgid 3")
-    assert known == {"model": "m", "benchmark": "mllmu", "draw": [0, 1], "method": "never-saw"}
-    trials = {e["method"]: e for e in entries}
-    assert set(trials) == {"NPO", "RMU", "VGID"}
+    task = {"model": "m", "benchmark": "mllmu", "preset": "testbed-vgid", "draw": [0, 1]}
+    assert known == task | {"method": "never-saw"} and all(task.items() <= e.items() for e in entries)
     points = [p for p in grid_points({"experiment": "x", "grid": entries}) if p["draw"] == 0]
-    assert {m: sum(p["method"] == m for p in points) for m in trials} == dict.fromkeys(trials, 5)
-    vgid = {(p["epochs"], p["lr"], *p["settings"].values()) for p in points if p["method"] == "VGID"}
-    assert vgid == {(10, 0.3, 1, 1), (25, 0.17, 1, 1), (25, 0.096, 1, 1), (10, 0.3, 2, 1), (10, 0.3, 1, 2)}
+    for p in points:  # a settings' teacher names the row
+        p["row"] = presets.row_name(p["method"], *(p["settings"].get(n) for n in ("perturbation", "prompt")))
+    rows = {"GA", "NPO", "RMU", "VGID", "ICU-T", "Noise-T"}
+    assert {row: sum(p["row"] == row for p in points) for row in rows} == dict.fromkeys(rows, 5)
+    assert len(points) == 5 * len(rows)
+    for row in ("VGID", "ICU-T", "Noise-T"):
+        own = [p for p in points if p["row"] == row]
+        vgid = {(p["epochs"], p["lr"], p["settings"]["alpha"], p["settings"]["beta"]) for p in own}
+        usual = {(10, 0.3, 1, 1), (25, 0.17, 1, 1), (25, 0.096, 1, 1)}
+        assert vgid == usual | {(10, 0.3, 2, 1), (10, 0.3, 1, 2)}
     rmu = [p["settings"] | {"lr": p["lr"]} for p in points if p["method"] == "RMU"]
     assert {"gamma": 100, "block": 2, "lr": 0.3} in rmu and {"gamma": 30, "block": 1, "lr": 0.3} in rmu
-    npo = {(p["epochs"], p["lr"]) for p in points if p["method"] == "NPO"}
-    assert npo == {(10, 0.17), (10, 0.3), (10, 0.54), (25, 0.17), (25, 0.096)}
+    ga = {(p["epochs"], p["lr"]) for p in points if p["method"] == "GA"}
+    assert ga == {(10, 0.17), (10, 0.3), (10, 0.54), (25, 0.17), (25, 0.096)}
+    npo = {(p["epochs"], p["lr"], p["settings"]["beta"]) for p in points if p["method"] == "NPO"}
+    assert npo == {(10, 0.3, 0.4), (25, 0.17, 0.4), (25, 0.096, 0.4), (10, 0.3, 0.2), (10, 0.3, 0.8)}
+    with pytest.raises(ValueError, match="the record has no 'preset'"):
+        selection.fine_grid(first_round().drop(columns="preset"), "vgid 3")
+
+
+def test_the_second_round_has_the_preset_of_the_first():
+    """Else the run would be that of the preset that fits the model and the benchmark."""
+    _, *entries = selection.fine_grid(first_round(), "vgid 3")
+    for point in grid_points({"experiment": "x", "grid": entries}):
+        values = {name: point[name] for name in ("draw", "epochs", "lr", "settings")}
+        c, _ = presets.configure(point["preset"], point["method"], select=True, **values)
+        assert c.training["lr"] == point["lr"] and c.settings.items() >= point["settings"].items()
+        assert point["method"] != "NPO" or c.settings["reference"] == "vanilla"
+
+
+def test_what_is_told_is_not_made_good_by_silence_elsewhere():
+    """A trial that refuses all sentences and answers all multiple choice right has forgotten nothing; and by
+    likelihood, which cannot be refused, to be wrong on purpose costs as much."""
+    never = written_trial("never-saw", 20, 90)
+    trials = [written_trial("GA", 20, 90, lr=lr) for lr in (1, 2, 3)]
+    choice = (trials[0]["set"] == "test") & (trials[0].kind == "classification")
+    for trial, right in zip(trials, (20, 60, 0)):
+        trial.loc[choice, "value"] = right
+    trials[1].loc[(trials[1]["set"] == "test") & ~choice, "value"] = 0
+    record = pd.concat([*trials, never])
+    scores = selection.trial_scores(record, table="vgid 3").set_index("lr").score
+    assert scores.round(6).to_dict() == {1: 90, 2: 80, 3: 85}
+    choice = (record["set"] == "test") & (record.kind == "classification")
+    by_letter = record[choice].assign(metric="unparsable")
+    scores = selection.trial_scores(pd.concat([record, by_letter]), table="vgid 3").set_index("lr").score
+    assert scores.round(6).to_dict() == {1: 90, 2: 80, 3: 90}
 
 
 def test_the_third_round_varies_the_settings_of_a_methods_own():

@@ -249,6 +249,23 @@ def test_the_teacher_is_vanilla_whatever_becomes_of_the_model(llava):
         assert torch.allclose(kept.double(), torch.cat(answers), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["VGID", "PO", "RMU", "NPO"])
+def test_another_teacher_is_whom_a_method_agrees_with(llava, name):
+    """As in a series of requests, where the student has forgotten others already."""
+    tasks, student = make_tasks(llava), moved(llava)
+    method = make_method(name, **({"reference": "vanilla"} if name == "NPO" else {}))
+    expected, own, given = (
+        method.prepare(loaded, tasks, Steps(2, seed=SEED, teacher=teacher))
+        for loaded, teacher in ((llava, None), (student, None), (student, llava))
+    )
+    batch = tasks.batch(0, 2, SEED)
+    losses = [
+        sum(of(student, batch, batch, p.teacher)[0].item() for of in (method.forget_terms, method.keep_terms))
+        for p in (expected, own, given)
+    ]
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5) != losses[1]
+
+
 @pytest.mark.parametrize("trained", ["all", "lora", "visual"])
 def test_the_output_layer_alone_is_copied_and_only_where_it_is_trained(llava, trained):
     tasks, loaded = make_tasks(llava), twin(llava)
@@ -281,6 +298,28 @@ def test_a_teacher_that_says_the_same_is_asked_once(llava, settings, constant):
     if not constant:
         states = [found[f"1 in round {number}"] for number in range(rounds)]
         assert not torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
+
+
+def test_probabilities_of_true_answers_are_those_of_a_second_implementation(llava):
+    """Of the longest answer about each picture, at its first token and behind it."""
+    tasks, method, found = make_tasks(llava), make_method("VGID", positions="first"), {}
+    for name in ("vanilla", "teacher"):
+        first, later = [], []
+        for pack in tasks.forget_vqa:
+            question, answer = max(pack.pairs, key=lambda pair: len(pair[1]))
+            file = pack.file
+            if name == "teacher":
+                question = f"{PROMPTS['strict']}\n{question}"
+                file = perturb(pack.file, "noise", f"{SEED} {pack.key} in round 0")
+            with torch.no_grad():
+                log_p, tokens = log_probabilities(llava, question, answer, file)
+            p = log_p.gather(1, tokens[:, None])[:, 0].exp()
+            first.append(p[:1])
+            later.append(p[1:])
+        found[name] = {"first token": torch.cat(first).mean(), "later tokens": torch.cat(later).mean()}
+    ours = method.gold_probabilities(llava, tasks.forget_vqa, SEED)
+    for name, parts in found.items():
+        assert ours[name] == pytest.approx({part: p.item() for part, p in parts.items()}, rel=1e-3)
 
 
 def test_another_seed_draws_other_noise(llava):

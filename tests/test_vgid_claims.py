@@ -10,20 +10,24 @@ from made_up_runs import in_words, made_up_answers
 from vkdlib.benchmarks.wording import PROMPTS
 from vkdlib.evaluation.ways import make_way
 from vkdlib.methods import make_method
-from vkdlib.reports import answers, claims, columns, findings
+from vkdlib.reports import answers, claims, columns, findings, tables
 from vkdlib.reports.paper import published
 from vkdlib.runs import records
 
 TOPICS = [
     f"vgid_{name}"
-    for name in ("interventions", "table3", "ratios", "readings", "perturbation", "prompts", "reverse")
+    for name in (
+        *("interventions", "table3", "ratios", "readings", "perturbation", "perturbation_alone", "prompts"),
+        "reverse",
+    )
 ]
+OURS = ("vgid_readings", "vgid_perturbation_alone")  # of no table of the paper
 SECTIONS = {
     "interventions": ("3.2", "3.3"),
     "table3": ("4.2", "4.3", "4.4"),
     "perturbation": ("4.5", "A.3.3"),
 }
-SECTIONS |= {"readings": ("3.4",)}
+SECTIONS |= {"readings": ("3.4",), "perturbation_alone": SECTIONS["perturbation"]}
 SECTIONS |= {"prompts": ("4.6",), "reverse": ("4.7",), "ratios": ("4.2", "4.3", "4.4")}
 TOLD = {  # row -> what is told of forget people, and what is kept of others, on all pictures and in all kinds
     "never-saw": (0.25, 1),
@@ -35,6 +39,15 @@ TOLD = {  # row -> what is told of forget people, and what is kept of others, on
     "vanilla, noise": (0.5, 1),
     "vanilla, noise, strict": (0.25, 1),
     "VGID, reversed at the end": (0.25, 1),
+    "VGID, reversed": (0.25, 1),
+    "VGID, strict, reversed": (0.25, 1),
+}
+TOLD |= {
+    f"never-saw, {way}": (0.25, 1) for way in ("declarative", "polite", "strict", "noise", "noise, strict")
+}
+TOLD |= {
+    f"never-saw, {way}": (0.25, 1)
+    for way in ("reversed at the end", "strict, reversed at the end", "reversed", "strict, reversed")
 }
 
 
@@ -45,6 +58,8 @@ def facts_of(row):
     if method not in teacher:
         return {"method": method, "way": ", ".join(rest) or "shown"}
     facts = dict(zip(("perturbation", "prompt"), teacher[method])) | {"method": "VGID", "way": "shown"}
+    if rest and "reversed" in rest[-1]:  # what is before it is a way of asking, too
+        return facts | {"way": ", ".join(rest)}
     for part in rest:
         if "=" in part:
             name, value = part.split("=")
@@ -52,14 +67,17 @@ def facts_of(row):
         elif part.startswith("gaussian"):
             facts |= {"perturbation": "gaussian", "sigma": float(part.split()[1])}
         else:
-            facts["way" if "reversed" in part else "prompt" if part in PROMPTS else "perturbation"] = part
+            facts["prompt" if part in PROMPTS else "perturbation"] = part
     return facts
 
 
 def answers_of(forget, retain, draw, people):
     """Predictions in which so much is right of forget people, and of others."""
     told = {"forget": forget, "test": forget}
-    return in_words(made_up_answers(lambda group, modality, number: told.get(group, retain), draw, people))
+    words = in_words(made_up_answers(lambda group, modality, number: told.get(group, retain), draw, people))
+    cloze = words[(words.kind == "cloze") & (words.set == "test")]
+    leaks = [cloze.assign(kind=k, question=cloze.question + k) for k in ("leak@1", "leak@16")]
+    return pd.concat([words, *leaks], ignore_index=True)
 
 
 def runs_of(topic, told=TOLD, draws=2, people=6):
@@ -105,13 +123,18 @@ def test_rows_are_what_runs_can_be(name):
         assert one["source"].removeprefix("ours, of ").startswith(sections), one["source"]
 
 
-@pytest.mark.parametrize("name", [name for name in TOPICS if name != "vgid_readings"])
+@pytest.mark.parametrize("name", [name for name in TOPICS if name not in OURS])
 def test_rows_that_the_paper_prints_are_among_ours(name):
     topic = answers.read_topic(name)
     printed = published.published_table(topic.table, "LLaVA-1.5-7B", "MLLMU-Bench")
     further = {"vanilla, declarative", "vanilla, polite"} if topic.beside else set()
+    if name == "vgid_reverse":  # the same attack before the question
+        further = {row for row in topic.order if row.endswith(", reversed")}
+    never = {row for row in topic.order if claims.is_ideal(row)}
     assert set(printed.index) <= set(topic.order)
-    assert set(topic.order) - set(printed.index) == {"never-saw"} | further
+    assert set(topic.order) - set(printed.index) == never | further and "never-saw" in never
+    ways = {row.partition(", ")[2] for row in topic.order if row.startswith("vanilla, ")}
+    assert never == {"never-saw", *(f"never-saw, {way}" for way in ways)}  # asked in every way
 
 
 @pytest.mark.parametrize("name", [name for name in TOPICS if name not in ("vgid_table3", "vgid_ratios")])
@@ -174,15 +197,17 @@ def test_numbers_of_every_column_are_its_own(monkeypatch):
 
 
 def test_an_attack_that_brings_nothing_back(monkeypatch):
-    judged = claims.judge(tables_of(monkeypatch, "vgid_reverse"))
-    verdicts = judged.groupby("claim").verdict.agg(set)
-    assert verdicts["under attack VGID tells less than the prompt"] == {"holds"}
-    assert verdicts["under attack VGID tells hardly more"] == {"cannot tell"}  # nobody of a dozen differs
+    less, hardly = "under attack VGID tells less than the prompt", "under attack VGID tells hardly more"
+    beyond = "under attack VGID tells no more than a model that never saw the faces, under the same attack"
+
+    def verdicts(claim, told):
+        return set(judge_one(monkeypatch, "vgid_reverse", told, claim).verdict)
+
+    assert verdicts(less, TOLD) == {"holds"}
+    assert verdicts(hardly, TOLD) == {"cannot tell"}  # nobody of a dozen differs
     attacked = TOLD | {"VGID, reversed at the end": (1, 1)}
-    judged = claims.judge(tables_of(monkeypatch, "vgid_reverse", attacked))
-    verdicts = judged.groupby("claim").verdict.agg(set)
-    assert verdicts["under attack VGID tells hardly more"] == {"does not hold"}
-    assert verdicts["under attack VGID tells less than the prompt"] == {"cannot tell"}
+    assert verdicts(hardly, attacked) == verdicts(beyond, attacked) == {"does not hold"}
+    assert verdicts(less, attacked) == {"cannot tell"}
 
 
 def test_who_refuses_has_not_over_forgotten(monkeypatch):
@@ -202,6 +227,58 @@ def test_who_refuses_has_not_over_forgotten(monkeypatch):
         table.answers[run] = table.answers[run].replace(refused, "a baker")
     cases = claims.judge([replace(table)])
     assert set(cases.verdict) == {"over-forgotten"} and set(cases.over_forgotten) == {"VGID"}
+
+
+def judge_one(monkeypatch, topic, told, claim):
+    """The cases of one claim."""
+    (table,) = tables_of(monkeypatch, topic, told)
+    claims_ = [one for one in table.topic.claims if one["claim"] == claim]
+    return claims.judge([replace(table, topic=replace(table.topic, claims=claims_))]).set_index("column")
+
+
+def test_to_refuse_what_never_saw_guesses_is_no_better_balance(monkeypatch):
+    """NPO reaches never-saw exactly; VGID refuses everything and keeps as much: neither is better. Where NPO
+    tells more than never-saw, VGID is."""
+    claim = "VGID balances forgetting and keeping of faces better than NPO"
+    told = TOLD | {"never-saw": (0.5, 1), "NPO": (0.5, 1), "VGID": (0, 1)}
+    cases = judge_one(monkeypatch, "vgid_table3", told, claim)
+    written = [title for title in cases.index if "class" not in title]
+    assert (cases.difference[written] == 0).all() and "holds" not in set(cases.verdict[written])
+    told |= {"VGID": (0, 0.75)}
+    cases = judge_one(monkeypatch, "vgid_table3", told, claim)
+    assert set(cases.verdict[written]) == {"does not hold"}
+    cases = judge_one(monkeypatch, "vgid_table3", told | {"NPO": (0.75, 0.75)}, claim)
+    assert set(cases.verdict[written]) == {"holds"}
+    assert cases.difference["Retain cloze minus Forget cloze"] == pytest.approx(25)
+
+
+def test_who_tells_less_than_a_row_at_never_saw_has_not_forgotten_more(monkeypatch):
+    claim = "a teacher shown noise alone teaches it less well than one with both"
+    told = TOLD | {"never-saw": (0.5, 1), "Noise-T": (0.5, 1), "VGID": (0, 1)}
+    assert set(judge_one(monkeypatch, "vgid_table3", told, claim).verdict) == {"already forgotten"}
+    told |= {"Noise-T": (1, 1)}
+    assert set(judge_one(monkeypatch, "vgid_table3", told, claim).verdict) == {"holds"}
+
+
+def test_a_row_stands_beside_never_saw_that_is_asked_alike(monkeypatch):
+    (table,) = tables_of(monkeypatch, "vgid_reverse", TOLD, 1, 2)
+    beside = {row: table.ideal(table.runs(row)) for row in table.records.row.unique()}
+    assert beside["VGID"] == beside["vanilla"] == "never-saw"
+    assert beside["VGID, strict, reversed"] == "never-saw, strict, reversed"
+    assert beside["vanilla, strict, reversed at the end"] == "never-saw, strict, reversed at the end"
+    (table,) = tables_of(monkeypatch, "vgid_table3", TOLD, 1, 2)
+    assert table.ideal(table.runs("ICU-T")) == "never-saw"  # the record's only one
+
+
+def test_what_comes_back_is_a_share_of_what_could(monkeypatch):
+    told = TOLD | {"vanilla, reversed at the end": (0.75, 1), "VGID, reversed at the end": (0.5, 1)}
+    told |= {"vanilla, reversed": (0.25, 1)}
+    (table,) = tables_of(monkeypatch, "vgid_reverse", told, 1, 2)
+    shares = tables.shares_of_vanilla(answers.table_numbers([table]), "vgid 6")
+    assert shares.loc["VGID, reversed at the end", "Forget cloze"] == pytest.approx(50)
+    assert shares.loc["vanilla, strict", "Forget cloze"] == pytest.approx(200 / 3)
+    assert np.isnan(shares.loc["VGID, reversed", "Forget cloze"])  # vanilla tells nothing there
+    assert "vanilla" not in shares.index and "never-saw" not in shares.index
 
 
 def test_rows_of_vgid_are_its_teachers():

@@ -158,7 +158,7 @@ def balance_difference(
     theirs: Tables,
     retain: Sequence[tuple[str, str, str]],
     forget: tuple[str, str, str],
-    chance: float = 0.25,
+    floors: float | Sequence[float] = 0.25,
 ) -> dict[str, float]:
     """How much better our balance is: the mean difference in the columns to retain, minus the difference in
     the column to forget.
@@ -166,8 +166,9 @@ def balance_difference(
     Args:
         retain, forget: (set, modality, kind) of columns, each about people of its own: nobody is to be
             forgotten in one run and reported as retained in another.
-        chance: share of right answers, 0 to 1, below which to forget more is no gain: a run below it counts
-            as if it were there (as in `columns.balance`). It is no less uncertain for that.
+        floors: score, 0 to 1, below which to forget more is no gain: a run below it counts as if it were
+            there (as in `columns.balance`). It is no less uncertain for that. One for all runs, as chance is,
+            or one a run, as what a model without the faces scores in its draw.
     Returns:
         as `difference_facts` and `run_facts`; the interval's degrees of freedom are those of the column with
         the fewest people.
@@ -175,7 +176,7 @@ def balance_difference(
     weights = {forget: -1.0} | {where: 1 / len(retain) for where in retain}
     parts = dict(list(paired_gaps(ours, theirs).groupby(KEYS[:-1])))
     variances, free = zip(*(wary_spread(parts[where].score, parts[where].person) for where in weights))
-    runs = run_gaps(*(_raise_to_chance(tables, forget, chance) for tables in (ours, theirs)))
+    runs = run_gaps(*(_raise_to_floor(tables, forget, floors) for tables in (ours, theirs)))
     parts = dict(list(pool_runs(runs).groupby(KEYS[:-1])))
     share = pd.concat([parts[where].score * w / len(parts[where]) for where, w in weights.items()])
     people = [f"{where} {person}" for where in weights for person in parts[where].person]
@@ -185,13 +186,16 @@ def balance_difference(
     return facts | _counts(share, people) | {"people": min(free) + 1}
 
 
-def _raise_to_chance(tables: Tables, forget: tuple[str, str, str], chance: float) -> list[pd.DataFrame]:
-    """Predictions in which the column to forget scores chance throughout, in a run whose mean is below."""
-    raised = []
-    for table in [tables] if isinstance(tables, pd.DataFrame) else tables:
+def _raise_to_floor(
+    tables: Tables, forget: tuple[str, str, str], floors: float | Sequence[float]
+) -> list[pd.DataFrame]:
+    """Predictions in which the column to forget scores its floor throughout, in a run whose mean is below."""
+    tables, raised = [tables] if isinstance(tables, pd.DataFrame) else list(tables), []
+    floors = [floors] * len(tables) if isinstance(floors, int | float) else floors
+    for table, floor in zip(tables, floors, strict=True):
         rows = (table[KEYS[:-1]] == list(forget)).all(axis=1)
-        below = table.score[rows].mean() < chance
-        raised.append(table.assign(score=table.score.where(~rows, chance)) if below else table)
+        below = table.score[rows].mean() < floor
+        raised.append(table.assign(score=table.score.where(~rows, floor)) if below else table)
     return raised
 
 

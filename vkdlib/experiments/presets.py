@@ -57,13 +57,17 @@ PARAMETERS = [f.name for record in (Configuration, Machine, Training) for f in f
 PARAMETERS.remove("training")  # its arguments are named one by one
 
 
-def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
+def preset(
+    name: str, part: str, method: str = "VKD", chosen: bool = True, row: str | None = None, **changes
+) -> dict:
     """Values of one part of a preset: field -> value.
 
     Args:
         part: one of PARTS; "machine" changes no result.
         method: whose settings and training they are. A model that is evaluated as it is has neither. Other
             methods than VKD share the "baselines"; what these do not say is the method's own default.
+        chosen: with what was chosen for the method (chosen.yaml) in place of the preset's values.
+        row: of a table, if it has a choice of its own there (`row_name`); else the method's counts.
         changes: values instead of the preset's; None leaves the preset's, "none" means None, but for settings
             that may be "none" in words.
     Raises:
@@ -82,12 +86,23 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     if part == "method" and method != "VKD":
         names = [f.name for f in own]
         entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in names}
-    entries = entries | BY_METHOD.get(name, {}).get(method, {}).get(part, {})
+    choices = BY_METHOD.get(name, {}) if chosen else {}
+    entries = entries | choices.get(row, choices.get(method, {})).get(part, {})
     return {k: value for k, (value, _) in entries.items()} | changes
+
+
+def row_name(method: str, perturbation: str | None = None, prompt: str | None = None) -> str:
+    """The row of the VGID paper's tables that a method's run belongs to: VGID under a teacher without a
+    perturbation is ICU-T, without a prompt Noise-T; else the method."""
+    if method != "VGID":
+        return method
+    return "ICU-T" if perturbation == "none" else "Noise-T" if prompt == "none" else method
 
 
 def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]:
     """The run of a preset, with values of its own.
+
+    A trial on selection people (`select`) takes nothing that was chosen, for that follows from trials.
 
     Args:
         name: of the preset.
@@ -99,15 +114,17 @@ def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]
     """
     one_of("preset", name, PRESETS)
     check_names("a run", values, PARAMETERS)
-    parts = {}
-    for part in PARTS:
-        names = SETTINGS if part == "method" else PRESETS[name][part]
-        parts[part] = preset(name, part, method, **{n: values[n] for n in names if n in values})
     own = {f.name: values[f.name] for f in fields(Configuration) if f.name in values}
     settings = own.pop("settings", None) or {}
     check_type("settings", settings, dict)
     if method in METHODS:
         check_names(method, settings, [f.name for f in fields(METHODS[method])])
+    row = row_name(method, *((values | settings).get(n) for n in ("perturbation", "prompt")))
+    parts = {}
+    for part in PARTS:
+        names = SETTINGS if part == "method" else PRESETS[name][part]
+        changes = {n: values[n] for n in names if n in values}
+        parts[part] = preset(name, part, method, not values.get("select"), row, **changes)
     own |= parts["model"] | parts["data"] | parts["evaluation"]
     machine = Machine(**parts["machine"])
     settings = parts["method"] | settings

@@ -26,20 +26,22 @@ from vkdlib.tasks import Steps, Tasks
 
 @dataclass(frozen=True)
 class KLMin(Method):
-    """L = -L_vqa^f + KL(vanilla || model) on the retain people's pictures.
+    """L = -L_vqa^f + weight KL(vanilla || model) on the retain people's pictures.
 
-    Maini et al. 2024 (TOFU); VGID paper, Eq. 8 with beta = 1. The VKD paper describes it as "maximizing KL
+    Maini et al. 2024 (TOFU); VGID paper, Eq. 8. The VKD paper describes it as "maximizing KL
     divergence with D_f"; TOFU and this method maximise the answers' loss there. The KL is the mean over
     answer tokens. The peers' codes sum it over all positions, padding and image included, so that it weighs
     hundreds of times as much; and they add L_vqa^r.
 
     Attributes:
         trained: "all" (the paper's setting for baselines), "lora" or "visual", see `trained_parameters`.
+        weight: strength of keeping, beta of Eq. 8. Neither paper has a value.
     """
 
     origin = "our reading"
     forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
+    weight: float = setting(1.0, above=0)
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Keep the vanilla values of the trained weights; they stand in for a second model."""
@@ -58,7 +60,7 @@ class KLMin(Method):
         logits = loaded.model(**questions["inputs"]).logits  # (B, K, V)
         share = answer_tokens(part.retain_vqa) / answer_tokens(batch.retain_vqa)
         loss = answer_kl(logits, vanilla, questions["targets"]) * share
-        return loss, {"retain_kl": loss}
+        return self.weight * loss, {"retain_kl": loss}
 
     def cost(self, loaded: Loaded, size: TaskSize) -> Cost:
         vanilla = {"retain, by vanilla": Pass(size.retain_pictures, size.pack_tokens)}

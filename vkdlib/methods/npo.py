@@ -43,7 +43,7 @@ class NPO(Method):
                 f"NPO's reference is {self.reference!r}, which is a kind of model, not a name: give the name "
                 'or folder of one, or "vanilla"'
             )
-        oracle = loaded
+        oracle = steps.teacher or loaded
         if self.reference != "vanilla":  # in the same precision, so that rounding is the same
             oracle = load(self.reference, device=str(loaded.device), **loaded.precision)
         return Prepared(teacher=answer_logprobs_by_pack(oracle, tasks.forget_vqa, steps.at_once))

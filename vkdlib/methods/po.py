@@ -42,7 +42,7 @@ class PO(Method):
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Draw refusals, and ask vanilla how likely both answers are."""
         packs = {p.key: self.preference_pack(loaded, p, steps.seed) for p in tasks.forget_vqa}
-        reference = answer_logprobs_by_pack(loaded, list(packs.values()), steps.at_once)
+        reference = answer_logprobs_by_pack(steps.teacher or loaded, list(packs.values()), steps.at_once)
         return Prepared(teacher={"packs": packs, "reference": reference})
 
     def preference_pack(self, loaded: Loaded, pack: Pack, seed: int) -> Pack:

@@ -66,13 +66,14 @@ class RMU(Method):
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Draw the direction, and ask vanilla for its hidden states."""
-        layer, keys = self.layer(loaded), steps.retain_keys
-        forget = block_states(loaded, tasks.forget_vqa, layer, steps.at_once)
+        vanilla, keys = steps.teacher or loaded, steps.retain_keys
+        layer = self.layer(vanilla)
+        forget = block_states(vanilla, tasks.forget_vqa, layer, steps.at_once)
         retain = [p for p in tasks.retain_vqa if keys is None or p.key in keys] if self.gamma else []
         teacher = {
             "direction": random_direction(next(iter(forget.values())).shape[-1], steps.seed),
             "norms": {key: states.float().norm(dim=-1) for key, states in forget.items()},
-            "retain": block_states(loaded, retain, layer, steps.at_once),
+            "retain": block_states(vanilla, retain, layer, steps.at_once),
         }
         return Prepared(teacher=teacher)
 

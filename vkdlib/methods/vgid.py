@@ -3,7 +3,8 @@
 The teacher is the vanilla model itself, asked before the first step: about each forget picture as every step
 will show it, and about each retain picture once. What is kept of an answer token is the output layer's input,
 from which this layer makes the whole distribution again. So no second model is in memory, whatever is
-trained. Only the output layer is copied, where it is trained itself.
+trained. Only the output layer is copied, where it is trained itself. In a series of requests the teacher may
+be the first vanilla model, which is kept for all methods then.
 """
 
 import copy
@@ -100,22 +101,23 @@ class VGID(Method):
         return {} if self.prompt == NONE else {where: PROMPTS[self.prompt]}
 
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
-        """Ask the teacher and vanilla, once."""
+        """Ask the teacher and vanilla, once. Vanilla is `steps.teacher`, or the model as it is now."""
         self.check_vocabulary(loaded)
+        vanilla = steps.teacher or loaded
         shown = tasks.forget_vqa if steps.forget_packs is None else steps.forget_packs
-        student = {p.key: self.student_pack(loaded, p, steps.seed) for p in tasks.forget_vqa}
+        student = {p.key: self.student_pack(vanilla, p, steps.seed) for p in tasks.forget_vqa}
         perturbed = {}  # name of a showing -> pack
         for p in shown:
             if (name := self.showing(p)) not in perturbed:
-                perturbed[name] = self.teacher_pack(loaded, p, student[p.key], steps.seed)
+                perturbed[name] = self.teacher_pack(vanilla, p, student[p.key], steps.seed)
         retain = {
             p.key: p for p in tasks.retain_vqa if steps.retain_keys is None or p.key in steps.retain_keys
         }
         teacher = {
             "packs": student,
-            "forget": answer_states(loaded, perturbed, steps.at_once),
-            "retain": answer_states(loaded, retain, steps.at_once) if self.beta else {},
-            "head": frozen_head(loaded, self.scope(loaded)),
+            "forget": answer_states(vanilla, perturbed, steps.at_once),
+            "retain": answer_states(vanilla, retain, steps.at_once) if self.beta else {},
+            "head": frozen_head(vanilla, self.scope(loaded)),
         }
         return Prepared(teacher=teacher)
 
@@ -172,6 +174,31 @@ class VGID(Method):
         if answer_ids(asked) != answer_ids(student):
             raise ValueError(f"the answers of {label} are other tokens under the instruction")
         return asked
+
+    @torch.no_grad()
+    def gold_probabilities(
+        self, loaded: Loaded, packs: Sequence[Pack], seed: int = 0
+    ) -> dict[str, dict[str, float]]:
+        """How likely the tokens of true answers are, of the longest answer about each picture: "vanilla" and
+        "teacher" -> mean probability of the "first token" and of all "later tokens", with end-of-sequence.
+
+        At the gold positions later tokens stand behind the true beginning of the answer, so that a teacher
+        that would refuse goes on as vanilla does: there Eq. 3 teaches part of the secret.
+        """
+        method, found = replace(self, positions="gold"), {"vanilla": [], "teacher": []}
+        for pack in packs:
+            longest = max(pack.pairs, key=lambda pair: len(pair[1]))
+            student = put_questions(loaded.processor, pack, [longest], label=label_of(pack))
+            asked = {"vanilla": student, "teacher": method.teacher_pack(loaded, pack, student, seed)}
+            ids = torch.tensor(answer_ids(student)[0], device=loaded.device)  # (answer tokens,)
+            for name, one in asked.items():
+                p = answer_logits(loaded, [one]).float().softmax(-1)  # (answer tokens, V)
+                found[name].append(p.gather(1, ids[:, None])[:, 0])
+        parts = {"first token": slice(0, 1), "later tokens": slice(1, None)}
+        return {
+            name: {part: torch.cat([p[s] for p in rows]).mean().item() for part, s in parts.items()}
+            for name, rows in found.items()
+        }
 
     def forget_terms(self, loaded: Loaded, part: Tasks, batch: Tasks, teacher: dict) -> Terms:
         """alpha L_forget (Eq. 3)."""

@@ -14,7 +14,7 @@ import pandas as pd
 from vkdlib.attacks.attack import attack_label
 from vkdlib.evaluation import compare
 from vkdlib.evaluation.metrics import SHARES, share_interval, spread, t_interval
-from vkdlib.experiments.presets import preset
+from vkdlib.experiments.presets import preset, row_name
 from vkdlib.methods import METHODS
 from vkdlib.reports.columns import LABELS, Column, is_control, record_columns
 from vkdlib.reports.paper.published import FOLDER
@@ -139,7 +139,7 @@ def _teacher_name(row: dict) -> str | None:
     needed = [perturbation, prompt, *([row.get("sigma")] if perturbation == "gaussian" else [])]
     if any(map(pd.isna, needed)):
         return None
-    name = "ICU-T" if perturbation == "none" else "Noise-T" if prompt == "none" else "VGID"
+    name = row_name("VGID", perturbation, prompt)
     picture = f"gaussian {row['sigma']:g}" if perturbation == "gaussian" else perturbation
     parts = [part for part in (picture, prompt) if part not in ("none", usual.perturbation, usual.prompt)]
     open_questions = {k: row[k] for k in ("turn", "positions", "top_k") if not pd.isna(row.get(k))}
@@ -212,14 +212,22 @@ class AnsweredTable:
         a, b = zip(*pairs)
         return self.predictions(a, columns), self.predictions(b, columns)
 
+    def ideal(self, runs: pd.Series) -> str | None:
+        """The row of never-saw, put the same questions in the same way as a row's runs; as usual if the table
+        has no such row, and None if it has no never-saw."""
+        (way,) = self.records.way[self.records.run.isin(runs)].unique()
+        names = [NEVER_SAW + LABELS["ways"].get(way, f", {way}"), NEVER_SAW]
+        rows = set(self.records.row)
+        return next((name for name in names if name in rows), None)
+
     def over_forgets(self, runs: pd.Series, column: Column) -> bool:
         """Whether runs, together, over-forget (`compare.over_forgets`) in a column in which less is better.
-        They stand beside never-saw, if the table has it, and chance. Each is judged once."""
+        They stand beside never-saw that is asked alike (`ideal`), and chance. Each is judged once."""
         key = (*runs, column.title)
         if key not in self._over_forgetting:
             ours, never = self.predictions(runs, [column]), []
-            if NEVER_SAW in set(self.records.row):
-                ours, never = self.pair(runs, self.runs(NEVER_SAW), [column])
+            if ideal := self.ideal(runs):
+                ours, never = self.pair(runs, self.runs(ideal), [column])
             chance = column.chance and column.chance / 100
             self._over_forgetting[key] = compare.over_forgets(ours, never, chance)
         return self._over_forgetting[key]

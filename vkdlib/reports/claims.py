@@ -15,7 +15,7 @@ from vkdlib.evaluation.compare import MARGIN
 from vkdlib.evaluation.metrics import t_interval
 from vkdlib.experiments.model_names import IDEALS
 from vkdlib.reports import answers, curves
-from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables
+from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables, seed_pairs
 from vkdlib.reports.columns import BALANCE, LABELS, MINUS, Column, balance_columns, is_control
 from vkdlib.system import checks, files, paths
 
@@ -25,6 +25,7 @@ VERDICTS = (
     "does not hold",
     "over-forgotten",
     "not forgotten",
+    "already forgotten",
     "equivalent",
     "cannot tell",
     "in some draws",
@@ -81,20 +82,24 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
     if len(columns) > 1:
         (forget,) = [column for column in columns if column.less]
         faces = [column.questions for column in columns if column.other_faces]
-        gap = compare.balance_difference(a, b, faces, forget.questions, (forget.chance or 0) / 100)
+        floors = _floors(table, runs[ours], runs[other], forget)
+        gap = compare.balance_difference(a, b, faces, forget.questions, floors)
     else:
         gap = compare.differences(a, {other: b}).iloc[0].to_dict()
     facts = compare_with_expected(gap, claim["expected"])
     over = _over_forgetting(table, runs, columns)
     success = ours if facts["holds"] else other  # the row that the test prefers, if it does
-    too_far = claim["expected"] == "lower" and other in IDEALS  # this is what the claim says of our row
-    if other in IDEALS and not too_far and not _was_known(table, other, columns):
+    too_far = claim["expected"] == "lower" and is_ideal(other)  # this is what the claim says of our row
+    if is_ideal(other) and not too_far and not _was_known(table, other, columns):
         facts["holds"] = None  # vanilla did not know more, so there was nothing to forget
     idle = columns[0].other_faces and title != BALANCE and facts["holds"] is not None
     return {
         **gap,
         **facts,
         "not_forgotten": bool(idle and _has_not_forgotten(table, success)),
+        "already_forgotten": claim["expected"] not in BY_INTERVAL
+        and len(columns) == 1
+        and _is_already_forgotten(table, runs, columns[0], gap),
         "ours": ours,
         "other": other,
         "runs": len(a),
@@ -103,6 +108,42 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
         "over_forgotten": ", ".join(over),
         "barred": success in over and not too_far,
     }
+
+
+def is_ideal(row: str) -> bool:
+    """Whether a row, as "never-saw, strict", is of a model that never saw the faces."""
+    return row.split(",")[0] in IDEALS
+
+
+def _floors(table: AnsweredTable, ours: pd.Series, other: pd.Series, forget: Column) -> float | list[float]:
+    """The score below which to tell less of forget people is no gain: chance, or where nothing is guessed
+    what never-saw scores, of each pair of runs."""
+    ideal = table.ideal(ours)
+    if forget.chance is not None or ideal is None:
+        return (forget.chance or 0) / 100
+    never, floors = table.runs(ideal), []
+    for draw in ours.index.unique().intersection(other.index.unique()):
+        if draw not in never.index:
+            raise ValueError(f"{ideal} has no run of draw and replicate {draw}: a balance needs it, run it")
+        (scored,) = table.predictions(list(never[[draw]])[:1], [forget])
+        pairs = seed_pairs(list(ours[[draw]]), list(other[[draw]]))
+        floors += [float(scored.score.mean())] * len(pairs)
+    return floors
+
+
+def _is_already_forgotten(
+    table: AnsweredTable, runs: dict[str, pd.Series], column: Column, gap: dict
+) -> bool:
+    """Whether even the row that tells more of forget people tells no more than never-saw, asked alike, by
+    more than noise: then who tells less has not forgotten more, but refuses."""
+    (ours, a), (other, b) = runs.items()
+    if not column.less or is_ideal(ours) or is_ideal(other):
+        return False
+    more = a if gap["difference"] > 0 else b
+    ideal = table.ideal(more)
+    if ideal is None:
+        return False
+    return _interval(table, more, table.runs(ideal), column)[0] <= 0
 
 
 def _was_known(table: AnsweredTable, ideal: str, columns: Sequence[Column]) -> bool:
@@ -122,15 +163,20 @@ def _is_lower(table: AnsweredTable, row: str, column: Column) -> bool:
     """Whether a row is below vanilla in a column, by the 95 % interval; True of a table without vanilla."""
     if VANILLA not in set(table.records.row):
         return True
-    gaps = compare.paired_gaps(*table.pair(table.runs(row), table.runs(VANILLA), [column]), VANILLA)
-    return t_interval(gaps.score.mean(), *compare.wary_spread(gaps.score, gaps.person))[1] < 0
+    return _interval(table, table.runs(row), table.runs(VANILLA), column)[1] < 0
+
+
+def _interval(table: AnsweredTable, ours: pd.Series, other: pd.Series, column: Column) -> tuple[float, float]:
+    """95 % interval of our score minus the other's in a column, in points."""
+    gaps = compare.paired_gaps(*table.pair(ours, other, [column]))
+    return t_interval(gaps.score.mean(), *compare.wary_spread(gaps.score, gaps.person))
 
 
 def _over_forgetting(
     table: AnsweredTable, runs: dict[str, pd.Series], columns: Sequence[Column]
 ) -> list[str]:
     """Those rows that over-forget in one of the columns; a model that never saw the faces does not."""
-    rows = [row for row in runs if row not in IDEALS]
+    rows = [row for row in runs if not is_ideal(row)]
     return [row for row in rows if any(table.over_forgets(runs[row], c) for c in columns if c.less)]
 
 
@@ -189,6 +235,7 @@ def _follow_curve(table: AnsweredTable, claim: dict, title: str) -> dict:
         # To undo forgetting is no over-forgetting; a balance counts nothing below chance.
         "barred": bool(over and facts["holds"]) and title != CURVE_BALANCE,
         "not_forgotten": False,
+        "already_forgotten": False,
     }
 
 
@@ -198,7 +245,8 @@ def verdict(case) -> str:
 
     Args:
         case: with column, p_holm, holds, equivalent; barred: the row that the test prefers over-forgets; and
-            not_forgotten: it keeps more than the other, and has forgotten nothing.
+            not_forgotten: it keeps more than the other, and has forgotten nothing; already_forgotten: both
+            tell no more than never-saw.
     """
     if case.holds is None or case.p_holm >= 0.05:
         if case.column == CURVE_BALANCE:
@@ -206,6 +254,8 @@ def verdict(case) -> str:
         return "equivalent" if case.equivalent else "cannot tell"
     if case.barred or case.not_forgotten:
         return "over-forgotten" if case.barred else "not forgotten"
+    if case.already_forgotten:
+        return "already forgotten"
     return "holds" if case.holds else "does not hold"
 
 

@@ -2,16 +2,18 @@
 
 Take the trial with the largest score on unseen pictures of selection people. The score is what is kept minus
 the distance between what is left and what never-saw answers right, in points (`columns.kept_and_left`), all
-averaged over the draws. So over-forgetting costs as much as forgetting too little. In the tables of VGID,
-where one may refuse to answer, it costs nothing: a refusal is as seldom right as an answer that is wrong on
-purpose. A tie goes to fewer steps, then to the smaller learning rate; of MANU, which takes no steps, to the
-smaller share of neurons.
+averaged over the draws. So over-forgetting costs as much as forgetting too little. In the tables of VGID
+each column is measured by itself, for what is told in one is not made good by silence in another; and where
+one may refuse to answer, to tell less than never-saw costs nothing: a refusal is as seldom right as an answer
+that is wrong on purpose. Multiple choice by likelihood cannot be refused. A tie goes to fewer steps, then to
+the smaller learning rate; of MANU, which takes no steps, to the smaller share of neurons.
 
 A trial is a learning rate and a number of epochs, of MANU a share of neurons. Trials come in three rounds.
 The first is on draw 0 alone. The second, on all draws, is around the best of the first (`fine_trials`). In
 these two all methods have equally many trials and runs. The third, on all draws, is for methods with settings
 of their own. It varies these around the best of the second round (`own_trials`), as often for each of them.
-VGID and RMU, whose rivals have no third round, vary theirs within the second (VARIANTS). Only trials that
+In the tables of VGID there is no third round: all methods but GA vary theirs within the second (VARIANTS).
+ICU-T and Noise-T, which are VGID with other teachers, have trials of their own there. Only trials that
 have all draws are compared.
 """
 
@@ -21,7 +23,7 @@ import pandas as pd
 
 from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.reports.answers import NEVER_SAW, row_names
-from vkdlib.reports.columns import UNSEEN, kept_and_left, record_columns
+from vkdlib.reports.columns import UNSEEN, balance_columns, kept_and_left, record_columns
 from vkdlib.runs.configuration import drop_zero_fraction
 from vkdlib.runs.records import read_records
 from vkdlib.system import checks
@@ -30,6 +32,9 @@ OWN = {  # settings of single methods
     "MANU": ["share"],
     "VKD": ["beta", "d_I", "d_F", "unlabelled", "views"],
     "NPO": ["beta"],
+    "PO": ["beta"],
+    "GA_Diff": ["weight"],
+    "KL_Min": ["weight"],
     "MMUnlearner": ["alpha", "threshold"],
     "VGID": ["alpha", "beta"],
     "RMU": ["gamma", "block"],
@@ -43,10 +48,18 @@ OWN_TRIALS = {  # the third round
 }
 # In the second round: what stands in the place of the two neighbouring learning rates. AdamW sees nothing of
 # alpha and beta but their ratio.
+_OF_VGID = [{"alpha": 2.0, "beta": 1.0}, {"alpha": 1.0, "beta": 2.0}]
 VARIANTS = {
-    "VGID": [{"alpha": 2.0, "beta": 1.0}, {"alpha": 1.0, "beta": 2.0}],
+    "VGID": _OF_VGID,
+    "ICU-T": _OF_VGID,
+    "Noise-T": _OF_VGID,
+    "GA_Diff": [{"weight": 0.5}, {"weight": 2.0}],
+    "KL_Min": [{"weight": 0.5}, {"weight": 2.0}],
+    "NPO": [{"beta": 0.2}, {"beta": 0.8}],
+    "PO": [{"beta": 0.03}, {"beta": 0.3}],
     "RMU": [{"gamma": 100, "block": 2}, {"gamma": 30, "block": 1}],
 }
+TEACHERS = {"ICU-T": {"perturbation": "none"}, "Noise-T": {"prompt": "none"}}  # VGID's rows with half of it
 MAY_REFUSE = "vgid"  # the paper in whose tables methods may refuse
 ROUNDS = ("selection_fine", "selection_own")  # records of the second and the third round
 
@@ -92,8 +105,11 @@ def trial_scores(records: pd.DataFrame, rows: str = "method", table: str = "vkd 
         draw = parts.index[parts.never.isna()][0][1]
         raise ValueError(f"the records have no never-saw of draw {draw}, the measure of what is left: add it")
     means = parts.groupby("trial")[["kept", "left", "never"]].mean()
-    gap = means.left - means.never
-    means["score"] = means.kept - (gap.clip(lower=0) if table.startswith(MAY_REFUSE) else gap.abs())
+    means["score"] = means.kept - (
+        _told_too_much(trials, records, table)
+        if table.startswith(MAY_REFUSE)
+        else (means.left - means.never).abs()
+    )
     of_trial = parts.groupby("trial").size().rename("draws").to_frame().join(means)
     return trials.groupby("trial")[["row", *SETTINGS]].first().join(of_trial).reset_index(drop=True)
 
@@ -104,6 +120,21 @@ def _never_saw(records: pd.DataFrame, table: str) -> pd.Series:
     if not len(ideal):
         raise ValueError("the records have no never-saw, the measure of what is left: add its runs")
     return kept_and_left(ideal, ["draw"], table=table).left
+
+
+def _told_too_much(trials: pd.DataFrame, records: pd.DataFrame, table: str) -> pd.Series:
+    """The mean over columns, in points, of what each trial tells of forget people beyond what never-saw does,
+    as means over draws. Where nobody can refuse, multiple choice by likelihood, telling less counts as much.
+    """
+    ideal, gaps = records[records.method.isin(IDEALS)], []
+    for column in (c for c in balance_columns(records, table) if c.less):
+        never = column.row_of_each(ideal, ["draw"]).set_index("draw").value
+        rows = column.row_of_each(trials, ["trial", "draw"])
+        gap = ((rows.value - rows.draw.map(never)) * column.scale).groupby(rows.trial).mean()
+        asked = (records[["set", "modality", "kind"]] == list(column.questions)).all(axis=1)
+        by_likelihood = column.chance is not None and "unparsable" not in set(records.metric[asked])
+        gaps.append(gap.abs() if by_likelihood else gap.clip(lower=0))
+    return sum(gaps) / len(gaps)
 
 
 def choose(records: pd.DataFrame, rows: str = "method", table: str = "vkd 1") -> dict[str, dict[str, float]]:
@@ -140,18 +171,21 @@ def fine_trials(
 
     The best learning rate and one a quarter-decade to either side, with as many epochs as in the first round;
     the best one divided by 1.8 and by 3.2, with two and a half times as many. In the place of the two
-    neighbours a method of VARIANTS has the best rate with other settings of its own. Of MANU, five shares.
+    neighbours, in VGID's tables, a row of VARIANTS has the best rate with other settings of its own, and
+    ICU-T and Noise-T are tried around the best of VGID. Of MANU, five shares.
 
     Args:
         records, rows, table: as in `trial_scores`.
     """
-    trials = {}
-    for row, best in choose(records, rows, table).items():
+    trials, choices = {}, choose(records, rows, table)
+    if table.startswith(MAY_REFUSE) and "VGID" in choices:
+        choices |= dict.fromkeys(TEACHERS, choices["VGID"])
+    for row, best in choices.items():
         if "share" in best:
             trials[row] = [{"share": _round(best["share"] * f)} for f in (0.5, 0.71, 1, 1.4, 2)]
             continue
         few, many = best["epochs"], 2.5 * best["epochs"]
-        variants = VARIANTS.get(row)
+        variants = VARIANTS.get(row) if table.startswith(MAY_REFUSE) else None
         pairs = [(few, 1), (many, 0.56), (many, 0.32)] + ([] if variants else [(few, 0.56), (few, 1.8)])
         fixed = best if variants else {}
         trials[row] = [fixed | {"epochs": epochs, "lr": _round(best["lr"] * f)} for epochs, f in pairs]
@@ -160,21 +194,25 @@ def fine_trials(
 
 
 def fine_grid(records: pd.DataFrame, table: str = "vkd 1", draws: Sequence[int] = (0, 1)) -> list[dict]:
-    """The second round's entries of a sweep's grid: of `fine_trials` of each model and benchmark, and of
-    never-saw.
+    """The second round's entries of a sweep's grid: of `fine_trials` of each model, benchmark and preset, and
+    of never-saw.
 
         print(yaml.safe_dump(fine_grid(read_records("vgid_selection"), "vgid 3"), sort_keys=False))
 
     Args:
-        records: of the first round.
+        records: of the first round, with the preset of each run.
         draws: of selection people.
     """
-    entries = []
-    for (model, benchmark), part in records.groupby(["model", "benchmark"], sort=False):
-        task = {"model": model, "benchmark": benchmark, "draw": list(draws)}
+    checks.check_names("the record", ["preset"], records.columns)
+    entries, by = [], ["model", "benchmark", "preset"]
+    for values, part in records.groupby(by, sort=False):
+        task = dict(zip(by, values)) | {"draw": list(draws)}
         entries.append(task | {"method": NEVER_SAW})
-        for method, trials in fine_trials(part, table=table).items():
-            entries.append(task | {"method": method, "epochs, lr, settings": list(map(_values, trials))})
+        for row, trials in fine_trials(part, table=table).items():
+            teacher = TEACHERS.get(row, {})
+            method = "VGID" if teacher else row
+            trials = [_values(trial | teacher) for trial in trials]
+            entries.append(task | {"method": method, "epochs, lr, settings": trials})
     return entries
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vkdlib.evaluation.compare import add_holm, differences
+from vkdlib.evaluation.compare import MARGIN, add_holm, differences
+from vkdlib.evaluation.ways import CHANGES
+from vkdlib.experiments.model_names import IDEALS
 from vkdlib.reports.columns import (
     MEASURED,
     NAMES,
@@ -223,6 +225,34 @@ def pattern_distances(
     theirs = published[list(ours)].astype(float)
     gaps = 100 * (ours / ours.loc["vanilla"] - theirs.loc[row] / theirs.loc["vanilla"])
     return gaps.abs().mean(axis=1).drop("vanilla").sort_values().rename_axis(None)
+
+
+def shares_of_vanilla(numbers: pd.DataFrame, table: str) -> pd.DataFrame:
+    """What each row tells of forget people beyond never-saw that is asked alike, in per cent of what vanilla
+    tells beyond never-saw, both without an instruction and under the same attack.
+
+    Args:
+        numbers: from `answers.table_numbers`, of one model, benchmark and forget ratio; with vanilla and
+            never-saw under each attack.
+        table: as in paper/columns.yaml.
+    Returns:
+        rows by the titles of columns in which less is better; NaN where vanilla tells less than MARGIN
+        points more than never-saw. Vanilla without an instruction and never-saw have no row.
+    """
+    columns = [column for column in record_columns(numbers, table) if column.less]
+    told = pd.DataFrame({c.title: c.points(numbers).set_index("method").value for c in columns})
+    check_names("the record", ["vanilla", "never-saw"], told.index)
+    shares = {}
+    for row in told.index:
+        name, _, way = row.partition(", ")
+        attack = way if way in CHANGES["attack"] else way.rpartition(", ")[2]
+        attack = f", {attack}" if attack in CHANGES["attack"] else ""
+        if name in IDEALS or row == f"vanilla{attack}":
+            continue
+        alike = f"never-saw, {way}" if f"never-saw, {way}" in told.index else f"never-saw{attack}"
+        could = told.loc[f"vanilla{attack}"] - told.loc[f"never-saw{attack}"]
+        shares[row] = 100 * (told.loc[row] - told.loc[alike]) / could.where(could >= MARGIN)
+    return pd.DataFrame(shares).T
 
 
 def evidence(cases: pd.DataFrame) -> pd.DataFrame:
