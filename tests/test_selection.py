@@ -5,10 +5,12 @@ import pytest
 
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
+from vkdlib.runs.records import read_records
 from vkdlib.sweep import grid
 from vkdlib.system import paths
 
 NAN = float("nan")
+SWEEPS = paths.root() / "notebooks" / "sweeps"
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
 
 
@@ -146,7 +148,7 @@ def test_every_method_has_what_the_rule_chose(model, benchmark):
 
 
 def test_rows_beyond_table_3_have_the_steps_of_vkd_and_ga_diff():
-    sweep = grid.read_sweep(paths.root() / "notebooks" / "sweeps" / "table3_beyond.yaml")
+    sweep = grid.read_sweep(SWEEPS / "table3_beyond.yaml")
     for point in grid.grid_points(sweep):
         if point.get("trained") == "all":
             steps = presets.preset(point["preset"], "training", "GA_Diff")
@@ -165,6 +167,34 @@ def test_the_second_round_is_around_the_best_of_the_first():
     assert fine["MANU"] == [{"share": s} for s in (0.05, 0.071, 0.1, 0.14, 0.2)]
     rates = {(t["epochs"], t["lr"]) for t in fine["GA"]}
     assert rates == {(20, 0.17), (20, 0.3), (20, 0.54), (50, 0.17), (50, 0.096)}
+
+
+def trials_of(sweep, model, benchmark):
+    """Method -> its trials of one model and benchmark in a sweep's file, each once."""
+    trials = {}
+    for point in grid.grid_points(grid.read_sweep(SWEEPS / f"{sweep}.yaml")):
+        settings = {name: point[name] for name in selection.SETTINGS if name in point}
+        if settings and (point["model"], point["benchmark"]) == (model, benchmark):
+            of_method = trials.setdefault(point["method"], [])
+            of_method += [settings] if settings not in of_method else []
+    return trials
+
+
+@pytest.mark.parametrize("model, benchmark", selection_tasks())
+@pytest.mark.parametrize(
+    "before, after, rule",
+    [
+        ("selection", "selection_fine", selection.fine_trials),
+        ("selection_fine", "selection_own", selection.own_trials),
+    ],
+)
+def test_each_round_is_around_the_best_of_the_one_before(model, benchmark, before, after, rule):
+    records = read_records(before).query("model == @model and benchmark == @benchmark")
+    expected, trials = rule(records), trials_of(after, model, benchmark)
+    assert expected.keys() == trials.keys()
+    for method, settings in expected.items():
+        assert all(one in trials[method] for one in settings), method
+        assert len(settings) == len(trials[method]), method
 
 
 def test_the_third_round_varies_the_settings_of_a_methods_own():
