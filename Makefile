@@ -20,7 +20,7 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebook
            notebooks/14_fig2_beta.ipynb notebooks/15_fig3_alpha.ipynb notebooks/16_selective_forgetting.ipynb \
            notebooks/30_audit.ipynb notebooks/34_noise.ipynb notebooks/99_findings.ipynb
 
-SWEEPS := selection selection_fine selection_own selection_parts foundation families table1_main \
+SWEEPS := selection selection_fine selection_own selection_parts selection_fine_parts foundation families table1_main \
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy
 
 .PHONY: unshipped quickstart test test-all unit slow notebooks notebooks-whole lab figures \

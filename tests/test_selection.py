@@ -5,11 +5,14 @@ import pytest
 
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
+from vkdlib.reports.answers import row_names
+from vkdlib.runs.records import read_records
 from vkdlib.runs.records import read_records
 from vkdlib.sweep import grid
 from vkdlib.system import paths
 
 NAN = float("nan")
+SWEEPS = paths.root() / "notebooks" / "sweeps"
 SWEEPS = paths.root() / "notebooks" / "sweeps"
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
 
@@ -145,6 +148,18 @@ def test_every_method_has_what_the_rule_chose(model, benchmark):
     for method, settings in selection.choose(trials).items():
         own = presets.preset(preset, "method", method) | presets.preset(preset, "training", method)
         assert settings == {field: own[field] for field in settings}, method
+
+
+def test_rows_of_table_3_have_what_the_rule_gives_them():
+    chosen = selection.choose(read_records("selection_fine_parts"), "parts")
+    points = pd.DataFrame(grid.grid_points(grid.read_sweep(SWEEPS / "table3_ablation.yaml"))).assign(
+        way="shown"
+    )
+    rows = points[(points.method == "VKD") & points.lr.notna()]
+    rows = rows.assign(row=row_names(rows.fillna({"beta": 3.0}), "parts"))
+    for row, steps in rows.groupby("row")[["epochs", "lr"]]:
+        assert steps.drop_duplicates().to_dict("records") == [chosen[row]], row
+    assert set(rows.row) == set(chosen) and len(rows) == 5 * len(chosen)
 
 
 def test_rows_beyond_table_3_have_the_steps_of_vkd_and_ga_diff():
