@@ -35,7 +35,7 @@ SMOL := $(addsuffix _smol,$(filter-out vgid_readings vgid_perturbation_alone,$(V
 # What becomes of VKD's models afterwards, and a better one.
 BEYOND := relearning_selection table4_relearning attacks views continual vkd_beyond_selection \
           vkd_beyond vkd_beyond_parts
-SWEEPS := selection selection_fine selection_own selection_parts foundation families table1_main \
+SWEEPS := selection selection_fine selection_own selection_parts selection_fine_parts foundation families table1_main \
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
           vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL) $(BEYOND)
 

@@ -35,7 +35,7 @@ def readme():
 
 
 def test_readme_quotes_the_record(readme):
-    table = tables.seed_table(second_edition(read_records, "quickstart"))
+    table = tables.seed_table(read_records("quickstart")).T[["vanilla", "never-saw", "VKD"]]
     assert rendering.markdown(table) in readme
 
 

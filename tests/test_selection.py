@@ -5,12 +5,15 @@ import pytest
 
 from vkdlib.experiments import presets
 from vkdlib.reports import selection
+from vkdlib.reports.answers import row_names
 from vkdlib.runs.records import read_records
 from vkdlib.sweep import grid
 from vkdlib.sweep.grid import grid_points
 from vkdlib.system import paths
 
 NAN = float("nan")
+SWEEPS = paths.root() / "notebooks" / "sweeps"
+SWEEPS = paths.root() / "notebooks" / "sweeps"
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
 
 
@@ -164,8 +167,20 @@ def test_in_vgids_tables_every_method_has_what_the_rule_chose(name):
             assert settings == {field: (own | regime)[field] for field in settings}, (model, row)
 
 
+def test_rows_of_table_3_have_what_the_rule_gives_them():
+    chosen = selection.choose(read_records("selection_fine_parts"), "parts")
+    points = pd.DataFrame(grid.grid_points(grid.read_sweep(SWEEPS / "table3_ablation.yaml"))).assign(
+        way="shown"
+    )
+    rows = points[(points.method == "VKD") & points.lr.notna()]
+    rows = rows.assign(row=row_names(rows.fillna({"beta": 3.0}), "parts"))
+    for row, steps in rows.groupby("row")[["epochs", "lr"]]:
+        assert steps.drop_duplicates().to_dict("records") == [chosen[row]], row
+    assert set(rows.row) == set(chosen) and len(rows) == 5 * len(chosen)
+
+
 def test_rows_beyond_table_3_have_the_steps_of_vkd_and_ga_diff():
-    sweep = grid.read_sweep(paths.root() / "notebooks" / "sweeps" / "table3_beyond.yaml")
+    sweep = grid.read_sweep(SWEEPS / "table3_beyond.yaml")
     for point in grid.grid_points(sweep):
         if point.get("trained") == "all":
             steps = presets.preset(point["preset"], "training", "GA_Diff")
@@ -296,6 +311,34 @@ def test_what_is_told_is_not_made_good_by_silence_elsewhere():
     by_letter = record[choice].assign(metric="unparsable")
     scores = selection.trial_scores(pd.concat([record, by_letter]), table="vgid 3").set_index("lr").score
     assert scores.round(6).to_dict() == {1: 90, 2: 80, 3: 90}
+
+
+def trials_of(sweep, model, benchmark):
+    """Method -> its trials of one model and benchmark in a sweep's file, each once."""
+    trials = {}
+    for point in grid.grid_points(grid.read_sweep(SWEEPS / f"{sweep}.yaml")):
+        settings = {name: point[name] for name in selection.SETTINGS if name in point}
+        if settings and (point["model"], point["benchmark"]) == (model, benchmark):
+            of_method = trials.setdefault(point["method"], [])
+            of_method += [settings] if settings not in of_method else []
+    return trials
+
+
+@pytest.mark.parametrize("model, benchmark", selection_tasks())
+@pytest.mark.parametrize(
+    "before, after, rule",
+    [
+        ("selection", "selection_fine", selection.fine_trials),
+        ("selection_fine", "selection_own", selection.own_trials),
+    ],
+)
+def test_each_round_is_around_the_best_of_the_one_before(model, benchmark, before, after, rule):
+    records = read_records(before).query("model == @model and benchmark == @benchmark")
+    expected, trials = rule(records), trials_of(after, model, benchmark)
+    assert expected.keys() == trials.keys()
+    for method, settings in expected.items():
+        assert all(one in trials[method] for one in settings), method
+        assert len(settings) == len(trials[method]), method
 
 
 def test_the_third_round_varies_the_settings_of_a_methods_own():
