@@ -7,7 +7,6 @@ from vkdlib.experiments import presets
 from vkdlib.reports import selection
 from vkdlib.reports.answers import row_names
 from vkdlib.runs.records import read_records
-from vkdlib.runs.records import read_records
 from vkdlib.sweep import grid
 from vkdlib.system import paths
 
