@@ -96,7 +96,8 @@ def share_interval(values: Sequence[float], people: Sequence[str]) -> tuple[floa
     z = t.ppf(0.975, free) / np.sqrt(n)
     middle = (share + z**2 / 2) / (1 + z**2)
     half = z * np.sqrt(share * (1 - share) + z**2 / 4) / (1 + z**2)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    low, high = float(middle - half), float(middle + half)
+    return max(0.0, min(share, low)), min(1.0, max(share, high))  # rounding must not leave the share outside
 
 
 def mcnemar(a: Sequence[float], b: Sequence[float]) -> float:

@@ -56,13 +56,14 @@ PARAMETERS = [f.name for record in (Configuration, Machine, Training) for f in f
 PARAMETERS.remove("training")  # its arguments are named one by one
 
 
-def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
+def preset(name: str, part: str, method: str = "VKD", chosen: bool = True, **changes) -> dict:
     """Values of one part of a preset: field -> value.
 
     Args:
         part: one of PARTS; "machine" changes no result.
         method: whose settings and training they are. A model that is evaluated as it is has neither. Other
             methods than VKD share the "baselines"; what these do not say is the method's own default.
+        chosen: with what was chosen for the method (chosen.yaml) in place of the preset's values.
         changes: values instead of the preset's; None leaves the preset's, "none" means None, but for settings
             that may be "none" in words.
     Raises:
@@ -81,12 +82,14 @@ def preset(name: str, part: str, method: str = "VKD", **changes) -> dict:
     if part == "method" and method != "VKD":
         names = [f.name for f in own]
         entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in names}
-    entries = entries | BY_METHOD.get(name, {}).get(method, {}).get(part, {})
-    return {k: value for k, (value, _) in entries.items()} | changes
+    best = BY_METHOD.get(name, {}).get(method, {}).get(part, {}) if chosen else {}
+    return {k: value for k, (value, _) in (entries | best).items()} | changes
 
 
 def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]:
     """The run of a preset, with values of its own.
+
+    A trial on selection people (`select`) takes nothing that was chosen, for that follows from trials.
 
     Args:
         name: of the preset.
@@ -101,7 +104,8 @@ def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]
     parts = {}
     for part in PARTS:
         names = SETTINGS if part == "method" else PRESETS[name][part]
-        parts[part] = preset(name, part, method, **{n: values[n] for n in names if n in values})
+        changes = {n: values[n] for n in names if n in values}
+        parts[part] = preset(name, part, method, not values.get("select"), **changes)
     own = {f.name: values[f.name] for f in fields(Configuration) if f.name in values}
     settings = own.pop("settings", None) or {}
     check_type("settings", settings, dict)
