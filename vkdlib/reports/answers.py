@@ -37,6 +37,8 @@ class Topic:
     order: list[str] | None = None
     setting: str | None = None
     beside: str | None = None
+    margin: float = compare.MARGIN
+    least: float = 0.0
 
     @property
     def paper(self) -> str:
