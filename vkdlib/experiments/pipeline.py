@@ -224,7 +224,7 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     start = time.perf_counter()
     with enough_memory("training", "micro_batch"):
         history, report = unlearn(loaded, tasks, method, **arguments)
-    report["seconds"] = time.perf_counter() - start
+    report = report | {"seconds": time.perf_counter() - start}
     delta = changed_weights(loaded, before)
     return {"history": history, "report": report, "delta": delta, "steps": steps}
 

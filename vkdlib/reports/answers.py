@@ -216,11 +216,11 @@ class AnsweredTable:
 
     def over_forgets(self, runs: pd.Series, column: Column) -> bool:
         """Whether runs, together, over-forget (`compare.over_forgets`) in a column in which less is better.
-        They stand beside never-saw, if the table has it, and chance. Each is judged once."""
+        They stand beside never-saw, if it was asked the same, and chance. Each is judged once."""
         key = (*runs, column.title)
         if key not in self._over_forgetting:
             ours, never = self.predictions(runs, [column]), []
-            if NEVER_SAW in set(self.records.row):
+            if NEVER_SAW in set(column.rows(self.records).row):
                 ours, never = self.pair(runs, self.runs(NEVER_SAW), [column])
             chance = column.chance and column.chance / 100
             self._over_forgetting[key] = compare.over_forgets(ours, never, chance)
