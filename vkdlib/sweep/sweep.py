@@ -17,7 +17,7 @@ from vkdlib.system import paths
 from vkdlib.system.checks import check_names, check_type
 from vkdlib.system.files import blame_file, make_folder
 
-# Shares, 0 to 1: neurons pruned, weights that the forget term may move. Of a series: what it took.
+# Shares, 0 to 1: neurons pruned, weights that the forget term may move. What training took.
 REPORTED = ("pruned", "mask_density", "steps", "seconds")
 TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list[str]": list, "dict": dict}
 
