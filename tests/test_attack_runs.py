@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 from vkdlib import experiments
 from vkdlib.attacks.attack import (
@@ -13,11 +14,13 @@ from vkdlib.attacks.attack import (
     attack_model,
     check_attack,
     relearned_predictions,
+    rounded_weights,
 )
 from vkdlib.benchmarks.views.styles import STYLES
 from vkdlib.evaluation.compare import KEYS
 from vkdlib.evaluation.evaluate import PREDICTIONS
 from vkdlib.evaluation.metrics import summarise
+from vkdlib.models.parts import visual_parameters
 from vkdlib.runs.configuration import Configuration
 
 NAN = float("nan")
@@ -74,6 +77,29 @@ def test_predictions_of_an_attack(untrained, benchmark, name):
     assert set(rows.kind) == KINDS.get(name, {"classification"})
 
 
+def test_what_is_rounded(loaded, untrained):
+    """Of a method what it edited; of a model that nobody edited what VKD edits; or all."""
+    names = {p: n for n, p in loaded.model.named_parameters()}
+    with torch.no_grad():
+        (edited, *_) = visual_parameters(loaded).values()
+        edited.add_(0.1)
+
+    def rounded(method, scope="edited"):
+        c = Configuration(method=method, attack="nf4", attack_scope=scope)
+        return rounded_weights(c, loaded, lambda: untrained)
+
+    assert rounded("GA") == {names[edited]} and rounded("GA", "all") is None
+    assert rounded("never-saw") == {names[p] for p in visual_parameters(loaded).values()}
+
+
+def test_a_run_under_attack_shares_its_model_with_the_run_that_is_asked_everything():
+    plain = Configuration(training={"epochs": 1, "lr": 1e-3})
+    few = replace(plain, kinds=["classification"])
+    assert few.usual == few  # a run that is asked as usual is its own
+    for attacked in (replace(few, way="reversed at the end"), replace(few, attack="probe")):
+        assert attacked.usual == plain
+
+
 def test_gains_of_relearning_by_hand():
     """Person 1 is taught; of persons 1, 2, 3 the first learns, the third forgets."""
     rows = [(epoch, person, person == "1", score)
@@ -106,7 +132,7 @@ def test_a_run_under_attack(home):
     """A model that is attacked is not asked otherwise; its usual run is that of the model as it is."""
     c = Configuration(model="testbed/llava", method="never-saw", attack="replug", attack_scope="projector")
     run = experiments.run("x", c)
-    assert set(run.predictions.set) == {"forget", "test"} and run.done
+    assert set(run.predictions.set) == {"forget", "test", "retain_unseen"} and run.done
     assert run.configuration.usual.attack is run.configuration.usual.attack_scope is None
     with pytest.raises(ValueError, match="the attack 'replug' needs attack_scope; it has: nothing"):
         experiments.run("x", replace(c, attack_scope=None))

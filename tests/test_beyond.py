@@ -1,5 +1,6 @@
 """VKD's settings beyond the paper: keep="features", unlabelled pictures, altered views."""
 
+import io
 from dataclasses import replace
 
 import pytest
@@ -179,10 +180,14 @@ def test_training_with_all_three_resumes_with_the_same_bits(loaded, few, tmp_pat
     assert moved and not any("language_model" in n for n in moved)
 
 
+def everybody(benchmark):
+    return (*benchmark.people.values(), *benchmark.real, *benchmark.world)
+
+
 def test_strangers_look_like_nobody(benchmark):
     read = read_strangers("testbed/strangers")
     assert len(set(read.values())) == 200
-    check_strangers(read, benchmark)
+    check_strangers(read, everybody(benchmark))
     assert strangers_hash(read) != strangers_hash(dict(list(read.items())[1:]))
     assert len({appearance(a.identity) for a in make_authors()}) == 200
 
@@ -193,14 +198,36 @@ def test_bad_pictures_of_strangers(benchmark, tmp_path):
     with pytest.raises(DataError, match=r"holds no picture \(\.png, \.jpg, \.jpeg\)"):
         read_strangers(str(tmp_path))
     (tmp_path / "a.png").write_bytes(make_strangers()[0])
-    check_strangers(read_strangers(str(tmp_path)), benchmark)
+    check_strangers(read_strangers(str(tmp_path)), everybody(benchmark))
     person = list(benchmark.people.values())[7]
     open_image(person.test_images[1]).save(tmp_path / "b.png", compress_level=1)  # other bytes, same picture
-    with pytest.raises(DataError, match=rf"b\.png is a picture of person {person.id} of testbed/mllmu"):
-        check_strangers(read_strangers(str(tmp_path)), benchmark)
+    with pytest.raises(DataError, match=rf"b\.png is a picture of person {person.id}:"):
+        check_strangers(read_strangers(str(tmp_path)), everybody(benchmark))
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"b\.png is no picture that can be read"):
-        check_strangers(read_strangers(str(tmp_path)), benchmark)
+        check_strangers(read_strangers(str(tmp_path)), everybody(benchmark))
+
+
+def jpeg(picture, quality):
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def test_a_picture_that_was_saved_again_is_no_stranger(benchmark, untrained):
+    split = benchmark.split(5)
+    person = split.forget[-1]
+    picture = open_image(person.test_images[0])
+    for again in (
+        *(jpeg(picture, quality) for quality in (95, 50)),
+        to_png(picture.resize((48, 48))),
+        to_png(picture.resize((224, 224))),
+        to_png(picture.convert("L").convert("RGB")),
+    ):
+        with pytest.raises(DataError, match=f"x is a picture of person {person.id}: unlabelled pictures"):
+            check_strangers({"x": again}, everybody(benchmark))
+    with pytest.raises(DataError, match=f"unlabelled picture 1 is a picture of person {person.id}"):
+        make_tasks(untrained, split, unlabelled=[make_strangers()[0], jpeg(picture, 95)])
 
 
 def test_a_run_refuses_strangers_of_the_benchmark_before_it_trains(home, benchmark, tmp_path):

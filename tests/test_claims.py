@@ -283,6 +283,79 @@ def test_verdicts(difference, p, expected, said):
         claims.compare_with_expected(gap(difference), "less")
 
 
+def test_a_wider_margin_decides_more():
+    for difference, expected, said in (
+        (7, "no higher", True),
+        (-7, "as low", True),
+        (14, "no higher", False),
+    ):
+        facts = claims.compare_with_expected(gap(difference, arm=2), expected, 10)
+        assert facts["holds"] is said and facts["test"] == "90 % interval within 10 points"
+    assert claims.compare_with_expected(gap(8, arm=2), "no higher")["holds"] is False
+    assert not claims.compare_with_expected(gap(7, 0.5, arm=2), "higher", 10)[
+        "equivalent"
+    ]  # 5 points, always
+
+
+def topic_with(monkeypatch, claim, **fields):
+    """Let Table 1 make this one claim alone."""
+    topic = replace(
+        answers.read_topic("table1_main"), claims=[{"claim": "c", "source": "s"} | claim], **fields
+    )
+    monkeypatch.setattr(answers, "read_topic", lambda name: topic)
+
+
+def test_the_margin_of_a_topic_is_for_who_never_saw(monkeypatch):
+    """VKD is 9 points above both: with a margin of 12 it is as good as never-saw, not as MMUnlearner."""
+
+    def right(method):
+        some = {number: 0.5 for number in range(0, 25, 3) if method == "VKD"}
+        return lambda group, modality, number: some.get(number, 0.25) if group == "test" else 0.25
+
+    methods = ("VKD", "never-saw", "MMUnlearner")
+    runs = [
+        ({"method": m, "draw": draw, "seed": draw}, made_up_answers(right(m), draw, people=25))
+        for m in methods
+        for draw in range(2)
+    ]
+    use(monkeypatch, runs)
+    for other, said in (("never-saw", "holds"), ("MMUnlearner", "does not hold")):
+        claim = {"rows": ["VKD", other], "columns": [UNSEEN], "expected": "no higher"}
+        topic_with(monkeypatch, claim, margin=12.0)
+        (case,) = claims.judge(answers.answered_tables("table1_main")).itertuples()
+        assert case.verdict == said and case.difference == pytest.approx(9)
+
+
+def test_an_attacked_never_saw_never_saw():
+    assert columns.is_ideal("never-saw, int8") and columns.is_ideal("retain-only, 10 %")
+    assert not columns.is_ideal("vanilla, int8") and not columns.is_ideal("VKD")
+
+
+def test_nothing_is_claimed_of_what_vanilla_does_not_know(table, monkeypatch):
+    """On unseen pictures vanilla is below 50 %: that column is left out, and all that is asked so."""
+    claim = {"rows": ["VKD", "MMUnlearner"], "columns": [SEEN, "Retain QA"], "expected": "lower"}
+    for known, left in ((1, 2), (0.25, 0)):  # Table 1 asks everything in one way
+        use(monkeypatch, runs_of(ROWS | {"vanilla": (1, known, 1, 1, 1)}))
+        topic_with(monkeypatch, claim, least=50.0)
+        (answered,) = answers.answered_tables("table1_main")
+        assert len(claims._cases(answered, answered.topic.claims[0])) == left
+
+
+def test_the_silence_of_a_broken_hybrid_says_nothing(table, monkeypatch):
+    """With vanilla's projector VKD knows nobody: that it does not know those to forget is no success."""
+    name = "VKD, projector of vanilla"
+    attack = {"method": "VKD", "attack": "replug", "attack_scope": "projector"}
+    for retain, said in ((1, "holds"), (0.25, "cannot tell")):
+        hybrids = [
+            ({**labels, **attack, "run": f"hybrid{labels['draw']}"}, answered)
+            for labels, answered in runs_of({"VKD": (0.25, 0.25, 1, retain, 1)})
+        ]
+        use(monkeypatch, [*runs_of(ROWS), *hybrids])
+        topic_with(monkeypatch, {"rows": [name, "vanilla"], "columns": [UNSEEN], "expected": "lower"})
+        (case,) = claims.judge(answers.answered_tables("table1_main")).itertuples()
+        assert case.verdict == said
+
+
 def test_what_a_claim_expects_is_symmetrical():
     """Ours against the other, or the other against ours: the mirrored expectation says the same."""
     rng = np.random.default_rng(0)

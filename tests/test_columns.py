@@ -102,6 +102,8 @@ def test_every_seen_column_that_is_not_counted_has_an_unseen_twin():
                 if "," in column.kind:  # asked again
                     assert not column.balance
                     continue
+                if column.kind.startswith("leak"):  # sampled on unseen pictures alone
+                    continue
                 twin = all_of.get(title + columns.UNSEEN)
                 assert column.balance == (twin is None) and column.published != ["test", "vqa"]
                 assert twin is None or (twin.less, twin.other_faces) == (column.less, column.other_faces)

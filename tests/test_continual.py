@@ -17,6 +17,7 @@ from vkdlib.experiments.continual import (
 )
 from vkdlib.methods import make_method
 from vkdlib.models.loaded import weights_hash
+from vkdlib.models.parts import deepest_blocks, mlp_output
 from vkdlib.runs.configuration import Configuration
 from vkdlib.tasks import make_tasks, person_of
 from vkdlib.unlearning import combine, unlearn
@@ -104,6 +105,25 @@ def test_a_killed_series_goes_on_with_the_same_bits(loaded, few, tmp_path, monke
     assert weights_hash(loaded.model.state_dict()) == weights_hash(third.model.state_dict())
 
 
+def zero_columns(loaded):
+    """Neurons of the trained blocks whose column is zero."""
+    weights = [mlp_output(block).weight for block in deepest_blocks(loaded).values()]
+    return torch.cat([(weight == 0).all(0) for weight in weights])  # (neurons of all blocks,)
+
+
+@pytest.mark.parametrize("order", ["prune, mask", "mask, prune"])
+def test_what_one_request_prunes_stays_pruned(loaded, few, order):
+    """Fine-tuning for a later request would bring a neuron back that nothing holds."""
+    tasks, pruned = make_tasks(loaded, few), []
+    method = make_method("VKD", keep="features", d_I=1.02, order=order)
+    requests = make_requests(few.forget, 1)
+    for number in (1, 2):
+        unlearn(loaded, request_tasks(tasks, requests, number), method, **TRAINING)
+        pruned.append(zero_columns(loaded))
+    first, both = pruned
+    assert 0 < first.sum() < both.sum() and both[first].all()
+
+
 def test_the_teacher_is_the_first_model_or_the_last(loaded, few):
     """In the first request they are the same; then they differ."""
     ends = {}
@@ -178,6 +198,7 @@ def test_a_series_is_a_run(home, few, monkeypatch):
     assert asked["classification"] == {"forget", "retain"} == asked["classification, request 2"]
     assert asked["classification, request 0"] == {"forget, to come", "retain"}
     assert run.report["steps"] == 4 and run.report["seconds"] > 0
+    assert run.history.people.tolist() == [1, 1] and run.history.steps.tolist() == [2, 2]
     assert not (run.folder / "series").exists() and (run.folder / "delta.safetensors").exists()
     rows = run.predictions.set_index(["set", "modality", "question"])
     last = rows[rows.kind == "classification, request 2"].score

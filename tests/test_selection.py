@@ -354,3 +354,98 @@ def test_methods_with_settings_of_their_own_have_the_same_budget():
     assert set(chosen(*trials, *more)) == {"GA", "VKD", "NPO"}
     with pytest.raises(ValueError, match="unequal numbers of trials: NPO 2, VKD 1; give all the same"):
         chosen(*trials, more[1])
+
+
+def attacked(lr, others, taught, draw=0, scope="visual", method="VKD"):
+    """Records of a relearned model after five epochs: others seen and unseen, and taught people unseen."""
+    values = {"forget, others": others[0], "test, others": others[1], "test, taught": taught}
+    rows = [{"set": group, "value": value} for group, value in values.items()]
+    facts = {"modality": "vqa", "kind": "classification, epoch 5", "metric": "accuracy", "schema": "mllmu"}
+    facts |= {"method": method, "draw": draw, "attack_scope": scope, "attack_lr": lr, "model": "m"}
+    return pd.DataFrame(rows).assign(**facts)
+
+
+def test_an_attacker_takes_the_rate_that_brings_most_back():
+    """The rate that teaches the taught best destroys what there is to find of the others (measured on the
+    testbed's vanilla with a shifted projector)."""
+    measured = {1e-4: ((60, 55), 47), 3e-4: ((62, 52), 63), 1e-3: ((28, 31), 90)}
+    record = [attacked(lr, *values, draw) for lr, values in measured.items() for draw in (0, 1)]
+    record += [
+        attacked(lr, values, 9, scope="all") for lr, values in {1e-4: (50, 30), 3e-4: (30, 50)}.items()
+    ]
+    assert selection.choose_attack_rates(pd.concat(record[:6])) == {"visual": 1e-4}
+    assert selection.choose_attack_rates(pd.concat(record[6:])) == {"all": 1e-4}  # a tie
+    with pytest.raises(ValueError, match="rates of visual have not all draws: run the whole sweep"):
+        selection.choose_attack_rates(pd.concat(record[1:6]))
+    with pytest.raises(ValueError, match="records of several methods, VKD, never-saw"):
+        selection.choose_attack_rates(pd.concat([*record, attacked(1e-4, (9, 9), 9, method="never-saw")]))
+    with pytest.raises(ValueError, match="the record has no 'Others VQA, epoch 5, unseen'"):
+        selection.choose_attack_rates(pd.concat(record).query("set != 'test, others'"))
+
+
+def points_of(name):
+    return grid_points(grid.read_sweep(paths.root() / "notebooks" / "sweeps" / f"{name}.yaml"))
+
+
+def test_the_attacker_is_chosen_on_the_vkd_of_the_tables():
+    """A trial takes nothing that was chosen: the sweep names it."""
+    for point in points_of("relearning_selection"):
+        trial, _ = presets.configure("testbed", **{k: v for k, v in point.items() if k != "experiment"})
+        usual, _ = presets.configure("testbed", "VKD")
+        assert (trial.settings, trial.training) == (usual.settings, usual.training)
+
+
+def test_table_4_has_the_rates_that_were_chosen():
+    try:
+        rates = selection.choose_attack_rates(read_records("relearning_selection"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    points = points_of("table4_relearning")
+    assert {point["attack_scope"]: point["attack_lr"] for point in points} == rates
+
+
+def test_trials_of_vkd_beyond_are_around_what_vkd_has():
+    """If this fails, chosen.yaml has changed: print the grid anew, see `selection.beyond_grid`."""
+    points = points_of("vkd_beyond_selection")
+    grid_of = {"experiment": "selection", "grid": selection.beyond_grid()}
+    grid_of["parameters"] = {"select": True, "forget_ratio": 5}
+    assert points == grid_points(grid_of)
+    budget = 5 + len(selection.OWN_TRIALS["VKD"])  # of VKD's own second and third rounds
+    for task, name in selection.TASKS_BEYOND.items():
+        trials = [p for p in points if (p["model"], p["benchmark"]) == task and p["method"] == "VKD"]
+        assert len(trials) == 2 * budget and {p["preset"] for p in trials} == {name}
+        best = presets.preset(presets.fitting_preset(*task), "training")
+        rates = sorted({p["lr"] for p in trials})
+        assert rates[0] < best["lr"] == rates[1] < rates[2]
+        own = presets.preset(presets.fitting_preset(*task), "method")
+        assert all(p["settings"][name] == own[name] for p in trials for name in ("alpha", "d_I", "d_F"))
+
+
+def test_vkd_beyond_has_what_the_rule_chose():
+    """The tables name no setting of it, so that a preset's own choice is what runs."""
+    beyond = [p for p in points_of("vkd_beyond") if "preset" in p]
+    assert beyond and not any("settings" in p for p in beyond)
+    try:
+        trials = read_records("vkd_beyond_selection")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    for task, part in trials.groupby(["model", "benchmark"]):
+        name = selection.TASKS_BEYOND[task]
+        own = presets.preset(name, "method") | presets.preset(name, "training")
+        settings = selection.choose(part)["VKD"]
+        assert settings == {field: own[field] for field in settings}, task
+
+
+def test_the_frontier_has_a_point_a_trial():
+    beyond = {"keep": "features", "unlabelled": 1.0, "views": 4.0}
+    trials = [trial("VKD", left, 80, 0, 1, lr=lr, **beyond) for left, lr in ((30, 0.1), (40, 0.2))]
+    records = pd.concat(
+        [*trials, trial("GA_Diff", 50, 90, 0), trial("GA_Diff", 70, 70, 1), never_saw(25, 0, 1)]
+    )
+    points = selection.frontier_points(records)
+    assert set(points.itertuples(index=False, name=None)) == {
+        ("VKD+features+strangers+views", 30, 80),
+        ("VKD+features+strangers+views", 40, 80),
+        ("GA_Diff", 60, 80),
+        ("never-saw", 25, 50),
+    }

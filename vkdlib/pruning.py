@@ -131,11 +131,18 @@ def unprune(loaded: Loaded, weights: dict[int, Tensor]) -> None:
         mlp_output(live_blocks(loaded)[i]).weight.copy_(weight)
 
 
-def pruned_entries(loaded: Loaded, neurons: Neurons, parameters: dict) -> dict[str, Tensor]:
-    """Where pruned neurons are in the trained parameters: name -> bool of the parameter's shape."""
-    names = {p: name for name, p in parameters.items()}
-    entries = {}
-    for i, mask in neurons.items():
-        weight = mlp_output(live_blocks(loaded)[i]).weight  # (C, neurons)
-        entries[names[weight]] = mask.to(weight.device).expand_as(weight).clone()
+@torch.no_grad()
+def pruned_entries(loaded: Loaded, layers: int | None, parameters: dict) -> dict[str, Tensor]:
+    """Where pruned neurons are in the trained parameters, those of earlier requests among them: the columns
+    that are zero throughout.
+
+    Returns:
+        name -> bool of the parameter's shape, for blocks with a pruned neuron.
+    """
+    names, entries = {p: name for name, p in parameters.items()}, {}
+    for block in deepest_blocks(loaded, layers).values():
+        weight = mlp_output(block).weight  # (C, neurons)
+        pruned = (weight == 0).all(0)  # (neurons,)
+        if pruned.any():
+            entries[names[weight]] = pruned.expand_as(weight).clone()  # (C, neurons)
     return entries

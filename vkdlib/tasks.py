@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vkdlib.benchmarks.pictures import alter, grey
 from vkdlib.benchmarks.schema import Person, Split
+from vkdlib.benchmarks.strangers import check_strangers
 from vkdlib.models.loaded import Loaded
 from vkdlib.packs.pack import Pack, make_pack, picture_pack
 from vkdlib.system.checks import number, one_of
@@ -118,10 +119,13 @@ def make_tasks(
             ones.
         unlabelled: pictures of people outside of the benchmark (`strangers.read_strangers`).
     Raises:
-        ValueError: a person without training pairs, an unknown `qa_image`, or views below 1.
+        ValueError: a person without training pairs, an unknown `qa_image`, views below 1, or an unlabelled
+            picture of one of the people.
     """
     one_of("qa_image", qa_image, (None, "blank"))
     number("views", views, 1, whole=True)
+    named = {f"unlabelled picture {n}": image for n, image in enumerate(unlabelled)}
+    check_strangers(named, (*split.forget, *split.retain, *split.real, *split.world))
     forget, retain = (picture_packs(loaded, people) for people in (split.forget, split.retain))
     texts = [text_packs(loaded, people, qa_image) for people in (split.forget, split.retain)]
     strangers = (picture_pack(loaded.processor, i, f"unlabelled {n}") for n, i in enumerate(unlabelled))

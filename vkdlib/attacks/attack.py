@@ -1,12 +1,12 @@
 """Attacks by name: the answers of an attacked model, in the layout of `evaluate`.
 
-All are multiple choice by likelihood about the forget people, which nobody can refuse. What else was done
+All are multiple choice by likelihood about the forget people, which nobody can refuse. A re-plugged model is
+asked about retain people, too: parts of two models may be no whole. What else was done
 stands in a question's kind ("classification, epoch 3", "classification, grey"). A gain is the score after
 minus that before. Its kind and its metric are "gain", and it is -1, 0 or 1.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pandas as pd
 
@@ -19,12 +19,15 @@ from vkdlib.benchmarks.schema import Split
 from vkdlib.evaluation.evaluate import PREDICTIONS, evaluate
 from vkdlib.evaluation.metrics import GAIN
 from vkdlib.evaluation.ways import USUAL_WAY
+from vkdlib.methods import METHODS
 from vkdlib.models.loaded import Loaded
+from vkdlib.models.parts import visual_parameters
 from vkdlib.runs.configuration import Configuration
 from vkdlib.system.checks import one_of
 
 EDITED = "edited"  # scope of a quantisation: the weights that unlearning changed
 ROUNDED = (EDITED, "all")
+FORGET = ("forget", "test")  # sets about the forget people
 # Attack -> the scopes that it may have; none: there is nothing to choose.
 ATTACKS: dict[str, tuple[str, ...]] = {
     "relearn": SCOPES,
@@ -33,6 +36,7 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "probe": (),
     "styles": (),
 }
+OF_VANILLA = " of vanilla"  # ends the name of a row with a part put back
 EPOCHS = 5  # of relearning, VKD paper, Table 4
 OTHERS, TAUGHT = (
     ", others",
@@ -73,7 +77,6 @@ def attack_model(
         vanilla: loads the vanilla model that it was made from.
         batch_size: of the questions, see `evaluate`.
     """
-    forget = replace(split, retain=(), real=(), world=())
     asked = {"kinds": ["classification"], "batch_size": batch_size}
     if c.attack == "relearn":
         options = {"lr": c.attack_lr, "draw": c.draw, "scope": c.attack_scope}
@@ -83,14 +86,27 @@ def attack_model(
         return relearned_predictions(rows)
     if c.attack == "replug":
         with replug(loaded, vanilla(), c.attack_scope):
-            return evaluate(loaded, forget, **asked)
+            return evaluate(loaded, split, **asked, sets=(*FORGET, "retain_unseen"))
     if c.attack in ROUNDINGS:
-        edited = edited_weights(loaded, vanilla()) if c.attack_scope == EDITED else None
-        with quantise(loaded, c.attack, edited):
-            return evaluate(loaded, forget, **asked)
+        with quantise(loaded, c.attack, rounded_weights(c, loaded, vanilla)):
+            return evaluate(loaded, split, **asked, sets=FORGET)
     if c.attack == "probe":
         return probed_predictions(probe_identity(loaded, split))
     return styled_predictions(ask_in_styles(loaded, split, batch_size=batch_size))
+
+
+def rounded_weights(c: Configuration, loaded: Loaded, vanilla: Callable[[], Loaded]) -> set[str] | None:
+    """Names of the weights that a quantisation rounds; None: all.
+
+    "edited" are those that a method has changed. Of a model that no method has changed they are those that
+    VKD does: so never-saw stands beside VKD with the same weights rounded.
+    """
+    if c.attack_scope != EDITED:
+        return None
+    if c.method in METHODS:
+        return edited_weights(loaded, vanilla())
+    weights = set(visual_parameters(loaded).values())
+    return {name for name, p in loaded.model.named_parameters() if p in weights}
 
 
 def relearned_predictions(rows: pd.DataFrame) -> pd.DataFrame:
@@ -135,5 +151,5 @@ def attack_label(attack: Mapping[str, object]) -> str:
     if name == "relearn":
         return f", {100 * share:g} %" + {"visual": "", "language": ", LLM", "all": ", whole"}[scope]
     if name == "replug":
-        return f", {scope} of vanilla"
+        return f", {scope}{OF_VANILLA}"
     return f", {name}" + (", edited" if scope == EDITED else "")

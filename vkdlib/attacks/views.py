@@ -1,7 +1,6 @@
 """Held-out views: pictures that no model was trained on, as they are and in other styles."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -32,12 +31,11 @@ def ask_in_styles(
         ValueError: a style is not known.
     """
     some_of("styles", styles, STYLES)
-    faces = replace(split, real=(), world=())
+    asked = {"kinds": kinds, "modalities": ["vqa"], "sets": tuple(UNSEEN), "batch_size": batch_size}
     tables = []
     for style in (AS_IT_IS, *styles):
-        shown = faces if style == AS_IT_IS else restyle_split(faces, style)
-        rows = evaluate(loaded, shown, kinds=kinds, modalities=["vqa"], batch_size=batch_size)
-        tables.append(rows[rows.set.isin(UNSEEN)].assign(style=style))
+        shown = split if style == AS_IT_IS else restyle_split(split, style)
+        tables.append(evaluate(loaded, shown, **asked).assign(style=style))
     return pd.concat(tables, ignore_index=True)
 
 

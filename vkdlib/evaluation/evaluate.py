@@ -34,6 +34,7 @@ def evaluate(
     *,
     kinds: Sequence[str] = KINDS,
     modalities: Sequence[str] = MODALITIES,
+    sets: Sequence[str] | None = None,
     protocol: str = "likelihood",
     letters: str = "alone",
     way: str = "shown",
@@ -44,6 +45,7 @@ def evaluate(
     on other pictures), real, world.
 
     Args:
+        sets: those that are asked; None: all that are reported.
         protocol: how multiple choice is answered. "likelihood": the option whose answer tokens have the
             largest summed log-probability. "generate": the letter that the model writes, zero-shot; an
             answer without a letter is wrong, and its `answer` is empty.
@@ -72,11 +74,13 @@ def evaluate(
     make_way(way)
     batch_size = whole_number("batch_size", batch_size, 1)
     max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
-    sets = queries(split, kinds, modalities, way)
-    if not any(sets.values()):
+    known = queries(split, kinds, modalities, way)
+    some_of("sets", known if sets is None else sets, known)
+    asked = {name: items for name, items in known.items() if sets is None or name in sets}
+    if not any(asked.values()):
         raise ValueError(f"there is no question of kinds {list(kinds)} and modalities {list(modalities)}")
     rows: list[dict] = []
-    for name, items in sets.items():
+    for name, items in asked.items():
         choices = [query for query in items if _by_likelihood(query.question, protocol)]
         others = [query for query in items if not _by_likelihood(query.question, protocol)]
         rows += _rows(name, choices, _choose(loaded, choices, batch_size, name))

@@ -8,6 +8,7 @@ share the batches and the questions.
 import contextlib
 import functools
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def load_model_and_task(c: Configuration) -> tuple[Loaded, Split, Configuration]
             f"last name of its benchmark, so rename the folder to {benchmark.schema}, or name your own model"
         )
     strangers = read_strangers(c.strangers) if c.strangers else {}
-    check_strangers(strangers, benchmark)
+    check_strangers(strangers, (*benchmark.people.values(), *benchmark.real, *benchmark.world))
     loaded = model_names.load_starting_model(c)
     reference = reference_model(c)
     c = replace(
@@ -207,7 +208,8 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     """Unlearn in place.
 
     Returns:
-        history, report, delta and steps, as `Run.finish` takes them.
+        history, report (with the "seconds" of the training, since its last checkpoint), delta and steps, as
+        `Run.finish` takes them.
     """
     c = this.configuration
     reference = reference_model(c)
@@ -219,8 +221,10 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     steps = make_training(**c.training).steps(len(tasks.forget_vqa)) if method.trains else 0
     arguments = c.training | {"seed": c.seed, "folder": this.partial}
     arguments |= {"micro_batch": machine.micro_batch, "checkpointing": machine.checkpointing}
+    start = time.perf_counter()
     with enough_memory("training", "micro_batch"):
         history, report = unlearn(loaded, tasks, method, **arguments)
+    report = report | {"seconds": time.perf_counter() - start}
     delta = changed_weights(loaded, before)
     return {"history": history, "report": report, "delta": delta, "steps": steps}
 
@@ -229,8 +233,9 @@ def unlearn_series(this: Run, loaded: Loaded, split: Split, machine: Machine) ->
     """Unlearn in place, request by request; a series that was killed goes on.
 
     Returns:
-        report ("steps" and "seconds" of all requests together), delta, and "series": multiple choice before
-        the first request and after each, see `series_predictions`.
+        history (what each request spent, see `unlearn_requests`), report ("steps" and "seconds" of all
+        requests together), delta, and "series": multiple choice before the first request and after each, see
+        `series_predictions`.
     """
     c, folder = this.configuration, this.partial / "series"
     reference = reference_model(c)
@@ -251,7 +256,8 @@ def unlearn_series(this: Run, loaded: Loaded, split: Split, machine: Machine) ->
     )
     report, delta = spent[["steps", "seconds"]].sum().to_dict(), changed_weights(loaded, before)
     shutil.rmtree(folder)
-    return {"report": report, "delta": delta, "series": series_predictions(rows)}
+    history = spent.to_dict("records")
+    return {"history": history, "report": report, "delta": delta, "series": series_predictions(rows)}
 
 
 def ask_model(loaded: Loaded, split: Split, c: Configuration, machine: Machine) -> pd.DataFrame:

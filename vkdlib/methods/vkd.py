@@ -114,7 +114,8 @@ class VKD(Method):
     def prepare(self, loaded: Loaded, tasks: Tasks, steps: Steps) -> Prepared:
         """Ask the teacher, prune (Eq. 6-8), compute the mask (Eq. 9-11), see `order`.
 
-        Pruned columns are held at zero: a neuron that fine-tuning could revive was not pruned.
+        Pruned columns are held at zero, those of earlier requests as well: a neuron that fine-tuning could
+        revive was not pruned.
         """
         teacher = self.ask_teacher(steps.teacher or loaded, tasks, steps)
         parameters = self.scope(loaded)
@@ -127,7 +128,8 @@ class VKD(Method):
             neurons = self.choose_neurons(loaded, tasks, steps)
             pruning.prune(loaded, neurons)
             report["pruned"] = masking.density(neurons)
-            held = pruning.pruned_entries(loaded, neurons, parameters)
+        if self.prune:
+            held = pruning.pruned_entries(loaded, self.layers, parameters)
         if self.mask:
             mask = mask or self.choose_weights(loaded, tasks, steps)
             report["mask_density"] = masking.density(mask)

@@ -27,7 +27,7 @@ from vkdlib.packs.batch import length
 from vkdlib.packs.pack import Pack, batches
 from vkdlib.plan import memory
 from vkdlib.plan.downloads import BENCHMARKS, GB
-from vkdlib.plan.operations import count_operations
+from vkdlib.plan.operations import Image, count_operations
 from vkdlib.plan.unlearning import IMAGE, QUESTION_TOKENS
 from vkdlib.system.checks import number, one_of
 from vkdlib.tasks import Steps, Tasks
@@ -35,9 +35,12 @@ from vkdlib.unlearning import combine
 
 QUESTIONS = ("single", "packs")
 MODELS = {preset(name, "model")["model"]: name for name in PRESETS if name.startswith("paper-")}
-EFFICIENCY = "method model questions keep operations preparation memory_planned".split()
+NAMES = {kind: name for name, kind in METHODS.items()}  # of methods
+EFFICIENCY = "method model questions keep operations preparation total memory_planned".split()
 MEASURED = [*EFFICIENCY[:-1], "seconds", "memory_planned", "memory_measured"]  # table2_efficiency.csv
 WITHOUT = "VKD without distillation"  # row of the paper's Table 2
+UNFROZEN = "VKD with the whole model"  # ours: what freezing alone saves
+BEYOND = "features, unlabelled"  # kept by, of VKD beyond the paper
 RUNGS = {  # of the ladder -> method, its settings, how questions are put
     "GA_Diff, whole model, single questions": ("GA_Diff", {"trained": "all"}, "single"),
     "packs": ("GA_Diff", {"trained": "all"}, "packs"),
@@ -74,6 +77,19 @@ def published_size(
     )
 
 
+def training_size(size: TaskSize, training: Mapping) -> TaskSize:
+    """How many pictures a whole training takes, each counted as often as it comes, as if it were an epoch.
+
+    Args:
+        size: how much there is to train on.
+        training: arguments of `Training`: epochs, batch_size and retain_batch count.
+    """
+    forget = training["epochs"] * size.forget_pictures
+    retain = forget * (training["retain_batch"] or training["batch_size"]) / training["batch_size"]
+    questions = size.questions * (forget + retain) / size.pictures  # each with as many as before
+    return replace(size, forget_pictures=forget, retain_pictures=retain, questions=questions)
+
+
 def table_methods(questions: str) -> Iterator[tuple[str, str, Method]]:
     """The rows of Table 2: name, what is kept by, and the method; baselines train the whole model.
 
@@ -84,9 +100,10 @@ def table_methods(questions: str) -> Iterator[tuple[str, str, Method]]:
     for name in METHODS:
         yield name, "answers", make_method(name, **({"reference": "vanilla"} if name == "NPO" else {}))
     yield WITHOUT, "answers", make_method("VKD", beta=0.0)
+    yield UNFROZEN, "answers", make_method("VKD", trained="all")
     yield "VKD", "features", make_method("VKD", keep="features")
     if questions == "packs":
-        yield "VKD", "features, unlabelled", make_method("VKD", keep="features", unlabelled=1.0)
+        yield "VKD", BEYOND, make_method("VKD", keep="features", unlabelled=1.0)
 
 
 def efficiency_table(
@@ -97,8 +114,9 @@ def efficiency_table(
     Args:
         model: one of MODELS.
     Returns:
-        columns EFFICIENCY: operations of an epoch and, apart, of the preparation; `memory_planned` in GB, of
-        one question or pack of each set at a time, everything in fp32.
+        columns EFFICIENCY: operations of an epoch and, apart, of the preparation; `total`: of the preparation
+        and all steps that the preset has; `memory_planned` in GB, of one question or pack of each set at a
+        time, everything in fp32.
     """
     one_of("model", model, MODELS)
     rows, loaded = [], meta_model(model)
@@ -133,12 +151,23 @@ def costs(
     """Values of EFFICIENCY of a method on one of MODELS."""
     max_pixels = preset(MODELS[loaded.name], "model")["max_pixels"]
     size = published_size(loaded, benchmark, forget_ratio, questions, max_pixels)
-    counts = count_operations(loaded, method, size, (IMAGE, max_pixels))
-    return {
-        "operations": counts["epoch"],
-        "preparation": counts["preparation"],
-        "memory_planned": planned_memory(loaded, method, size) / GB,
+    training = preset(MODELS[loaded.name], "training", NAMES[type(method)])
+    return operation_counts(loaded, method, size, (IMAGE, max_pixels), training) | {
+        "memory_planned": planned_memory(loaded, method, size) / GB
     }
+
+
+def operation_counts(
+    loaded: Loaded, method: Method, size: TaskSize, image: Image, training: Mapping
+) -> dict[str, int]:
+    """Operations of a method, as EFFICIENCY has them.
+
+    Args:
+        training: arguments of `Training`, by which the total counts.
+    """
+    counts = count_operations(loaded, method, size, image, training_size(size, training))
+    total = counts["preparation"] + counts["training"]
+    return {"operations": counts["epoch"], "preparation": counts["preparation"], "total": total}
 
 
 def planned_memory(
@@ -170,24 +199,46 @@ def time_epochs(
     """Seconds of an epoch, cut into so many steps of one size; all methods in turn in this one process.
 
     Args:
+        loaded, tasks, methods, repeats: as of `time_steps`.
+    Returns:
+        columns name, preparation and epoch, in seconds, and ratio: epoch by that of the first method.
+    """
+    number("steps", steps, 1, whole=True)
+
+    def slices(asked: Tasks) -> tuple[int, int]:
+        return tuple(math.ceil(len(packs) / steps) for packs in (asked.forget_vqa, asked.retain_vqa))
+
+    table = time_steps(loaded, tasks, methods, slices, repeats)
+    return table.assign(epoch=steps * table.step)[["name", "preparation", "epoch", "ratio"]]
+
+
+def time_steps(
+    loaded: Loaded,
+    tasks: Tasks,
+    methods: Mapping[str, tuple[Method, str]],
+    sizes: Callable[[Tasks], tuple[int, int]],
+    repeats: int = 3,
+) -> pd.DataFrame:
+    """Seconds of a step; all methods in turn in this one process.
+
+    Args:
         loaded: a small model. It stays as it is; each method trains a copy.
         tasks: in packs.
         methods: name -> method, and how questions are put (QUESTIONS).
+        sizes: of tasks as a method is asked them, how many packs a step takes to forget and to retain.
         repeats: steps of each method that are timed, after one that is not.
     Returns:
-        columns name, preparation and epoch, in seconds, and ratio: epoch by that of the first method. Both
-        epoch and ratio come from medians over repeats.
+        columns name, preparation and step, in seconds, and ratio: step by that of the first method. Both step
+        and ratio come from medians over repeats.
     """
-    number("steps", steps, 1, whole=True)
     number("repeats", repeats, 1, whole=True)
     preparation, take, seconds = {}, {}, {name: [] for name in methods}
     for name, (method, questions) in methods.items():
         one_of("questions", questions, QUESTIONS)
         asked = single_tasks(tasks) if questions == "single" else tasks
-        sizes = [math.ceil(len(packs) / steps) for packs in (asked.forget_vqa, asked.retain_vqa)]
         memo.RESULTS.clear()  # what another method computed is to be computed again
         start = time.perf_counter()
-        take[name] = stepper(copy_model(loaded), asked, method, *sizes)
+        take[name] = stepper(copy_model(loaded), asked, method, *sizes(asked))
         preparation[name] = time.perf_counter() - start
         take[name](0)
     for step in range(1, repeats + 1):
@@ -196,8 +247,8 @@ def time_epochs(
             take[name](step)
             seconds[name].append(time.perf_counter() - start)
     table = pd.DataFrame({"name": list(methods), "preparation": preparation.values()})
-    table["epoch"] = [steps * statistics.median(seconds[name]) for name in methods]
-    return table.assign(ratio=table.epoch / table.epoch[0])
+    table["step"] = [statistics.median(seconds[name]) for name in methods]
+    return table.assign(ratio=table.step / table.step[0])
 
 
 def measured_table(loaded: Loaded, tasks: Tasks, steps: int = 10, repeats: int = 3) -> pd.DataFrame:
@@ -208,6 +259,7 @@ def measured_table(loaded: Loaded, tasks: Tasks, steps: int = 10, repeats: int =
         steps, repeats: as of `time_epochs`.
     Returns:
         columns MEASURED: operations as `efficiency_table` counts them, seconds of an epoch; memory is NaN.
+        The total is of the steps that the testbed's presets have.
     """
     plan, rows, methods = replace(loaded, model=copy_model(loaded).model.to("meta")), [], {}
     for questions in QUESTIONS:
@@ -215,9 +267,10 @@ def measured_table(loaded: Loaded, tasks: Tasks, steps: int = 10, repeats: int =
         for name, keep, method in table_methods(questions):
             if method.trains:
                 methods[name, questions, keep] = method, questions
-                counts = count_operations(plan, method, size, image)
+                beyond = "-beyond" if keep == BEYOND else ""
+                training = preset(f"testbed{beyond}", "training", NAMES[type(method)])
                 row = {"method": name, "model": loaded.name, "questions": questions, "keep": keep}
-                rows.append(row | {"operations": counts["epoch"], "preparation": counts["preparation"]})
+                rows.append(row | operation_counts(plan, method, size, image, training))
     times = time_epochs(loaded, tasks, methods, steps, repeats)
     return pd.DataFrame(rows).assign(seconds=times.epoch).reindex(columns=MEASURED)
 

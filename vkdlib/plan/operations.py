@@ -17,8 +17,11 @@ from vkdlib.models.passes import trainable
 Image = tuple[tuple[int, int], int | None]  # width and height, and the most pixels that are taken
 
 
-def count_operations(loaded: Loaded, method: Method, size: TaskSize, image: Image) -> dict[str, int]:
-    """Operations before the first step, and of an epoch: "preparation" and "epoch" -> how many.
+def count_operations(
+    loaded: Loaded, method: Method, size: TaskSize, image: Image, training: TaskSize | None = None
+) -> dict[str, int]:
+    """Operations before the first step, of an epoch, and of all steps: "preparation", "epoch" and "training"
+    -> how many.
 
     A multiplication and an addition are two operations, as in all published counts. All packs count as of
     mean length, and logits as computed of all tokens after the picture.
@@ -26,9 +29,12 @@ def count_operations(loaded: Loaded, method: Method, size: TaskSize, image: Imag
     Args:
         loaded: from `dimensions.meta_model`.
         size: how much there is to train on; its image tokens are those of `image`.
+        training: how much all steps take, as if it were an epoch (`efficiency.training_size`); None: an
+            epoch.
     """
     cost = method.cost(loaded, size)
     stages = {"preparation": cost.passes.values(), "epoch": cost.epoch.values()}
+    stages["training"] = method.cost(loaded, training or size).epoch.values()
     with explicit_attention(loaded), trainable(loaded, method.scope(loaded)):
         different = {p._replace(pictures=1) for passes in stages.values() for p in passes}
         counts = {p: pass_operations(loaded, p, size.image_tokens, image) for p in different}

@@ -37,6 +37,8 @@ class Topic:
     order: list[str] | None = None
     setting: str | None = None
     beside: str | None = None
+    margin: float = compare.MARGIN
+    least: float = 0.0
 
     @property
     def paper(self) -> str:
@@ -222,11 +224,13 @@ class AnsweredTable:
 
     def over_forgets(self, runs: pd.Series, column: Column) -> bool:
         """Whether runs, together, over-forget (`compare.over_forgets`) in a column in which less is better.
-        They stand beside never-saw that is asked alike (`ideal`), and chance. Each is judged once."""
+        They stand beside never-saw that is asked alike (`ideal`), if it was asked this, and chance. Each is
+        judged once."""
         key = (*runs, column.title)
         if key not in self._over_forgetting:
             ours, never = self.predictions(runs, [column]), []
-            if ideal := self.ideal(runs):
+            ideal = self.ideal(runs)
+            if ideal in set(column.rows(self.records).row):
                 ours, never = self.pair(runs, self.runs(ideal), [column])
             chance = column.chance and column.chance / 100
             self._over_forgetting[key] = compare.over_forgets(ours, never, chance)

@@ -10,13 +10,22 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from vkdlib.attacks.attack import OF_VANILLA
 from vkdlib.evaluation import compare
 from vkdlib.evaluation.compare import MARGIN
 from vkdlib.evaluation.metrics import t_interval
-from vkdlib.experiments.model_names import IDEALS
 from vkdlib.reports import answers, curves
 from vkdlib.reports.answers import REPETITIONS, TASK, AnsweredTable, answered_tables, seed_pairs
-from vkdlib.reports.columns import BALANCE, LABELS, MINUS, Column, balance_columns, is_control
+from vkdlib.reports.columns import (
+    BALANCE,
+    LABELS,
+    MINUS,
+    UNSEEN,
+    Column,
+    balance_columns,
+    is_control,
+    is_ideal,
+)
 from vkdlib.system import checks, files, paths
 
 BY_INTERVAL = ("as good", "as low", "no higher")  # expectations on which an interval decides
@@ -61,10 +70,20 @@ def judge(tables: Sequence[AnsweredTable]) -> pd.DataFrame:
 def _cases(table: AnsweredTable, claim: dict) -> list[dict]:
     """A row of `judge` for each of a claim's columns that the table has; p_holm and verdict are missing."""
     known = {*table.columns, BALANCE, CURVE_BALANCE}
+    known -= _unknown_columns(table)
     titles = [title for title in claim["columns"] if known.issuperset(title.split(MINUS))]
     words = {field: claim[field] for field in ("claim", "source", "expected")} | {"paper": table.topic.paper}
     test = _compare_rows if "rows" in claim else _follow_curve
     return [table.task | words | {"column": title} | test(table, claim, title) for title in titles]
+
+
+def _unknown_columns(table: AnsweredTable) -> set[str]:
+    """Titles of columns that ask in a way in which vanilla answers less than the topic's `least` about the
+    people to forget: in a style in which nobody can know a face there is nothing to forget or to keep."""
+    vanilla = table.records[table.records.row == VANILLA]
+    left = [column for column in table.columns.values() if column.less and table.topic.least]
+    kinds = {column.kind for column in left if column.rows(vanilla).value.mean() < table.topic.least}
+    return {title for title, column in table.columns.items() if column.kind in kinds}
 
 
 def _columns(table: AnsweredTable, title: str) -> list[Column]:
@@ -86,12 +105,19 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
         gap = compare.balance_difference(a, b, faces, forget.questions, floors)
     else:
         gap = compare.differences(a, {other: b}).iloc[0].to_dict()
-    facts = compare_with_expected(gap, claim["expected"])
+    margin = table.topic.margin if is_ideal(other) else MARGIN
+    facts = compare_with_expected(gap, claim["expected"], margin)
     over = _over_forgetting(table, runs, columns)
     success = ours if facts["holds"] else other  # the row that the test prefers, if it does
     too_far = claim["expected"] == "lower" and is_ideal(other)  # this is what the claim says of our row
     if is_ideal(other) and not too_far and not _was_known(table, other, columns):
         facts["holds"] = None  # vanilla did not know more, so there was nothing to forget
+    lower = ours if facts["holds"] == (claim["expected"] != "higher") else other
+    if columns[0].less and facts["holds"] is not None and _is_broken(table, lower):
+        facts |= {
+            "holds": None,
+            "equivalent": False,
+        }  # it knows nobody, so that says nothing of those to forget
     idle = columns[0].other_faces and title != BALANCE and facts["holds"] is not None
     return {
         **gap,
@@ -108,11 +134,6 @@ def _compare_rows(table: AnsweredTable, claim: dict, title: str) -> dict:
         "over_forgotten": ", ".join(over),
         "barred": success in over and not too_far,
     }
-
-
-def is_ideal(row: str) -> bool:
-    """Whether a row, as "never-saw, strict", is of a model that never saw the faces."""
-    return row.split(",")[0] in IDEALS
 
 
 def _floors(table: AnsweredTable, ours: pd.Series, other: pd.Series, forget: Column) -> float | list[float]:
@@ -152,6 +173,16 @@ def _was_known(table: AnsweredTable, ideal: str, columns: Sequence[Column]) -> b
     return all(_is_lower(table, ideal, column) for column in columns if column.less)
 
 
+def _is_broken(table: AnsweredTable, row: str) -> bool:
+    """Whether a row with a part of vanilla's has lost more than MARGIN points of retain people's faces: parts
+    of two models may be no whole. False of a table that has not asked."""
+    column = table.columns.get(f"Retain VQA{UNSEEN}")
+    if not row.endswith(OF_VANILLA) or column is None:
+        return False
+    rows = column.rows(table.records).groupby("row").value.mean()
+    return bool(rows.get(row, np.nan) < rows.get(VANILLA, np.nan) - MARGIN)
+
+
 def _has_not_forgotten(table: AnsweredTable, row: str) -> bool:
     """Whether a method is not below vanilla where a balance counts what is left: to keep all is no success
     then."""
@@ -180,13 +211,14 @@ def _over_forgetting(
     return [row for row in rows if any(table.over_forgets(runs[row], c) for c in columns if c.less)]
 
 
-def compare_with_expected(gap: dict, expected: str) -> dict:
+def compare_with_expected(gap: dict, expected: str, margin: float = MARGIN) -> dict:
     """Whether a difference of two rows is as a claim expects: `test`, `p`, and `holds`, None for neither.
 
     Args:
         gap: with difference, low_90, high_90 and p.
-        expected: "lower", "higher"; "as good": not more than MARGIN lower; "no higher": not more than MARGIN
-            higher; "as low": neither, for to forget more than a model that never saw is no success.
+        expected: "lower", "higher"; "as good": not more than the margin lower; "no higher": not more than the
+            margin higher; "as low": neither, for to forget more than a model that never saw is no success.
+        margin: in points, of the expectations on which an interval decides.
     """
     checks.one_of("expected", expected, COMPARISONS)
     low, high = gap["low_90"], gap["high_90"]
@@ -195,10 +227,10 @@ def compare_with_expected(gap: dict, expected: str) -> dict:
         holds = (gap["difference"] < 0) == (expected == "lower")
         return {"test": "sign flips by person", "p": gap["p"], "holds": holds, "equivalent": equivalent}
     floor, ceiling = expected in ("as good", "as low"), expected in ("no higher", "as low")
-    reached = (low >= -MARGIN or not floor) and (high <= MARGIN or not ceiling)
-    missed = (floor and high < -MARGIN) or (ceiling and low > MARGIN)
+    reached = (low >= -margin or not floor) and (high <= margin or not ceiling)
+    missed = (floor and high < -margin) or (ceiling and low > margin)
     return {
-        "test": f"90 % interval within {MARGIN:g} points",
+        "test": f"90 % interval within {margin:g} points",
         "p": np.nan,
         "holds": True if reached else False if missed else None,
         "equivalent": False,

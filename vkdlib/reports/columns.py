@@ -8,7 +8,7 @@ import pandas as pd
 
 from vkdlib.benchmarks.schema import OPTIONS
 from vkdlib.evaluation.metrics import PER_CENT, RATES, question_scores
-from vkdlib.experiments.model_names import CONTROLS
+from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.system import checks, files
 
 FILE = Path(__file__).parent / "paper" / "columns.yaml"
@@ -26,6 +26,11 @@ COUNTS = {"n": "N={}", "people": "{} people", "runs": "{} runs"}
 def is_control(row: str) -> bool:
     """Whether a row of a table, as "vanilla, blank picture", is of a model that is evaluated as it is."""
     return row.split(",")[0] in CONTROLS
+
+
+def is_ideal(row: str) -> bool:
+    """Whether a row of a table, as "never-saw, int8", is of a model that never saw the faces."""
+    return row.split(",")[0] in IDEALS
 
 
 @dataclass(frozen=True)

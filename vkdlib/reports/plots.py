@@ -125,6 +125,20 @@ def plane_columns(numbers: pd.DataFrame, table: str, kept: str = "") -> tuple[Co
     return next(column for column in columns if column.less), next(others)
 
 
+def frontier(ax: plt.Axes, points: pd.DataFrame) -> plt.Axes:
+    """What is left of faces to forget against what is kept of strangers: a dot a trial, a star for never-saw.
+
+    Args:
+        points: from `selection.frontier_points`.
+    """
+    for row, trials in points.groupby("row", sort=False):
+        marker, size = REFERENCES.get(row, ("o", 4))
+        colour = COLOURS.get(row, "black" if row in REFERENCES else None)
+        ax.plot(trials.left, trials.kept, marker, ms=size, color=colour, alpha=0.8, label=row)
+    ax.set(xlim=(-2, 104), xlabel="forget VQA, unseen (%)", ylabel="real-world VQA (%)")
+    return ax
+
+
 def reduction(ax: plt.Axes, points: pd.DataFrame) -> plt.Axes:
     """How much less of forget people is told than by vanilla, against what is kept: a dot a row, with the
     95 % intervals of its own two values. The star is never-saw: whoever is to its right tells less than a

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from vkdlib.experiments import presets
 from vkdlib.experiments.model_names import CONTROLS, IDEALS
 from vkdlib.reports.answers import NEVER_SAW, row_names
 from vkdlib.reports.columns import UNSEEN, balance_columns, kept_and_left, record_columns
@@ -62,6 +63,12 @@ VARIANTS = {
 TEACHERS = {"ICU-T": {"perturbation": "none"}, "Noise-T": {"prompt": "none"}}  # VGID's rows with half of it
 MAY_REFUSE = "vgid"  # the paper in whose tables methods may refuse
 ROUNDS = ("selection_fine", "selection_own")  # records of the second and the third round
+TASKS_BEYOND = {  # model and benchmark -> preset of VKD beyond the paper
+    ("testbed/llava", "testbed/mllmu"): "testbed-beyond",
+    ("testbed/llava", "testbed/clear"): "testbed-beyond-clear",
+    ("testbed/qwen2-vl", "testbed/mllmu"): "testbed-beyond-qwen2-vl",
+    ("testbed/qwen2-vl", "testbed/clear"): "testbed-beyond-qwen2-vl-clear",
+}
 
 
 def read_trials() -> pd.DataFrame:
@@ -217,20 +224,25 @@ def fine_grid(records: pd.DataFrame, table: str = "vkd 1", draws: Sequence[int] 
 
 
 def choose_attack_rates(records: pd.DataFrame) -> dict[str, float]:
-    """The attacker's rates of relearning: attack_scope -> the rate that teaches best, by the mean VQA
-    about taught people on unseen pictures after the last epoch. A tie goes to the smaller.
+    """The attacker's rates of relearning: attack_scope -> the rate that brings most back: the largest mean
+    VQA about the *others*, whom nobody taught, on seen and on unseen pictures after the last epoch. A tie
+    goes to the smaller. A rate that teaches the taught best may destroy what there is to find of the others.
 
     Args:
-        records: of relearning, with columns attack_scope and attack_lr.
+        records: of relearning one method, with columns attack_scope and attack_lr.
     Raises:
-        ValueError: not all rates of a scope have the same methods and draws.
+        ValueError: there are several methods, or not all rates of a scope have the same draws.
     """
-    (column,) = (c for c in record_columns(records, "vkd 4") if c.title == f"Taught VQA, epoch 5{UNSEEN}")
+    if len(methods := records.method.unique()) > 1:
+        raise ValueError(f"records of several methods, {', '.join(methods)}: rates are chosen on one")
+    titles = [f"Others VQA, epoch 5{end}" for end in ("", UNSEEN)]
+    columns = [c for c in record_columns(records, "vkd 4") if c.title in titles]
+    checks.check_names("the record", titles, [c.title for c in columns])
     rates = {}
-    for scope, rows in column.rows(records).groupby("attack_scope"):
-        wide = rows.pivot(index="attack_lr", columns=["method", "draw"], values="value")
+    for scope, rows in pd.concat(c.rows(records) for c in columns).groupby("attack_scope"):
+        wide = rows.pivot(index="attack_lr", columns=["set", "draw"], values="value")
         if wide.isna().any(axis=None):
-            raise ValueError(f"rates of {scope} have not all methods and draws: run the whole sweep")
+            raise ValueError(f"rates of {scope} have not all draws: run the whole sweep")
         rates[scope] = float(wide.mean(axis=1).round(6).idxmax())
     return rates
 
@@ -253,6 +265,64 @@ def own_trials(records: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
         steps = {name: best[method][name] for name in ("epochs", "lr")}
         trials[method] = [steps | {name: value} for name, value in OWN_TRIALS[method]]
     return trials
+
+
+def frontier_points(records: pd.DataFrame) -> pd.DataFrame:
+    """What trials forget and what they keep, both on pictures on which no model was trained.
+
+    Args:
+        records: of one model and MLLMU-Bench, with the columns "keep", "unlabelled" and "views".
+    Returns:
+        one row a trial: row (as "VKD+features+views", or never-saw), left ("Forget VQA, unseen") and kept
+        ("Real-world VQA", of strangers), in points, means over draws.
+    """
+    records = records.assign(row=row_names(records, "additions"))
+    keys = ["row", *(setting for setting in SETTINGS if setting in records)]
+    titles = {"left": f"Forget VQA{UNSEEN}", "kept": "Real-world VQA"}
+    columns = {column.title: column for column in record_columns(records)}
+    checks.check_names("the record", titles.values(), columns)
+    parts = {name: columns[title].rows(records) for name, title in titles.items()}
+    means = {name: rows.groupby(keys, dropna=False, sort=False).value.mean() for name, rows in parts.items()}
+    return pd.DataFrame(means).reset_index()[["row", *titles]]
+
+
+def beyond_trials(best: Mapping[str, Mapping]) -> list[dict]:
+    """VKD beyond the paper around VKD's own choice: as many trials as VKD has in its second and third rounds.
+
+    Three learning rates, its own among them, each with three strengths of the terms that keep: gamma 1 and 3,
+    and gamma 1 with a third of beta. Epochs, d_I, d_F and alpha are VKD's. Four views, features in place of answers.
+
+    Args:
+        best: what VKD gets, part -> field -> value: "method" and "training".
+    """
+    method, training = best["method"], best["training"]
+    same = {name: method[name] for name in ("alpha", "d_I", "d_F")} | {"keep": "features", "views": 4}
+    strengths = [(1.0, method["beta"]), (3.0, method["beta"]), (1.0, _round(method["beta"] / 3))]
+    return [
+        {"epochs": training["epochs"], "lr": _round(training["lr"] * f)}
+        | {"settings": same | {"unlabelled": gamma, "beta": beta}}
+        for f in (0.56, 1, 1.8)
+        for gamma, beta in strengths
+    ]
+
+
+def beyond_grid() -> list[dict]:
+    """The entries of vkd_beyond_selection.yaml: `beyond_trials` of each of TASKS_BEYOND around what VKD has
+    in chosen.yaml, and never-saw.
+
+        for entry in beyond_grid():
+            print("  -", yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, width=9999), end="")
+    """
+    entries = []
+    for (model, benchmark), name in TASKS_BEYOND.items():
+        usual, clear = presets.fitting_preset(model, benchmark), benchmark.endswith("clear")
+        kinds = ["classification", "generation"] if clear else ["classification"]
+        task = {"model": model, "benchmark": benchmark, "kinds": [kinds], "draw": [0, 1]}
+        trials = beyond_trials({part: presets.preset(usual, part) for part in ("method", "training")})
+        entries.append(task | {"method": NEVER_SAW})
+        values = [[trial[name] for name in ("epochs", "lr", "settings")] for trial in trials]
+        entries.append(task | {"preset": name, "method": "VKD", "epochs, lr, settings": values})
+    return entries
 
 
 def _round(value: float) -> float:

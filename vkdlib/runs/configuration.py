@@ -123,9 +123,11 @@ class Configuration:
 
     @property
     def usual(self) -> "Configuration":
-        """The run with the same model, not attacked, asked as usual and without samples."""
+        """The run with the same model, not attacked, asked as usual and without samples: itself, if it is so;
+        else the one that is asked all kinds."""
         unharmed = dict.fromkeys(("attack", "attack_scope", "attack_share", "attack_lr"))
-        return replace(self, way=USUAL_WAY, samples=0, **unharmed)
+        usual = replace(self, way=USUAL_WAY, samples=0, **unharmed)
+        return self if usual == self else replace(usual, kinds=KINDS)
 
     @property
     def flat(self) -> dict:

@@ -94,7 +94,7 @@ class Run:
         """Write everything, DONE last, then give the folder its name.
 
         Args:
-            history: one row of losses a step.
+            history: one row of losses a step; of a series of requests, one a request.
             delta: name -> changed tensor; None for a model that was not changed.
             steps: how many the training was to have; None: as many as `history` has rows.
         Raises:
@@ -156,7 +156,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """Losses by step; empty for a model that was not trained."""
+        """Losses by step; of a series of requests, what each spent; empty of a model that was not trained."""
         return read_history(self.folder)
 
     def records(self, **swept) -> pd.DataFrame:

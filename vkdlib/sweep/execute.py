@@ -152,10 +152,12 @@ def write_record(sweep: Sweep, results: list[Result]) -> Path:
 
 
 def column_values(run: Run, parameters: dict, columns: list[str]) -> dict:
-    """Values of a record's further columns: those of the run's configuration, wherever in it they are, or of
-    what the run reports; else as the point has them, but not for models that are evaluated as they are."""
+    """Values of a record's further columns: those of the run's configuration, wherever in it they are, of
+    what the run reports, or its steps; else as the point has them, but not for models that are evaluated as
+    they are."""
     c = run.configuration
-    layers = [{} if c.method in CONTROLS else flat_parameters(parameters), c.flat, run.report]
+    taken = {"steps": len(run.history) or None} if "steps" in columns else {}
+    layers = [{} if c.method in CONTROLS else flat_parameters(parameters), c.flat, taken, run.report]
     known = {name: value for layer in layers for name, value in layer.items() if value is not None}
     return {name: known[name] for name in columns if name in known}
 

@@ -17,7 +17,7 @@ from vkdlib.system import paths
 from vkdlib.system.checks import check_names, check_type
 from vkdlib.system.files import blame_file, make_folder
 
-# Shares, 0 to 1: neurons pruned, weights that the forget term may move. Of a series: what it took.
+# Shares, 0 to 1: neurons pruned, weights that the forget term may move. What training took.
 REPORTED = ("pruned", "mask_density", "steps", "seconds")
 TYPES = {"int": int, "float": float, "bool": bool, "str": str, "list[str]": list, "dict": dict}
 
@@ -118,10 +118,12 @@ def full_path(name: str | None, cwd: Path) -> str | None:
 
 
 def further_columns(points: list[dict], named: list[str], defaults: dict) -> list[str]:
-    """Columns of a record beside those of every record: those that the file names, and parameters that
-    differ between points. A list cannot be a column."""
+    """Columns of a record beside those of every record: those that the file names (parameters, settings of
+    methods, which a preset may give, and REPORTED), and parameters that differ between points. A list cannot
+    be a column."""
     points = [flat_parameters(point) for point in points]
-    check_names("the notebook", named, [*dict.fromkeys(n for p in [defaults, *points] for n in p), *REPORTED])
+    given = dict.fromkeys(name for point in [defaults, *points] for name in point)
+    check_names("the notebook", named, [*given, *presets.SETTINGS, *REPORTED])
     names = dict.fromkeys(name for point in points for name in point)
     swept = [name for name in names if any(point.get(name) != points[0].get(name) for point in points)]
     lists = {
