@@ -290,7 +290,8 @@ def beyond_trials(best: Mapping[str, Mapping]) -> list[dict]:
     """VKD beyond the paper around VKD's own choice: as many trials as VKD has in its second and third rounds.
 
     Three learning rates, its own among them, each with three strengths of the terms that keep: gamma 1 and 3,
-    and gamma 1 with a third of beta. Epochs, d_I, d_F and alpha are VKD's. Four views, features in place of answers.
+    and gamma 1 with a third of beta. Epochs, d_I, d_F and alpha are VKD's. Four views, features in place of
+    answers.
 
     Args:
         best: what VKD gets, part -> field -> value: "method" and "training".
