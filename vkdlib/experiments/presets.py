@@ -133,7 +133,8 @@ def fitting_preset(model: str | None, benchmark: str) -> str:
             f"preset is not given, and the model {model} does not say which one fits: name that of the "
             f"checkpoint it was made from, one of {', '.join(PRESETS)}"
         )
-    own = {"qwen2-vl": "-qwen2-vl", "qwen2.5-vl": "-qwen2-vl", "smol": "-smol", "smol-llm": "-smol"}
+    own = dict.fromkeys(("qwen2-vl", "qwen2.5-vl"), "-qwen2-vl")
+    own |= dict.fromkeys(("smol", "smol-llm", "smol-plain"), "-smol")
     family = own.get(str(model).removeprefix("testbed/"), "")
     return f"testbed{family}" + ("-clear" if cached_benchmark(benchmark).schema == "clear" else "")
 

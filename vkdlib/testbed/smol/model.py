@@ -120,8 +120,10 @@ def assemble(start: Path, file: Path, folder: Path) -> Path:
             raise ValueError(f"{file} does not hold the parts of a model around SmolLM2: restore it")
         for name, p in own.items():
             p.copy_(tensors.get_tensor(name))
+        facts = tensors.metadata() or {}
     merge_adapters(loaded.model)
     with files.whole_folder(folder) as temporary:
         loaded.model.to(torch.bfloat16).save_pretrained(temporary)
         loaded.processor.save_pretrained(temporary)
+        files.write_json(temporary / "training.json", facts)
     return folder
