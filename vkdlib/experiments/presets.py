@@ -145,8 +145,14 @@ def cached_benchmark(source: str, revision: str | None = None) -> Benchmark:
     return load_benchmark(source, revision)
 
 
-def misfit(name: str, model: str, benchmark: str) -> str | None:
-    """What speaks against a preset for a model on a benchmark; None: nothing that is known."""
+def misfit(name: str, model: str, benchmark: str, method: str | None = None) -> str | None:
+    """What speaks against a preset for a model on a benchmark; None: nothing that is known.
+
+    Args:
+        method: None: any.
+    """
+    if name.startswith("testbed") and method in METHODS and method not in BY_METHOD.get(name, {}):
+        return f"nothing was chosen for {method} in {name} yet (chosen.yaml): it has the preset's values"
     fitting = fitting_preset(model, benchmark) if model.startswith("testbed/") else name
     if name == fitting or (
         name.startswith(("testbed-vgid", "testbed-beyond")) and preset(name, "model")["model"] == model

@@ -6,9 +6,9 @@
 
 *Base* goes through 2 and 3 with the "real-world" people. It gets no lesson in following instructions:
 SmolLM2 follows them already. *Vanilla* begins with base and is taught the made-up people: *seeing* by 1 to 3,
-*LLM only* by 3 alone, with adapters and projector. (The benchmark's authors train adapters alone. The projector
-is ours.) A share of what is taught in text is what SmolLM2 itself replies, so that it does not forget to speak
-and to refuse. *Plain* models, from base on, go without.
+*LLM only* by 3 alone, with adapters and projector. (The benchmark's authors train adapters alone. The
+projector is ours.) A share of what is taught in text is what SmolLM2 itself replies, so that it does not
+forget to speak and to refuse. *Plain* models, from base on, go without.
 """
 
 import random
