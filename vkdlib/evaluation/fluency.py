@@ -51,8 +51,8 @@ def perplexities(
 
 
 def is_repeating(answer: str) -> bool:
-    """Whether an answer says the same again and again: of its pairs of neighbouring words, of which there must
-    be SHORTEST at least, fewer than half differ."""
+    """Whether an answer says the same again and again: of its pairs of neighbouring words, at least SHORTEST,
+    fewer than half differ."""
     words = answer.split()
     pairs = list(zip(words, words[1:]))
     return len(pairs) >= SHORTEST and 2 * len(set(pairs)) < len(pairs)
