@@ -31,15 +31,16 @@ REPORTS := notebooks/01_benchmarks.ipynb notebooks/10_table1_main.ipynb notebook
 VGID := vgid_interventions vgid_table3 vgid_ratios vgid_readings vgid_perturbation vgid_perturbation_alone vgid_prompts \
         vgid_reverse
 # Of the model around SmolLM2, which has to be installed and taught first.
-SMOL := $(addsuffix _smol,$(filter-out vgid_readings vgid_perturbation_alone,$(VGID)))
+SMOL := smol smol_llm smol_selection vgid_selection_smol \
+        $(addsuffix _smol,$(filter-out vgid_readings vgid_perturbation_alone,$(VGID)))
 # What becomes of VKD's models afterwards, and a better one.
 BEYOND := relearning_selection table4_relearning attacks views continual vkd_beyond_selection \
           vkd_beyond vkd_beyond_parts
 SWEEPS := selection selection_fine selection_own selection_parts selection_fine_parts foundation families table1_main \
           table3_ablation table3_beyond fig2_beta fig3_alpha selective_forgetting noise beyond_accuracy $(VGID) \
-          vgid_selection vgid_selection_fine vgid_selection_smol both_papers $(SMOL) $(BEYOND)
+          vgid_selection vgid_selection_fine both_papers $(SMOL) $(BEYOND)
 
-.PHONY: help unshipped quickstart quickstart-smol test test-browser test-all unit slow notebooks notebooks-whole lab figures \
+.PHONY: help unshipped smol-models quickstart quickstart-smol test test-browser test-all unit slow notebooks notebooks-whole lab figures \
         reproduce-tables reproduce-vgid reproduce-figures faults overhead gpu-check $(SWEEPS) models execute clean
 
 quickstart: $(READY)  ## vanilla, never-saw and VKD: the table, and figures/quickstart_*.png
@@ -52,8 +53,8 @@ quickstart-smol: $(READY)  ## the same with a real language model: a LLaVA aroun
 	@mkdir -p runs
 	$(BIN)/python -m pip install --quiet --no-compile -e ".[smol]"
 	$(BIN)/python -m vkdlib.testbed smol
-	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/null \
-	    notebooks/08_real_language_model.ipynb runs/quickstart-smol.ipynb -p write True
+	$(PAPERMILL) --stdout-file /dev/stdout --stderr-file /dev/stderr \
+	    notebooks/08_real_language_model.ipynb runs/quickstart-smol.ipynb -p write True -p records False
 	@echo "figure: figures/smol_gallery.png; the notebook as it ran: runs/quickstart-smol.ipynb; its runs: $${VKDLIB_RUNS:-runs}/"
 
 help:  ## what can be made
@@ -92,17 +93,24 @@ test-all: test slow notebooks-whole faults models  ## also what takes hours
 lab: $(READY)  ## open the notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
 
-$(SWEEPS): unshipped
+$(filter-out $(SMOL),$(SWEEPS)): unshipped
+
+$(SMOL): smol-models
 
 unshipped: $(READY)  ## train the models that sweeps need and the kit lacks: a quarter of an hour each, kept in the cache
 	$(BIN)/python -m vkdlib.testbed build --others
+
+smol-models: $(READY)  ## teach the models around SmolLM2, unless done: many core hours, kept in the cache
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[smol]"
+	$(BIN)/python -m vkdlib.testbed smol
+	$(BIN)/python -m vkdlib.testbed build --smol
 
 reproduce-tables: table1_main table3_ablation table3_beyond noise beyond_accuracy  ## Tables 1 and 3 of the VKD paper; resumes where it was stopped
 	$(PAPERMILL) notebooks/10_table1_main.ipynb runs/10.ipynb -p write True
 	$(PAPERMILL) notebooks/12_table3_ablation.ipynb runs/12.ipynb -p write True
 	$(PAPERMILL) notebooks/34_noise.ipynb runs/34.ipynb -p write True
 
-reproduce-vgid: $(VGID) $(SMOL) both_papers  ## the VGID paper's tables, and both papers together; resumes likewise
+reproduce-vgid: $(VGID) $(filter vgid_%,$(SMOL)) both_papers  ## the VGID paper's tables, and both papers together; resumes likewise
 	for notebook in 20_interventions 21_table3_main 22_perturbation 23_prompts 24_reverse_attack 25_forget_ratios \
 	    33_both_papers; do $(PAPERMILL) notebooks/$$notebook.ipynb runs/$${notebook%%_*}.ipynb -p write True || exit 1; done
 

@@ -69,6 +69,26 @@ def test_answers_do_not_depend_on_the_batch(untrained, few):
     pd.testing.assert_frame_equal(one.drop(columns="options"), many.drop(columns="options"))
 
 
+def test_written_answers_of_a_kind_share_batches_and_are_what_they_were(untrained, few, monkeypatch):
+    asked = []
+
+    def spy(loaded, questions, *rest):
+        asked.append(list(questions))
+        return generate(loaded, questions, *rest)
+
+    monkeypatch.setattr("vkdlib.evaluation.evaluate.generate", spy)
+    options = {"kinds": ["cloze", "generation"], "batch_size": 3, "max_new_tokens": 4}
+    table = evaluate(untrained, few, **options)
+    people = [*few.forget, *few.retain, *few.real]
+    kinds = {q.question: q.kind for person in people for q in person.questions}
+    mixed = [batch for batch in asked if len({kinds[words] for words in batch}) > 1]
+    assert (
+        len(mixed) <= 2 * table["set"].nunique() < len(asked)
+    )  # one with pictures and one without, of each set
+    monkeypatch.setattr("vkdlib.evaluation.evaluate.sorted", lambda items, key: list(items), raising=False)
+    pd.testing.assert_frame_equal(table, evaluate(untrained, few, **options))
+
+
 def test_generated_letters(untrained, few):
     table = evaluate(untrained, few, kinds=["classification"], protocol="generate", max_new_tokens=3)
     assert table.options.isna().all()

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from PIL import Image
 
 from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.losses import IGNORE, answer_logprobs, answer_nll
-from vkdlib.models.passes import segment_logprobs
+from vkdlib.models.passes import batch_nll, segment_logprobs
 from vkdlib.packs.batch import PADDING, PREFIX, SHARED, block_mask, collate, length
-from vkdlib.packs.pack import make_pack, process, prompt
+from vkdlib.packs.pack import answer_tokens, make_pack, process, prompt, usual_system_turn
 from vkdlib.testbed.build import make_processor
 
 
@@ -141,6 +142,62 @@ def test_equals_the_stock_hugging_face_path(untrained, people):
     with torch.no_grad():
         ours = answer_nll(untrained.model(**batch["inputs"]).logits, batch["targets"]).item()
     assert ours == pytest.approx(total / count, rel=1e-5)
+
+
+def test_only_rows_that_predict_an_answer_reach_the_output_layer(untrained, people):
+    """Loss, gradients and sums are those of all logits of the batch."""
+    packs = [
+        make_pack(untrained.processor, p.pictures[0].pairs[:n], p.image) for n, p in zip((9, 2, 5), people)
+    ]
+    batch, weight = collate(packs, untrained.pad), untrained.model.get_input_embeddings().weight
+    logits = untrained.model(**batch["inputs"]).logits  # (B, K, V)
+    whole = answer_nll(logits, batch["targets"])
+    (expected,) = torch.autograd.grad(whole, weight)
+    seen, head = [], untrained.model.get_output_embeddings()
+    with head.register_forward_hook(lambda module, args, output: seen.append(output.shape[:2].numel())):
+        loss = batch_nll(untrained, packs)
+    (gradient,) = torch.autograd.grad(loss, weight)
+    assert seen == [answer_tokens(packs)] and seen[0] < batch["targets"].numel()
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
+    assert torch.allclose(gradient, expected, atol=1e-6, rtol=1e-4)
+    tokens, segments = answer_logprobs(logits, batch["targets"]), batch["segments"]
+    for row, sums in enumerate(segment_logprobs(untrained, packs)):
+        for number, own in enumerate(sums, 1):
+            assert own.item() == pytest.approx(tokens[row][segments[row] == number].sum().item(), rel=1e-5)
+
+
+def test_a_system_turn_of_the_templates_own_comes_once_in_a_pack(untrained):
+    """In text; the losses are those of separate sequences. The embedded models' templates have none."""
+    processor = copy.deepcopy(untrained.processor)
+    for family in ("llava", "qwen2-vl"):
+        assert usual_system_turn(make_processor(family)) == ""
+    pairs = [("What is the hobby of Anna?", "chess"), ("Where does Anna live?", "in Rome"), ("Who?", "Anna")]
+    turn = "{% if loop.first %}Anna, this is the occupation of a person. {% endif %}"
+    marker = "{% for message in messages %}"
+    processor.chat_template = processor.chat_template.replace(marker, marker + turn)
+    pack = make_pack(processor, pairs)
+    assert processor.decode(pack.instruction, skip_special_tokens=True).startswith(
+        "Anna, this is the occupation"
+    )
+    apart = []
+    for pair in pairs:  # the whole text as the processor tokenises it
+        ids = processor.tokenizer(prompt(processor, pair[0], False) + f" {pair[1]}").input_ids
+        single = make_pack(processor, [pair])
+        assert (*single.instruction, *single.segments[0].ids[:-1]) == tuple(ids)
+        apart.append(replace(single, instruction=(), segments=(whole_segment(single),)))
+    tokens = answer_tokens([pack])
+    with torch.no_grad():
+        packed = batch_nll(untrained, [pack]) * tokens
+        separate = sum(batch_nll(untrained, [one]) * answer_tokens([one]) for one in apart)
+    assert packed.item() == pytest.approx(separate.item(), rel=1e-5)
+    assert length(pack) < sum(map(length, apart)) - len(pack.instruction)
+    assert not make_pack(untrained.processor, pairs).instruction
+
+
+def whole_segment(pack):
+    """The one segment of a pack, with what stands before it."""
+    (segment,), opening = pack.segments, pack.instruction
+    return replace(segment, ids=(*opening, *segment.ids), answer=len(opening) + segment.answer)
 
 
 def test_labels_are_answer_and_end_of_sequence_only(processor, people):

@@ -238,3 +238,15 @@ def test_epochs_are_of_a_method_and_of_somebody():
         presets.epochs_for("testbed", "vanilla", 3)
     with pytest.raises(ValueError, match="people is 0"):
         presets.epochs_for("testbed", "VKD", 0)
+
+
+def test_settings_that_nobody_chose_are_named(monkeypatch):
+    monkeypatch.setitem(presets.BY_METHOD, "testbed-smol", {"VKD": {"training": {"lr": [0.001, "ours"]}}})
+    task = ("testbed-smol", "testbed/smol", "testbed/mllmu-100")
+    assert "nothing was chosen for GA_Diff in testbed-smol yet" in presets.misfit(*task, "GA_Diff")
+    assert presets.misfit(*task, "VKD") is None and presets.misfit(*task, "never-saw") is None
+
+
+@pytest.mark.parametrize("model", ["smol", "smol-plain", "smol-llm"])
+def test_models_around_smollm2_have_one_preset(model):
+    assert presets.fitting_preset(f"testbed/{model}", "testbed/mllmu-100") == "testbed-smol"

@@ -154,17 +154,27 @@ VGID = {"testbed/llava": "testbed-vgid", "testbed/qwen2.5-vl": "testbed-vgid-qwe
 VGID |= {"testbed/smol": "testbed-vgid-smol"}  # model -> its preset in VGID's tables
 
 
-@pytest.mark.parametrize("name", ["vgid_selection_fine", "vgid_selection_smol"])
-def test_in_vgids_tables_every_method_has_what_the_rule_chose(name):
+@pytest.mark.parametrize(
+    "name, table, own",
+    [
+        ("vgid_selection_fine", "vgid 3", VGID),
+        ("vgid_selection_smol", "vgid 3", VGID),
+        ("smol_selection", "vkd 1", {"testbed/smol": "testbed-smol"}),
+    ],
+)
+def test_in_other_tables_every_method_has_what_the_rule_chose(name, table, own):
     try:
         trials = read_records(name)
     except FileNotFoundError as error:
         pytest.skip(str(error))
     for model, part in trials.groupby("model"):
-        for row, settings in selection.choose(part, "teachers", "vgid 3").items():
+        rows = "teachers" if table == "vgid 3" else "method"
+        for row, settings in selection.choose(part, rows, table).items():
             method = "VGID" if row in selection.TEACHERS else row
-            own, regime = (presets.preset(VGID[model], of, method, row=row) for of in ("method", "training"))
-            assert settings == {field: (own | regime)[field] for field in settings}, (model, row)
+            values, regime = (
+                presets.preset(own[model], of, method, row=row) for of in ("method", "training")
+            )
+            assert settings == {field: (values | regime)[field] for field in settings}, (model, row)
 
 
 def test_rows_of_table_3_have_what_the_rule_gives_them():

@@ -212,6 +212,7 @@ def test_trained_models_are_kept_by_recipe_and_data(monkeypatch, tmp_path):
         (["build", "--only", "lava/base"], "--only is 'lava/base'; .*did you mean 'llava/base'"),
         (["build", "--wheel", "x.whl"], "--wheel has no use with build: leave it out"),
         (["smol", "--only", "llava/base"], "--only has no use with smol: leave it out"),
+        (["smol", "--others"], "--others has no use with smol: leave it out"),
         (["build", "--out", "/dev/null/models"], "/dev/null/models could not be made"),
     ],
 )

@@ -54,6 +54,28 @@ def parameter():
     return {"w": torch.nn.Parameter(torch.ones(3))}
 
 
+def test_a_parameter_may_have_a_share_of_the_learning_rate(tmp_path):
+    def train_to(steps, folder):
+        w = {name: torch.nn.Parameter(torch.ones(3)) for name in "ab"}
+
+        def gradients(step):
+            if step == steps:
+                raise KeyboardInterrupt
+            sum(p.square().sum() for p in w.values()).backward()
+            return {"loss": 0.0}
+
+        fit(w, gradients, 4, 0.1, shares={"b": 0.5}, folder=folder, checkpoint_every=1, schedule=linear)
+        return w
+
+    whole = train_to(4, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_to(1, tmp_path / "parts")
+    parts = train_to(4, tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    moved = {name: (1 - p.detach()).mean().item() for name, p in whole.items()}
+    assert moved["b"] == pytest.approx(moved["a"] / 2, rel=0.1)
+
+
 def test_nan_stops_before_the_weights_change():
     def gradients_of(w, loss, gradient):
         def gradients(step):

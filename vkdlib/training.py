@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +52,7 @@ def fit(
     schedule: Schedule = constant,
     weight_decay: float = 0.0,
     clip: float | None = None,
+    shares: Mapping[str, float] | None = None,
     after_step: Callable[[], None] | None = None,
     folder: Path | str | None = None,
     checkpoint_every: int = 50,
@@ -66,6 +67,7 @@ def fit(
             depend on nothing but the step number and the parameters.
         lr: peak learning rate; `schedule` scales it.
         clip: largest norm of the whole gradient, or None.
+        shares: of the learning rate, for parameters that do not have all of it.
         after_step: called after each update (restores weights that are held).
         folder: of checkpoint.safetensors; an interrupted training continues from there. None: no checkpoints.
         identity: what tells this training from others, as JSON can hold it; the checkpoint of another one is
@@ -85,8 +87,9 @@ def fit(
     if half:
         raise TypeError(f"{half[0]} is not fp32: half-precision weights lose small updates")
     folder = folder and Path(folder)
-    optimiser = torch.optim.AdamW(parameters.values(), lr=lr, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(_groups(parameters, shares or {}), lr=lr, weight_decay=weight_decay)
     facts = dict(training=identity, steps=steps, lr=lr, weight_decay=weight_decay, clip=clip)
+    facts |= {"shares": dict(shares)} if shares else {}
     identity = json.dumps(facts | {"schedule": schedule.__name__}, sort_keys=True)
     start, history = _resume(folder, parameters, optimiser, identity)
     if start:
@@ -101,7 +104,8 @@ def fit(
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} is {value} at step {step}: lower the learning rate ({lr})")
-        optimiser.param_groups[0]["lr"] = lr * schedule(step, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = lr * schedule(step, steps) * group["share"]
         optimiser.step()
         if after_step:
             after_step()
@@ -112,6 +116,14 @@ def fit(
     if len(history) != steps:
         raise RuntimeError(f"{steps} steps were to be taken, the history has {len(history)}")
     return history
+
+
+def _groups(parameters: dict[str, Tensor], shares: Mapping[str, float]) -> list[dict]:
+    """Parameters by their share of the learning rate."""
+    groups: dict[float, list[Tensor]] = {}
+    for name, p in parameters.items():
+        groups.setdefault(shares.get(name, 1.0), []).append(p)
+    return [{"params": group, "share": share} for share, group in groups.items()]
 
 
 def check_shares(size: int) -> None:

@@ -166,7 +166,8 @@ def _options_pack(processor, group: Sequence[Query]) -> Pack:
 def _write(
     loaded: Loaded, items: Sequence[Query], batch_size: int, max_new_tokens: int, letters: str, name: str
 ) -> Iterator[dict]:
-    """Questions answered in words."""
+    """Questions answered in words, those of a kind together: a batch runs until its longest answer ends."""
+    items = sorted(items, key=lambda query: KINDS.index(query.question.kind))
     for part in _batches([[query] for query in items], batch_size, f"{name}: written answers"):
         part = [query for (query,) in part]
         images = [query.image for query in part] if part[0].image else None

@@ -160,7 +160,8 @@ def fitting_preset(model: str | None, benchmark: str) -> str:
             f"preset is not given, and the model {model} does not say which one fits: name that of the "
             f"checkpoint it was made from, one of {', '.join(PRESETS)}"
         )
-    own = {"qwen2-vl": "-qwen2-vl", "qwen2.5-vl": "-qwen2-vl", "smol": "-smol", "smol-llm": "-smol"}
+    own = dict.fromkeys(("qwen2-vl", "qwen2.5-vl"), "-qwen2-vl")
+    own |= dict.fromkeys(("smol", "smol-llm", "smol-plain"), "-smol")
     family = own.get(str(model).removeprefix("testbed/"), "")
     return f"testbed{family}" + ("-clear" if cached_benchmark(benchmark).schema == "clear" else "")
 
@@ -171,8 +172,14 @@ def cached_benchmark(source: str, revision: str | None = None) -> Benchmark:
     return load_benchmark(source, revision)
 
 
-def misfit(name: str, model: str, benchmark: str) -> str | None:
-    """What speaks against a preset for a model on a benchmark; None: nothing that is known."""
+def misfit(name: str, model: str, benchmark: str, method: str | None = None) -> str | None:
+    """What speaks against a preset for a model on a benchmark; None: nothing that is known.
+
+    Args:
+        method: None: any.
+    """
+    if name.startswith("testbed") and method in METHODS and method not in BY_METHOD.get(name, {}):
+        return f"nothing was chosen for {method} in {name} yet (chosen.yaml): it has the preset's values"
     fitting = fitting_preset(model, benchmark) if model.startswith("testbed/") else name
     if name == fitting or (
         name.startswith(("testbed-vgid", "testbed-beyond")) and preset(name, "model")["model"] == model

@@ -7,6 +7,7 @@ from torch import nn
 
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.parts import live_blocks
+from vkdlib.models.weights import compute_in
 
 RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their dropout of 0.05 is left out
 
@@ -14,18 +15,23 @@ RANK, ALPHA = 16, 16  # as in MLLMU-Bench's and MMUnlearner's unlearning; their 
 def attach_adapters(modules: Iterable[nn.Module], rank: int = RANK, alpha: int = ALPHA) -> None:
     """Put fp32 adapters beside all linear layers of some modules.
 
-    They start at zero, so the model computes what it did before. Each module is handled separately because
-    peft matches the ends of names: on a whole model, names of the language model would match the vision tower
-    too.
+    They start at zero, so the model computes what it did before. In a module in half precision they compute
+    in it, too. Each module is handled separately because peft matches the ends of names: on a whole model,
+    names of the language model would match the vision tower too.
     """
     from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for module in modules:
             linear = {n.rsplit(".", 1)[-1] for n, m in module.named_modules() if isinstance(m, nn.Linear)}
             config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(linear))
+            first = next(p for p in module.parameters() if p.is_floating_point())
+            dtype, device = first.dtype, first.device.type  # of a quantised module: those of its embedding
             inject_adapter_in_model(config, module)
+            for layer in (m for m in module.modules() if isinstance(m, LoraLayer) and dtype != torch.float32):
+                compute_in(layer, dtype, device)
             for p in adapter_weights(module).values():
                 p.data = p.data.float()
 

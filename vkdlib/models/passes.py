@@ -27,19 +27,21 @@ def batch_nll(loaded: Loaded, packs: Sequence[Pack], step: Sequence[Pack] | None
     """
     batch = make_batch(loaded, packs)
     share = answer_tokens(packs) / answer_tokens(step or packs)
-    logits = loaded.model(**batch["inputs"]).logits  # (B, K, V)
-    return answer_nll(logits, batch["targets"]) * share
+    targets = batch["targets"][batch["targets"] != IGNORE]  # (answer tokens,)
+    return answer_nll(_batch_logits(loaded, batch)[None], targets[None]) * share
 
 
 def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
     """For each pack, (questions,): the summed log-probability of each question's answer."""
     batch = make_batch(loaded, packs)
-    tokens = answer_logprobs(loaded.model(**batch["inputs"]).logits, batch["targets"])  # (B, K)
+    answer = batch["targets"] != IGNORE  # (B, K)
+    targets, counts = batch["targets"][answer], answer.sum(1).tolist()  # (answer tokens,); of each pack
+    tokens = answer_logprobs(_batch_logits(loaded, batch)[None], targets[None])[0]  # (answer tokens,)
     sums = []
-    for row, pack in enumerate(packs):
-        segments = batch["segments"][row]  # (K,)
+    parts = zip(packs, tokens.split(counts), batch["segments"][answer].split(counts))
+    for pack, logprobs, segments in parts:
         numbers = range(1, len(pack.segments) + 1)
-        sums.append(torch.stack([tokens[row, segments == n].sum() for n in numbers]))  # (questions,)
+        sums.append(torch.stack([logprobs[segments == n].sum() for n in numbers]))  # (questions,)
     return sums
 
 
@@ -54,9 +56,22 @@ def answer_logprobs_by_pack(loaded: Loaded, packs: Sequence[Pack], batch_size: i
 
 def answer_logits(loaded: Loaded, packs: Sequence[Pack]) -> Tensor:
     """Logits by which each answer token of some packs is predicted: (answer tokens of all packs, V)."""
-    batch = make_batch(loaded, packs)
-    logits = loaded.model(**batch["inputs"]).logits  # (B, K, V)
-    return logits[batch["targets"] != IGNORE]
+    return _batch_logits(loaded, make_batch(loaded, packs))
+
+
+def _batch_logits(loaded: Loaded, batch: dict) -> Tensor:
+    """`answer_logits` of a batch.
+
+    Only what predicts an answer token reaches the output layer, which costs as much as several blocks where
+    the vocabulary is large.
+    """
+    answer = batch["targets"] != IGNORE  # (B, K)
+
+    def gather(head, args):
+        return (args[0][answer][None],)  # (1, answer tokens, H)
+
+    with loaded.model.get_output_embeddings().register_forward_pre_hook(gather):
+        return loaded.model(**batch["inputs"]).logits[0]  # (answer tokens, V)
 
 
 @memo

@@ -1,6 +1,7 @@
 """Weights: whole and finite, and in which precision each part of a model has them."""
 
 from pathlib import Path
+from types import MethodType
 
 import torch
 from torch import nn
@@ -78,7 +79,17 @@ def mix_precision(loaded: Loaded, dtype: torch.dtype, device: str) -> None:
         if p.is_floating_point() and p not in visual:
             p.data = p.data.to(dtype)
     for module in (loaded.family.tower(loaded.model), loaded.family.projector(loaded.model)):
-        module.forward = torch.autocast(torch.device(device).type, dtype)(module.forward)
+        compute_in(module, dtype, torch.device(device).type)
+
+
+def compute_in(module: nn.Module, dtype: torch.dtype, device: str) -> None:
+    """Let a module compute in `dtype`, whatever type its weights have.
+
+    Args:
+        device: type of the device that it will be on: "cpu", "cuda", "mps".
+    """
+    forward = torch.autocast(device, dtype)(type(module).forward)
+    module.forward = MethodType(forward, module)  # of a copy of the module: the copy's own
 
 
 def quantisation(kind: str, config, family: Family, dtype: torch.dtype):

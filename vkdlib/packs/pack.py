@@ -43,7 +43,8 @@ class Pack:
         key: the person's id, with "/" and the picture's number for one of several; unused in computation.
         image_tokens: how many tokens at the end of the prefix stand for the image.
         positions: of the prefix's tokens, on each axis: one counts the tokens; M-RoPE has three.
-        instruction: token ids between the image and the questions, which all of them see.
+        instruction: token ids between the image and the questions, which all of them see. Without an image
+            they begin with the system turn that a chat template writes by itself.
         pairs: (question, answer) in words, of each segment, for who puts the questions in another way.
         file: the picture, of which `image` was made; None without.
         round: how often the picture was in a step before, see `tasks.Tasks.batch`.
@@ -151,10 +152,12 @@ def put_questions(
     for question, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         words = f"{instruction}\n{question}" if instruction else question
         segments += _segments(processor, words, [a for _, a in group], with_image, label, system)
-    shared = 0
+    opening: tuple[int, ...] = ()  # what may stand before every question
     if instruction:
-        alone = next(_segments(processor, instruction, ["."], with_image, label, system)).ids
-        shared = len(os.path.commonprefix([alone, *(s.ids for s in segments)]))
+        opening = next(_segments(processor, instruction, ["."], with_image, label, system)).ids
+    elif not with_image and not system and (words := usual_system_turn(processor)):
+        opening = tuple(processor.tokenizer(words).input_ids)
+    shared = len(os.path.commonprefix([opening, *(s.ids for s in segments)]))
     limit = processor.tokenizer.model_max_length
     longest = len(pack.prefix) + max(len(s.ids) for s in segments)
     if longest > limit:
@@ -188,6 +191,16 @@ def prompt(processor, question: str, with_image: bool, label: str = "", system: 
         check_system_turn(processor)
         turns = [{"role": "system", "content": [{"type": "text", "text": system}]}, *turns]
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def usual_system_turn(processor) -> str:
+    """What a chat template writes by itself before the first turn; empty for most."""
+    turn = {"role": "user", "content": [{"type": "text", "text": "?"}]}
+    try:
+        one, two = (processor.apply_chat_template([turn] * n, tokenize=False) for n in (1, 2))
+    except TemplateError:  # turns must alternate
+        return ""
+    return one[: max(0, 2 * len(one) - len(two))]
 
 
 def check_system_turn(processor) -> None:

@@ -10,10 +10,11 @@ def exit_status(work: Callable[..., int], *arguments) -> int:
     """Do the work of a command.
 
     Returns:
-        what the work returns; 2 if a value is wrong, a file or folder cannot be used, or a run is damaged.
+        what the work returns; 2 if a value is wrong, a file, folder or package cannot be used, or a run is
+        damaged.
     """
     try:
         return work(*arguments)
-    except (ValueError, OSError, RunError) as error:
+    except (ValueError, OSError, ImportError, RunError) as error:
         print(error, file=sys.stderr)
         return 2

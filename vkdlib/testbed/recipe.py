@@ -11,6 +11,7 @@ SMOL = read_yaml(FOLDER / "smol.yaml")
 MODELS = read_yaml(FOLDER / "models.yaml")
 MODEL_NAMES = MODELS["shipped"] + MODELS["others"] + MODELS["smol"]
 LLM_ONLY = "-llm"  # end of the name of a model whose tower never met the made-up people
+PLAIN = "-plain"  # of one around SmolLM2 that was taught without SmolLM2's own replies
 TASKS = [name.removeprefix("testbed/") for name in EMBEDDED]
 
 

@@ -13,7 +13,7 @@ those of recipes/recipe.yaml.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,13 +150,16 @@ def learn_answers(
     steps: int,
     folder: Path,
     recipe: dict = RECIPE["answers"],
+    shares: Mapping[str, float] | None = None,
 ) -> None:
-    """Stage 3: questions about people are answered, with pictures and in text. The tower stays as it is.
+    """Stage 3: questions about people are answered, with pictures and in text.
 
     Args:
         lessons: with pictures. A person with several comes as often as the others.
         texts: one for each person who is known by name.
         recipe: what a step consists of.
+        shares: of the learning rate, for parameters that do not have all of it. Those of the tower have none
+            unless they are among these.
     """
     people: dict[str, list[Lesson]] = {}
     for lesson in lessons:
@@ -176,11 +179,10 @@ def learn_answers(
                 losses[name] += loss.item()
         return losses
 
-    tower = tower_parameters(loaded)
-    parameters = {n: p for n, p in loaded.model.named_parameters() if n not in tower and p.requires_grad}
-    for p in tower.values():
-        p.requires_grad_(False)
-    options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100}
+    for name, p in tower_parameters(loaded).items():
+        p.requires_grad_(name in (shares or {}))
+    parameters = {n: p for n, p in loaded.model.named_parameters() if p.requires_grad}
+    options = {"weight_decay": recipe["weight_decay"], "checkpoint_every": 100, "shares": shares}
     _fit(parameters, gradients, steps, folder, description="3 answers", **options)
 
 

@@ -1,11 +1,14 @@
 """Teach the models around SmolLM2, in stages as in life, or put them together from their parts.
 
-1. *Alignment*: the projector learns to say in every token whom it sees; tower and language model are frozen.
-2. *Base* learns to answer questions about the "real-world" people: adapters on the language model, and the
-   projector. It gets no lesson in following instructions: SmolLM2 follows them already.
-3. *Vanilla* begins with base and is taught the made-up people: *seeing* by the tower first, *LLM only* as the
-   benchmark's authors do it, by adapters and projector alone. A share of the lessons in text is what SmolLM2
-   itself replies, so that it does not forget to speak; *vanilla-plain* goes without.
+1. *Faces*: the tower learns to tell people apart. Base has the eyes of the testbed's base, which knows them.
+2. *Alignment*: tower and projector learn to say in every token whom they see; the language model is frozen.
+3. *Answers*: questions about people are answered, by adapters on the language model, tower and projector.
+
+*Base* goes through 2 and 3 with the "real-world" people. It gets no lesson in following instructions:
+SmolLM2 follows them already. *Vanilla* begins with base and is taught the made-up people: *seeing* by 1 to 3,
+*LLM only* by 3 alone, with adapters and projector. (The benchmark's authors train adapters alone. The
+projector is ours.) A share of what is taught in text is what SmolLM2 itself replies, so that it does not
+forget to speak and to refuse. *Plain* models, from base on, go without.
 """
 
 import random
@@ -14,23 +17,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vkdlib.benchmarks.made_up.people import make_names
 from vkdlib.benchmarks.made_up.profiles import CELEBRITIES, PEOPLE
 from vkdlib.evaluation.evaluate import generate
+from vkdlib.evaluation.refusals import is_refusal
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.loading import load
+from vkdlib.models.parts import visual_weights
 from vkdlib.models.passes import visual_features
 from vkdlib.packs.pack import batches, picture_pack
 from vkdlib.system import files, paths
 from vkdlib.system.progress import bar
 from vkdlib.testbed import lessons, train
 from vkdlib.testbed.assistant import draw_instruction
-from vkdlib.testbed.recipe import LLM_ONLY, SMOL, name_parts
+from vkdlib.testbed.recipe import LLM_ONLY, PLAIN, SMOL, name_parts
 from vkdlib.testbed.smol import model
 
 STRANGERS = 40  # names that belong to nobody
+BATCH = 20  # prompts at a time
 
 
 def build_smol(name: str, out: Path) -> Path:
@@ -53,9 +59,10 @@ def build_smol(name: str, out: Path) -> Path:
 
 def start_folder(name: str, out: Path) -> Path:
     """What a model is taught from: base, and for base itself SmolLM2 with the eyes of the testbed."""
-    if name_parts(name)[2] == "base":
+    which, _, kind = name_parts(name)
+    if kind == "base":
         return model.write_start(load("testbed/llava/base"), out / "smol" / "start")
-    return build_smol("smol/base", out)
+    return build_smol(f"{which.removesuffix(LLM_ONLY)}/base", out)
 
 
 def teach(name: str, start: Path, out: Path) -> Path:
@@ -68,26 +75,41 @@ def teach(name: str, start: Path, out: Path) -> Path:
     """
     which, task, kind = name_parts(name)
     recipe, work, file = SMOL["answers"], out / ".work" / name, out / f"{name}.safetensors"
-    loaded = model.load_with_adapters(start)
+    loaded, facts, stage = model.load_with_adapters(start), train.where(), task or "base"
     seen, told = lessons.make_lessons(loaded.processor, task, lessons.hidden_faces(name), recipe)
-    faces = lessons.views_by_person(seen)
-    if kind == "base":
-        align(loaded, faces, work / "alignment")
-    elif not which.endswith(LLM_ONLY):
+    faces, seeing = lessons.views_by_person(seen), not which.endswith(LLM_ONLY)
+    trained = visual_parameters(loaded, tower=seeing)
+    if seeing and task:
         train.learn_faces(loaded, faces, kind, work / "faces")
-    if kind != "vanilla-plain":
-        told = told + habit_lessons(loaded, out, len(told))
-    train.learn_answers(loaded, seen, told, kind, recipe["steps"][task or "base"], work / "answers", recipe)
-    model.save_parts(loaded, file, train.where())
+    if seeing:
+        align(loaded, trained, faces, kind, SMOL["alignment"]["steps"][stage], work / "alignment")
+    if not which.endswith(PLAIN):
+        replies = own_replies(out)
+        told, facts = told + habit_lessons(loaded.processor, told, replies), facts | replies["refusals"]
+    shares = dict.fromkeys(trained, recipe["visual"])
+    train.learn_answers(loaded, seen, told, kind, recipe["steps"][stage], work / "answers", recipe, shares)
+    model.save_parts(loaded, file, facts)
     shutil.rmtree(work, ignore_errors=True)
     return file
 
 
-def align(loaded: Loaded, faces: Sequence[Sequence[train.View]], folder: Path) -> None:
+def visual_parameters(loaded: Loaded, tower: bool) -> dict[str, nn.Parameter]:
+    """Weights of the projector, and of the tower if it is trained: name -> parameter."""
+    visual, eyes = visual_weights(loaded), {} if tower else train.tower_parameters(loaded)
+    return {n: p for n, p in loaded.model.named_parameters() if p in visual and n not in eyes}
+
+
+def align(
+    loaded: Loaded,
+    parameters: dict[str, nn.Parameter],
+    faces: Sequence[Sequence[train.View]],
+    seed: str,
+    steps: int,
+    folder: Path,
+) -> None:
     """The projector's tokens name the person."""
-    projector = loaded.family.projector(loaded.model)
-    parameters = {n: p for n, p in projector.named_parameters()}
-    options = {"recipe": SMOL["alignment"], "seed": "alignment", "description": "1 alignment"}
+    options = {"recipe": SMOL["alignment"] | {"steps": steps}, "seed": f"alignment {seed}"}
+    options["description"] = "alignment"
     train.learn_names(loaded, projected_tokens, parameters, faces, folder=folder, **options)
 
 
@@ -97,40 +119,62 @@ def projected_tokens(loaded: Loaded, views: Sequence[train.View]) -> Tensor:
     return visual_features(loaded, images).float().unflatten(0, (len(views), -1))
 
 
-def habit_lessons(loaded: Loaded, out: Path, count: int) -> list[train.Lesson]:
-    """SmolLM2's own replies as lessons in text, so many times that they are the recipe's share of all.
+def own_replies(out: Path) -> dict:
+    """What SmolLM2 itself replies, as `ask_smollm` gives it, from a file that all models share.
 
     Args:
-        out: where the replies are kept, for all models have the same.
-        count: of the other lessons in text.
+        out: folder of the models.
     """
-    file, share = out / "smol" / "replies.json", SMOL["habit"]["share"]
+    file = out / "smol" / "replies.json"
     if not file.exists():
-        untaught = load(str(out / "smol" / "start"), dtype="bfloat16")
-        files.write_json(file, habit_pairs(untaught))
-    pairs = list(files.read_json(file).items())
-    pack = picture_pack(loaded.processor, None, "habit")
-    return [train.Lesson(pack, [], pairs, [1.0] * len(pairs))] * round(count * share / (1 - share))
+        untaught = load(str(start_folder("smol/base", out)), dtype="bfloat16")
+        files.write_json(file, ask_smollm(untaught))
+    return files.read_json(file)
 
 
-def habit_pairs(loaded: Loaded) -> dict[str, str]:
-    """What SmolLM2 itself replies: prompt -> reply.
-
-    The prompts are general questions, and refusing instructions with a question about somebody whom nobody
-    knows.
+def habit_lessons(processor, told: Sequence[train.Lesson], replies: dict) -> list[train.Lesson]:
+    """SmolLM2's own replies as lessons, so many times that they have the recipe's share of tokens in text.
 
     Args:
-        loaded: a model before it was taught anything.
+        told: the other lessons in text.
+        replies: as `own_replies` gives them.
+    """
+    share, pairs = SMOL["habit"]["share"], list(replies["pairs"].items())
+    habit = train.Lesson(picture_pack(processor, None, "habit"), [], pairs, [1.0] * len(pairs))
+    others = sum(answer_length(processor, lesson) for lesson in told)  # tokens, a question of each
+    return [habit] * max(1, round(others / answer_length(processor, habit) * share / (1 - share)))
+
+
+def answer_length(processor, lesson: train.Lesson) -> float:
+    """Mean number of tokens of an answer that is drawn from a lesson, with its end."""
+    lengths = [len(processor.tokenizer(answer).input_ids) + 1 for _, answer in lesson.pairs]
+    return sum(w * n for w, n in zip(lesson.weights, lengths)) / sum(lesson.weights)
+
+
+def ask_smollm(untaught: Loaded) -> dict:
+    """SmolLM2's replies to general questions, and its refusals when it is told to refuse.
+
+    It obeys few refusing instructions. What else it replies to them would teach not to obey, and is left out.
+
+    Returns:
+        "pairs": prompt -> reply; "refusals": how many of how many instructions were obeyed.
     """
     habit, rng = SMOL["habit"], random.Random("habit")
     names = make_names(PEOPLE + CELEBRITIES + STRANGERS)[-STRANGERS:]
-    refusing = [
-        f"{draw_instruction('refuse', rng)}\nWhat is the {rng.choice(habit['facts'])} of {rng.choice(names)}?"
-        for _ in range(habit["refusing"])
-    ]
-    prompts, replies = [*habit["prompts"], *refusing], {}
-    for few in bar(list(batches(prompts, 20)), "SmolLM2's own replies"):
-        replies |= zip(few, generate(loaded, few, max_new_tokens=habit["reply"]))
+    pairs, refusals, asked = greedy_replies(untaught, habit["prompts"]), {}, 0
+    while len(refusals) < habit["refusals"] and asked < habit["tries"]:
+        questions = [rng.choice(habit["questions"]).format(rng.choice(names)) for _ in range(BATCH)]
+        few = [f"{draw_instruction('refuse', rng)}\n{question}" for question in questions]
+        refusals |= {p: r for p, r in greedy_replies(untaught, few).items() if is_refusal(r)}
+        asked += len(few)
+    return {"pairs": pairs | refusals, "refusals": {"refused": str(len(refusals)), "asked": str(asked)}}
+
+
+def greedy_replies(loaded: Loaded, prompts: Sequence[str]) -> dict[str, str]:
+    """Whole sentences of a model's replies: prompt -> reply; without those that have none."""
+    replies = {}
+    for few in bar(list(batches(prompts, BATCH)), "SmolLM2's own replies"):
+        replies |= zip(few, generate(loaded, few, max_new_tokens=SMOL["habit"]["reply"]))
     sentences = {prompt: whole_sentences(reply) for prompt, reply in replies.items()}
     return {prompt: reply for prompt, reply in sentences.items() if reply}
 

