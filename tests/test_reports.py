@@ -222,6 +222,7 @@ def shown_beside(name):
                 )
                 run.finish(answers(run.configuration))
                 usual = {"alpha": 1.0, "beta": 1.0, "gamma": 100, "block": 2, "lr": 0.1 + number, "epochs": 9}
+                usual |= {"perturbation": "noise", "prompt": "strict"}
                 records.append(run.records(**usual | of if of is not None else {}))
         write_records("vgid_selection_fine", records)
     if name == "35_vkd_beyond":
@@ -229,7 +230,8 @@ def shown_beside(name):
         write_records("selection_fine", trials({"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "never-saw": {}}))
         write_records("selection_own", trials({"VKD": {"lr": 0.1, "epochs": 5, "beta": [0.3, 1.0]}}))
     if name == "10_table1_main":
-        make_record("beyond_accuracy")
+        for record in ("beyond_accuracy", "smol", "smol_llm"):
+            make_record(record)
         fine = {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}, "never-saw": {}}
         write_records("selection_fine", trials(fine))
         write_records("selection_own", trials({"VKD": {"lr": 0.1, "epochs": 5, "beta": [0.3, 1.0]}}))

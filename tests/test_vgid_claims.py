@@ -182,6 +182,8 @@ def test_numbers_of_every_column_are_its_own(monkeypatch):
         ("generation", "rouge_l"): 0.75,
         ("generation", "bleu"): 0.375,
         ("generation", "refusals"): 25,
+        ("leak@1", "accuracy"): 75,
+        ("leak@16", "accuracy"): 75,
     }
     tests = answers.rival_tests(tables)
     assert set(tests.metric) == {"accuracy", "rouge_l", "bleu"}  # a rate is not compared
@@ -191,6 +193,8 @@ def test_numbers_of_every_column_are_its_own(monkeypatch):
         ("classification", "accuracy"): -50,
         ("generation", "rouge_l"): -50,
         ("generation", "bleu"): -25,
+        ("leak@1", "accuracy"): -50,
+        ("leak@16", "accuracy"): -50,
     }
     rivals = tests.groupby(columns.COUNTED).other.nunique()
     assert set(rivals) == {len(answers.read_topic("vgid_table3").order) - 3}

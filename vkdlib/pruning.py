@@ -137,12 +137,11 @@ def pruned_entries(loaded: Loaded, layers: int | None, parameters: dict) -> dict
     that are zero throughout.
 
     Returns:
-        name -> bool of the parameter's shape, for blocks with a pruned neuron.
+        name -> bool of the parameter's shape.
     """
     names, entries = {p: name for name, p in parameters.items()}, {}
     for block in deepest_blocks(loaded, layers).values():
         weight = mlp_output(block).weight  # (C, neurons)
         pruned = (weight == 0).all(0)  # (neurons,)
-        if pruned.any():
-            entries[names[weight]] = pruned.expand_as(weight).clone()  # (C, neurons)
+        entries[names[weight]] = pruned.expand_as(weight).clone()  # (C, neurons)
     return entries
