@@ -85,7 +85,10 @@ FOUND = {  # notebook -> the records it is to test, if not one of its own name
     "24_reverse_attack": ["vgid_reverse"],
     "25_forget_ratios": ["vgid_ratios"],
 }
-TESTED = {"25_forget_ratios": ["vgid_table3"]}  # records that were tested before
+TESTED = {  # records that are tested beside
+    "25_forget_ratios": ["vgid_table3"],
+    "10_table1_main": ["smol", "smol_llm"],
+}
 MODELS = {
     "35_vkd_beyond": ["testbed/llava"],
     "21_table3_main": ["testbed/llava"],
@@ -230,8 +233,7 @@ def shown_beside(name):
         write_records("selection_fine", trials({"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "never-saw": {}}))
         write_records("selection_own", trials({"VKD": {"lr": 0.1, "epochs": 5, "beta": [0.3, 1.0]}}))
     if name == "10_table1_main":
-        for record in ("beyond_accuracy", "smol", "smol_llm"):
-            make_record(record)
+        make_record("beyond_accuracy")
         fine = {"VKD": {"lr": [0.1, 0.2], "epochs": 5}, "MANU": {"share": [0.1, 0.2]}, "never-saw": {}}
         write_records("selection_fine", trials(fine))
         write_records("selection_own", trials({"VKD": {"lr": 0.1, "epochs": 5, "beta": [0.3, 1.0]}}))
