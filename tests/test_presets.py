@@ -116,3 +116,12 @@ def test_further_settings_take_the_place_of_others():
 def test_a_wrong_value_makes_no_run(values, message):
     with pytest.raises(ValueError, match=message):
         presets.configure("testbed", "VKD", **values)
+
+
+def test_a_trial_takes_nothing_that_was_chosen():
+    own = presets.BY_METHOD["testbed"]["VKD"]
+    used, _ = presets.configure("testbed", "VKD")
+    trial, _ = presets.configure("testbed", "VKD", select=True, lr=0.5)
+    values = {field: value for field, (value, _) in presets.PRESETS["testbed"]["method"].items()}
+    assert own["method"].items() <= used.settings.items() and used.training["lr"] == own["training"]["lr"]
+    assert trial.settings == values != used.settings and trial.training["lr"] == 0.5

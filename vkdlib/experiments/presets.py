@@ -71,8 +71,8 @@ def preset(name: str, part: str, method: str = "VKD", chosen: bool = True, **cha
     if part == "method" and method != "VKD":
         own = {f.name for f in fields(METHODS[method])}
         entries = {k: entry for k, entry in PRESETS[name]["baselines"].items() if k in own}
-    own = BY_METHOD.get(name, {}).get(method, {}).get(part, {}) if chosen else {}
-    return {k: value for k, (value, _) in entries.items()} | own | changes
+    best = BY_METHOD.get(name, {}).get(method, {}).get(part, {}) if chosen else {}
+    return {k: value for k, (value, _) in entries.items()} | best | changes
 
 
 def configure(name: str, method: str, **values) -> tuple[Configuration, Machine]:
