@@ -250,3 +250,11 @@ def test_settings_that_nobody_chose_are_named(monkeypatch):
 @pytest.mark.parametrize("model", ["smol", "smol-plain", "smol-llm"])
 def test_models_around_smollm2_have_one_preset(model):
     assert presets.fitting_preset(f"testbed/{model}", "testbed/mllmu-100") == "testbed-smol"
+
+
+def test_a_trial_takes_nothing_that_was_chosen():
+    used, _ = presets.configure("testbed", "VKD")
+    trial, _ = presets.configure("testbed", "VKD", select=True, lr=0.5)
+    values = {field: value for field, (value, _) in presets.PRESETS["testbed"]["method"].items()}
+    assert used.settings == presets.preset("testbed", "method") and used.training["lr"] != 0.5
+    assert trial.settings == values != used.settings and trial.training["lr"] == 0.5

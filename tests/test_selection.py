@@ -13,7 +13,6 @@ from vkdlib.system import paths
 
 NAN = float("nan")
 SWEEPS = paths.root() / "notebooks" / "sweeps"
-SWEEPS = paths.root() / "notebooks" / "sweeps"
 KEEP = [("retain_unseen", "vqa"), ("real", "vqa"), *((group, "qa") for group in ("forget", "retain", "real"))]
 
 
