@@ -83,6 +83,7 @@ def evaluate(
     for name, items in asked.items():
         choices = [query for query in items if _by_likelihood(query.question, protocol)]
         others = [query for query in items if not _by_likelihood(query.question, protocol)]
+        others.sort(key=lambda query: query.question.kind)  # a batch takes as long as its longest answer
         rows += _rows(name, choices, _choose(loaded, choices, batch_size, name))
         rows += _rows(name, others, _write(loaded, others, batch_size, max_new_tokens, letters, name))
     return pd.DataFrame(rows, columns=PREDICTIONS)
