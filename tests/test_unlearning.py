@@ -15,7 +15,7 @@ from vkdlib.methods import make_method, vkd
 from vkdlib.methods.vkd import teacher_features
 from vkdlib.models.loading import load
 from vkdlib.models.parts import live_blocks, mlp_output, visual_parameters
-from vkdlib.models.passes import record_features
+from vkdlib.models.passes import batch_nll, packs_nll, record_features
 from vkdlib.packs.batch import collate
 from vkdlib.packs.pack import Pack
 from vkdlib.tasks import Steps, Tasks, make_tasks
@@ -241,6 +241,33 @@ def test_a_checkpoint_is_known_by_named_fields(loaded, tasks, tmp_path):
     run(loaded, tasks, method=method, folder=tmp_path, seed=3, micro_batch=1)
 
 
+@pytest.mark.parametrize("method", [make_method("GA"), make_method("VKD", **QUIET)], ids=["GA", "VKD"])
+def test_unlearning_ends_at_a_level(loaded, tasks, method, tmp_path):
+    """With the steps that the same training takes to get there, whether or not it was killed on its way."""
+    start = copy.deepcopy(loaded.model.state_dict())
+    level = packs_nll(loaded, tasks.forget_vqa, 2) + 0.1
+    regime = {"epochs": 40, "lr": 1e-2, "batch_size": 3, "checkpoint_every": 1}  # a step is a round
+    history, _ = unlearn(loaded, tasks, method, stop_at=level, folder=tmp_path, **regime)
+    losses = [row["forget_vqa"] for row in history]
+    assert 1 < len(losses) < 40 and max(losses[:-1]) < level <= losses[-1]
+    end = copy.deepcopy(loaded.model.state_dict())
+    for folder in (None, tmp_path):
+        loaded.model.load_state_dict(start)
+        steps = {"epochs": len(history)} if folder is None else {"epochs": 40, "stop_at": level}
+        unlearn(loaded, tasks, method, folder=folder, **regime | steps)
+        assert all(torch.equal(p, end[n]) for n, p in loaded.model.state_dict().items())
+
+
+def test_a_method_that_does_not_ascend_cannot_end_at_a_level(tasks):
+    with pytest.raises(ValueError, match="stop_at is 2, and NPO does not raise the loss .*: leave it out"):
+        unlearn(None, tasks, make_method("NPO"), epochs=1, lr=1e-3, stop_at=2.0)  # no model is looked at
+
+
+def test_packs_nll_is_the_mean_over_answer_tokens(loaded, tasks):
+    whole = batch_nll(loaded, tasks.forget_vqa).item()
+    assert packs_nll(loaded, tasks.forget_vqa, 2) == pytest.approx(whole, rel=1e-5)
+
+
 def test_every_round_sees_everybody_once(tasks):
     many = Tasks((), tuple(Pack((), (), {}, str(i)) for i in range(200)), (), ())
     for turn in range(2):
@@ -356,6 +383,7 @@ WRONG_TRAINING = [
     ({"micro_batch": -1}, "micro_batch is -1; it must be a whole number 1 or more"),
     ({"micro_batch": 0}, "micro_batch is 0"),
     ({"checkpoint_every": 0}, "checkpoint_every is 0; it must be a whole number 1 or more"),
+    ({"stop_at": 0}, "stop_at is 0; it must be a number above 0"),
     ({"weight_decay": -0.1}, "weight_decay is -0.1; it must be a number 0 or more"),
     ({"seed": "0"}, "seed is '0'; it must be a whole number"),
     ({"checkpointing": "no"}, "checkpointing is 'no'; it must be True or False"),

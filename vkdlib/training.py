@@ -54,6 +54,7 @@ def fit(
     clip: float | None = None,
     shares: Mapping[str, float] | None = None,
     after_step: Callable[[], None] | None = None,
+    enough: Callable[[list[dict]], bool] | None = None,
     folder: Path | str | None = None,
     checkpoint_every: int = 50,
     identity=None,
@@ -69,6 +70,7 @@ def fit(
         clip: largest norm of the whole gradient, or None.
         shares: of the learning rate, for parameters that do not have all of it.
         after_step: called after each update (restores weights that are held).
+        enough: asked before each step whether the history so far ends the training early.
         folder: of checkpoint.safetensors; an interrupted training continues from there. None: no checkpoints.
         identity: what tells this training from others, as JSON can hold it; the checkpoint of another one is
             refused.
@@ -95,6 +97,8 @@ def fit(
     if start:
         print(f"{description} goes on at step {start} of {steps}, from {folder}", file=sys.stderr)
     for step in bar(range(start, steps), description, total=steps, initial=start):
+        if enough and enough(history):
+            return history
         optimiser.zero_grad(set_to_none=True)
         losses = gradients(step)
         if not losses or all(p.grad is None for p in parameters.values()):

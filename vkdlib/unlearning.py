@@ -35,6 +35,9 @@ class Training:
             result but by rounding. The same holds for the number of processes (see `system.processes`).
         checkpointing: compute activations twice instead of keeping them: less memory, the same result.
         checkpoint_every: steps from one checkpoint to the next.
+        stop_at: loss of the forget people's pictures (nats a token), mean over the steps of a round, at which
+            training ends early; None: it does not. Gradient ascent has no end of its own, and a model that
+            never saw the faces says where one is (`passes.packs_nll`). (Ours.)
     """
 
     epochs: float = checks.setting(above=0)
@@ -47,6 +50,7 @@ class Training:
     micro_batch: int | None = checks.setting(None, low=1)
     checkpointing: bool = False
     checkpoint_every: int = checks.setting(20, low=1)
+    stop_at: float | None = checks.setting(None, above=0)
 
     def __post_init__(self):
         checks.check_fields(self)
@@ -54,6 +58,12 @@ class Training:
     def steps(self, pictures: int) -> int:
         """How many steps there are: epochs * forget pictures / batch_size, at least one."""
         return max(1, round(self.epochs * pictures / min(self.batch_size, pictures)))
+
+    def is_enough(self, history: list[dict], pictures: int) -> bool:
+        """Whether the last round over so many forget pictures has reached `stop_at`."""
+        steps = replace(self, epochs=1).steps(pictures)
+        losses = [row["forget_vqa"] for row in history[-steps:]] if self.stop_at is not None else []
+        return len(losses) == steps and sum(losses) / steps >= self.stop_at
 
 
 def make_training(**arguments) -> Training:
@@ -94,6 +104,11 @@ def unlearn(
         raise ValueError(f"method is {method!r}; it must be one from methods.make_method")
     check_tasks(tasks, regime)
     check_pictures(tasks, method)
+    if regime.stop_at is not None and not method.ascends:
+        raise ValueError(
+            f"stop_at is {regime.stop_at:g}, and {type(method).__name__} does not raise the loss that it "
+            "watches: leave it out"
+        )
     steps = regime.steps(len(tasks.forget_vqa))
     identity = training_facts(loaded, tasks, method, regime) if folder else None
     if folder and teacher:
@@ -120,6 +135,7 @@ def unlearn(
             schedule=SCHEDULES[regime.schedule],
             weight_decay=regime.weight_decay,
             after_step=Hold(parameters, prepared.held).restore,
+            enough=lambda history: regime.is_enough(history, len(tasks.forget_vqa)),
             folder=folder,
             checkpoint_every=regime.checkpoint_every,
             identity=identity,

@@ -218,7 +218,8 @@ def unlearn_model(this: Run, loaded: Loaded, split: Split, machine: Machine) -> 
     before = {n: p.detach().cpu().clone() for n, p in loaded.model.named_parameters() if p in scope}
     strangers = read_strangers(c.strangers) if c.strangers else {}
     tasks = make_tasks(loaded, split, c.qa_image, method.views, tuple(strangers.values()))
-    steps = make_training(**c.training).steps(len(tasks.forget_vqa)) if method.trains else 0
+    regime = make_training(**c.training)
+    steps = regime.steps(len(tasks.forget_vqa)) if method.trains and regime.stop_at is None else None
     arguments = c.training | {"seed": c.seed, "folder": this.partial}
     arguments |= {"micro_batch": machine.micro_batch, "checkpointing": machine.checkpointing}
     start = time.perf_counter()

@@ -133,6 +133,7 @@ class Method:
 
     Attributes:
         origin: where the equations come from, one of ORIGINS.
+        ascends: whether it raises the loss of the forget people's answers, as "forget_vqa" of its history.
         trains: False if all is done in `prepare`: then no step is taken, and there are no loss terms.
         reference: name of another model that it compares with; "vanilla" is the model itself at the start,
             "retain-only" and "never-saw" are those beside it. None: it needs none.
@@ -143,6 +144,7 @@ class Method:
     """
 
     origin: ClassVar[str]
+    ascends: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     reference = None
     layers = None

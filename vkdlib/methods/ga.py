@@ -19,6 +19,7 @@ class GA(Method):
     """
 
     origin = "paper"
+    ascends = True
     forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
 

@@ -22,6 +22,7 @@ class GADiff(Method):
     """
 
     origin = "paper"
+    ascends = True
     forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
     weight: float = setting(1.0, above=0)

@@ -39,6 +39,7 @@ class KLMin(Method):
     """
 
     origin = "our reading"
+    ascends = True
     forget_terms = ascend
     trained: str = setting("all", known=TRAINED)
     weight: float = setting(1.0, above=0)

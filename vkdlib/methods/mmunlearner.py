@@ -40,6 +40,7 @@ class MMUnlearner(Method):
     """
 
     origin = "our reading"
+    ascends = True
     keep_terms = descend
     whole_batches = True  # their gradients are squared
     trained: str = setting("all", known=TRAINED)

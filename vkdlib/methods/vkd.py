@@ -71,6 +71,7 @@ class VKD(Method):
     """
 
     origin = "paper"
+    ascends = True
     alpha: float = setting(1.25, low=0)
     beta: float = setting(0.3, low=0)
     prune: bool = True

@@ -31,6 +31,12 @@ def batch_nll(loaded: Loaded, packs: Sequence[Pack], step: Sequence[Pack] | None
     return answer_nll(_batch_logits(loaded, batch)[None], targets[None]) * share
 
 
+@torch.no_grad()
+def packs_nll(loaded: Loaded, packs: Sequence[Pack], batch_size: int) -> float:
+    """`losses.answer_nll` of all packs together, so many at a time."""
+    return sum(batch_nll(loaded, group, packs).item() for group in batches(packs, batch_size))
+
+
 def segment_logprobs(loaded: Loaded, packs: Sequence[Pack]) -> list[Tensor]:
     """For each pack, (questions,): the summed log-probability of each question's answer."""
     batch = make_batch(loaded, packs)
