@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_runs import QUESTIONS as MADE_UP
+from made_up_runs import made_up_answers, made_up_record
 
 from vkdlib.reports import answers, claims, curves, tables
 from vkdlib.reports.answers import answered_tables
@@ -197,6 +199,26 @@ def test_luck_of_another_value_in_every_draw_is_no_optimum(monkeypatch):
     assert curves.shortfall(curves.draw_balances(record, "beta"), 3.0)["holds"] is True
     with pytest.raises(ValueError, match="needs two draws, three values of beta"):
         curves.draw_balances(record.query("draw == 0"), "beta")
+
+
+def test_draws_may_forget_people_of_their_own():
+    """Then a balance has questions of one draw, and questions of all."""
+
+    def answers_of(draw, beta):
+        return made_up_answers(lambda group, *_: beta if group == "retain" else 0.5, draw, people=3)
+
+    runs = [
+        ({"method": "VKD", "beta": beta, "draw": draw, "run": f"{draw}-{beta}"}, answers_of(draw, beta))
+        for draw in range(2)
+        for beta in (0.0, 1.0)
+    ]
+    record, predictions = made_up_record(runs)
+    scores, people = curves.column_answers(record[record.modality == "vqa"], "beta", predictions)
+    assert scores.loc["forget"].shape == scores.loc["retain"].shape == (6 * MADE_UP, 2)
+    assert set(people.groupby(level="set").nunique()) == {6}
+    assert scores.groupby(level="set").mean().loc["retain"].tolist() == [0, 100]
+    with pytest.raises(ValueError, match="not every value of beta has the same questions and draws"):
+        curves.column_answers(record[record.run != "1-0.0"], "beta", predictions)
 
 
 def test_half_a_curve_is_not_judged(monkeypatch):

@@ -90,6 +90,7 @@ TESTED = {  # records that are tested beside
     "10_table1_main": ["smol", "smol_llm"],
 }
 MODELS = {
+    "10_table1_main": ["testbed/llava", "testbed/smol", "testbed/smol-llm"],
     "35_vkd_beyond": ["testbed/llava"],
     "21_table3_main": ["testbed/llava"],
     "25_forget_ratios": ["testbed/llava"],

@@ -39,7 +39,7 @@ def column_answers(
     keys = [*QUESTIONS, "question"]
     swept = scores[scores["at"] > -np.inf]
     times = swept.pivot_table(index=keys, columns="at", values="score", aggfunc="size", fill_value=0)
-    if (times != times.iloc[0, 0]).any(axis=None):
+    if times.ne(times.iloc[:, 0], axis=0).any(axis=None):
         raise ValueError(f"not every value of {x} has the same questions and draws: run the whole sweep")
     wide = scores.pivot_table(index=keys, columns="at", values="score") * 100
     return wide, scores.groupby(keys).person.first()[wide.index]
