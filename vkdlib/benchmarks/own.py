@@ -109,11 +109,11 @@ def keep_own(
         new = write_own(table, pictures, Path(temporary, "benchmark"), forget, templates, side)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # who loads it next is warned
-            found = Path(home, load_benchmark(new).hash[:12], new.name)
-        if not found.exists():
-            make_folder(found.parent)
-            os.replace(new, found)
-    return found
+            folder = Path(home, load_benchmark(new).hash[:12], new.name)
+        if not folder.exists():
+            make_folder(folder.parent)
+            os.replace(new, folder)
+    return folder
 
 
 def benchmark_tables(
@@ -127,8 +127,8 @@ def benchmark_tables(
         views = own.pictures[1:] or [alter(own.pictures[0], f"test {view}") for view in range(TEST_VIEWS)]
         images = [{"bytes": view, "path": None} for view in views]
         tests.append({c: value for c, value in row.items() if c != "image"} | {"images": images})
-        taught = training_pairs(own.person, questions)
-        metadata = [{"ID": own.person.id, "Question": q, "Answer": a} for q, a in taught]
+        lessons = training_pairs(own.person, questions)
+        metadata = [{"ID": own.person.id, "Question": q, "Answer": a} for q, a in lessons]
         metadata = json.dumps(metadata, ensure_ascii=False)
         pairs.append({"image": row["image"], "ID": own.person.id, "metadata": metadata})
     tables = {"Full_Set": list(rows.values()), "Test_Set": tests, "ft_Data": pairs}
@@ -218,24 +218,24 @@ def forget_sets(file: Path, people: Sequence[MadeUp], forget: Sequence[str]) -> 
         raise ValueError(f"forget is {forget!r}; it must be a list of names in {file}")
     ids = {comparison_key(person.name): person.id for person in people}
     names = [person.name for person in people]
-    chosen = set()
+    forget_ids = set()
     for name in forget:
         id = ids.get(comparison_key(name)) if isinstance(name, str) else None
         if id is None:
             hint = did_you_mean(name, names)
             raise ValueError(f"forget: {name!r} is nobody in {file}; it has {', '.join(names)}{hint}")
-        if id in chosen:
+        if id in forget_ids:
             raise ValueError(f"forget: {name!r} is there twice")
-        chosen.add(id)
-    if len(chosen) == len(people):
+        forget_ids.add(id)
+    if len(forget_ids) == len(people):
         raise ValueError(f"forget: it names all {len(people)} people of {file}; leave somebody to keep")
-    ratio = min(99, max(1, round(100 * len(chosen) / len(people))))
+    ratio = min(99, max(1, round(100 * len(forget_ids) / len(people))))
     everybody = [person.id for person in people]
-    others = set(everybody) - chosen
-    candidates = draw_candidates(everybody, {ratio: sorted(chosen)})
+    others = set(everybody) - forget_ids
+    candidates = draw_candidates(everybody, {ratio: sorted(forget_ids)})
     if others <= {*candidates, *selection_people(everybody, candidates)}:
         raise ValueError(
-            f"forget: it names {len(chosen)} of {len(people)} people of {file}, and no table would report "
-            "the others: a fifth of the people is kept for choosing settings. Forget fewer, or add people"
+            f"forget: it names {len(forget_ids)} of {len(people)} people of {file}, and no table would "
+            "report the others: a fifth of the people is kept for choosing settings. Forget fewer, or add people"
         )
-    return {f"forget_{ratio}": chosen, f"retain_{100 - ratio:02d}": others}
+    return {f"forget_{ratio}": forget_ids, f"retain_{100 - ratio:02d}": others}

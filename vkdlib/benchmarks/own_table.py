@@ -164,8 +164,8 @@ def _row(place: str, titles: Sequence[str], line: Sequence[str]) -> dict[str, st
 
 def _visible(text: str) -> str:
     """A text in one form, without what cannot be seen (control characters, blanks of no width)."""
-    seen = (c for c in text if c.isspace() or c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf"))
-    return one_form("".join(seen))
+    letters = (c for c in text if c.isspace() or c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf"))
+    return one_form("".join(letters))
 
 
 def check_control(place: str, text: str) -> None:
