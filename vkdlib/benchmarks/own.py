@@ -236,6 +236,7 @@ def forget_sets(file: Path, people: Sequence[MadeUp], forget: Sequence[str]) -> 
     if others <= {*candidates, *selection_people(everybody, candidates)}:
         raise ValueError(
             f"forget: it names {len(forget_ids)} of {len(people)} people of {file}, and no table would "
-            "report the others: a fifth of the people is kept for choosing settings. Forget fewer, or add people"
+            "report the others: a fifth of the people is kept for choosing settings. Forget fewer, or add "
+            "people"
         )
     return {f"forget_{ratio}": forget_ids, f"retain_{100 - ratio:02d}": others}
