@@ -168,7 +168,7 @@ def test_curves_of_losses_say_once_what_they_are():
     for ax in axes:
         plots.loss_curves(ax, pd.DataFrame({"step": [0, 1], "lr": [0.1, 0.1], "vkd": [2.0, 1.0]}))
     (said,) = figure.texts
-    assert said.get_text().startswith("One run an axis.")
+    assert said.get_text().startswith("Each axis shows one run.")
     plots.caption(figure, "Other words.")
     assert [words.get_text() for words in figure.texts] == ["Other words."]
 
