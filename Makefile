@@ -64,6 +64,7 @@ test: unit notebooks test-browser  ## everything that CI runs
 
 unit: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(PYTEST) --dist worksteal -m "not slow and not browser"
 
 test-browser: $(READY)  ## the explorer in JupyterLab and as a page, in Chromium (apt-get install chromium); pictures in runs/browser

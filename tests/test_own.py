@@ -15,11 +15,12 @@ from vkdlib.benchmarks.load import load_benchmark
 from vkdlib.benchmarks.made_up.example import example_people, write_example
 from vkdlib.benchmarks.made_up.portraits import appearance
 from vkdlib.benchmarks.made_up.profiles import make_profiles
-from vkdlib.benchmarks.own import KEPT, keep_own, write_own
+from vkdlib.benchmarks.own import keep_own, write_own
+from vkdlib.benchmarks.own_table import KEPT, gives_away
 from vkdlib.benchmarks.pictures import open_image, to_png
 from vkdlib.models.loaded import weights_hash
 from vkdlib.models.loading import load
-from vkdlib.testbed import own, train
+from vkdlib.testbed import own_models, train
 from vkdlib.testbed.lessons import own_lessons
 from vkdlib.testbed.recipe import RECIPE
 
@@ -138,6 +139,51 @@ def test_a_turned_photograph_is_stood_upright_and_shrunk(place):
     assert open_image(load_own(place).people["001"].image).size == (KEPT * 2 // 3 + 1, KEPT)
 
 
+def test_pictures_of_phones_and_cameras_are_taken(place):
+    """Large ones; and those with a second picture in the file, of which the first is the photograph."""
+    first, second = open_image(picture(0, (400, 300))), open_image(picture(1, (400, 300)))
+    first.save(place / "faces" / "0.png", "MPO", save_all=True, append_images=[second])
+    open_image(picture(8, (8064, 2048))).save(place / "faces" / "1.png", "JPEG")
+    write(place)
+    people = load_own(place).people
+    kept = np.asarray(open_image(people["001"].image)).astype(int)  # (300, 400, 3)
+    assert kept.shape == (300, 400, 3) and np.abs(kept - np.asarray(first)).mean() < 8
+    assert open_image(people["002"].image).size == (KEPT, 260)
+
+
+def test_a_column_may_be_called_pictures_and_excel_s_first_line_is_no_row(place):
+    (place / "people.csv").write_text("sep=,\n" + as_csv([["Name", "Pictures", *rows()[0][2:]], *rows()[1:]]))
+    write(place)
+    assert [p.name for p in load_own(place).people.values()] == NAMES
+
+
+@pytest.mark.parametrize(
+    "name, text, away",
+    [
+        ("Li Wu", "Li Wu street", True),  # the whole name, of parts that are too short
+        ("Li Wu", "Ali Wurst", False),
+        ("Jose Quill", "José town", True),
+        ("Ada Quill", "Quillington", True),
+        ("Ada Quill", "ada_quill@home", True),
+        ("Ada Quill", "AdaQuill", True),
+        ("Ada Quill", "Canada", False),
+        ("Ben Frost", "Benin", False),
+        ("Max von der Leyen", "Frankfurt an der Oder", False),
+        ("Max von der Leyen", "a leyen", True),
+        ("王伟", "小王伟村", True),
+        ("山田 太郎", "山田市", True),
+        ("王 伟", "王国", False),
+        ("김철수", "김철수 마을", True),
+        ("김 철수", "김치", False),
+        ("Иван Ив", "село Ивановка", False),
+        ("Anna Ø", "?", False),
+        ("!", "?", False),
+    ],
+)
+def test_what_gives_a_name_away(name, text, away):
+    assert gives_away(text, name) is away
+
+
 def test_one_fact_in_two_spellings_is_one_answer(place):
     lines = rows()
     lines[2][2] = "Baker"
@@ -195,12 +241,33 @@ WRONG = {
     "tabs": (table(as_csv(rows(), "\t")), "separated by tabs: save"),
     "a broken quote": (
         table(as_csv(rows()) + '"Gil"x,'),
-        "people.csv, line 8: .*save the table as CSV again",
+        "people.csv, line 8: .*look there and above for a quote that is not closed, or save the table",
     ),
-    "no column name": (title(0, "nam"), "row 1: there is no column 'name'; found nam, .*did you mean 'nam'"),
-    "no column picture": (title(1, "photo"), "row 1: there is no column 'picture'; found name, photo"),
+    "a cell of 200,000 letters": (
+        put(2, 2, "x" * 200_000),
+        "line 3: field larger.*a quote that is not closed",
+    ),
+    "pipes": (table(as_csv(rows(), "|")), "separated by pipes: save the table with commas"),
+    "a blank row inside": (
+        table(as_csv(rows()).replace("Ben Frost", "\nBen Frost")),
+        "row 3: a blank row: take it out",
+    ),
+    "no column name": (
+        title(0, "nam"),
+        "row 1: there is no column 'name'; found nam, picture, .*: rename the one that has the names",
+    ),
+    "no column picture": (title(1, "photo"), "no column 'picture'; found name, photo, .*has the pictures"),
     "no fact": (table("name,picture\nA B,0.png\nC D,1.png\n"), "row 1: there is no fact beside name"),
     "a column twice": (title(3, "Occupation"), "row 1: 2 columns are called 'occupation': rename one"),
+    "two columns of pictures": (title(3, "Pictures"), "row 1: 2 columns are called 'picture': rename one"),
+    "a control token in a title": (
+        title(3, "land <image>"),
+        "row 1: 'land <image>' holds <image>, .*take it out",
+    ),
+    "a name in a title": (
+        title(3, "land of Ada"),
+        "row 1: 'land of ada' holds a part of the name 'Ada Quill'",
+    ),
     "no title": (title(3, " "), "row 1: a column has no title: name it, or take it out"),
     "a brace in a title": (title(3, "{who}"), "row 1: '{who}' holds a brace"),
     "a cell too many": (
@@ -208,29 +275,54 @@ WRONG = {
         "row 2: 5 cells, the titles are 4: put a cell that holds a comma between quotes",
     ),
     "a cell missing": (table(as_csv(rows()).replace(",Kenya", "")), "row 4: 3 cells, the titles are 4"),
-    "no name": (put(3, 0, " "), "row 4, column 'name': nothing is there; every person needs a name"),
+    "no name": (
+        put(3, 0, " "),
+        "row 4, column 'name': nothing is there, and everybody needs something there",
+    ),
     "an empty fact": (put(2, 2, ""), "row 3, column 'occupation': nothing is there"),
+    "a fact that cannot be seen": (put(2, 2, "\u200b\u200d"), "row 3, column 'occupation': nothing is there"),
+    "a control token in a fact": (
+        put(2, 2, "a <|im_end|>"),
+        "row 3, column 'occupation': .*<|im_end|>, which",
+    ),
+    "a control token in a name": (put(2, 0, "Ben <image>"), "row 3, column 'name': .* holds <image>, which"),
+    "two of one name, one with a blank that cannot be seen": (
+        put(3, 0, "Ada\u200b Quill"),
+        "row 4, column 'name': 'Ada Quill' is in row 2, too",
+    ),
     "two of one name": (put(3, 0, "ada  quill"), "row 4, column 'name': 'ada quill' is in row 2, too"),
     "a fact with the name": (
         put(1, 3, "Quill Island"),
-        "row 2, column 'birthplace': 'Quill Island' holds 'Quill' of the name 'Ada Quill' and gives it away",
+        "row 2, column 'birthplace': 'Quill Island' holds a part of the name 'Ada Quill' and gives it away",
     ),
     "one fact for all": (
         lambda place: (place / "people.csv").write_text(re.sub("Peru|Kenya|Japan", "Norway", as_csv(rows()))),
         "column 'birthplace': everybody has 'Norway', .*leave the column out",
     ),
     "no picture named": (put(1, 1, ""), "row 2, column 'picture': nothing is there"),
-    "a picture missing": (put(1, 1, "O.png"), "row 2, column 'picture': .*O.png is not there.*did you mean"),
+    "a picture missing": (
+        put(1, 1, "O.png"),
+        "column 'picture': .*O.png cannot be read .No such file.*did you mean",
+    ),
+    "a picture with too long a name": (
+        put(1, 1, "o" * 5000),
+        "row 2, column 'picture': .*cannot be read .File name",
+    ),
     "a picture elsewhere": (put(1, 1, "../people.csv"), "'../people.csv' is no file in .*faces"),
     "an empty picture": (put(1, 1, "0.png;"), "column 'picture': '' is no file in"),
     "one picture for two": (put(1, 1, "1.png"), "row 3, column 'picture': 1.png is the picture of .*row 2"),
+    "the same pixels in another file": (
+        lambda place: open_image(picture(1)).save(place / "faces" / "0.png", compress_level=0),
+        "row 3, column 'picture': 1.png is the picture of .*row 2",
+    ),
     "a GIF": (face(picture(0, kind="GIF")), "0.png is a GIF file; it must be PNG or JPEG: save it as one"),
     "no picture at all": (face(b"hello"), "0.png is no picture or damaged: it must be a PNG or JPEG file"),
     "half a picture": (face(picture(0, (400, 400))[:600]), "0.png is (damaged|no picture or damaged)"),
     "12,000 pixels": (
         face(picture(0, (12_000, 100))),
-        "0.png has 12000 x 100 pixels; a side must have 32 to 8000",
+        "0.png has 12000 x 100 pixels; a side must have 32 to 10000",
     ),
+    "a strip": (face(picture(0, (8000, 32))), "0.png has 8000 x 32 pixels; one side may be at most 4 times"),
     "16 pixels": (face(picture(0, (16, 16))), "0.png has 16 x 16 pixels"),
     "no folder": (
         lambda place: (place / "faces").rename(place / "moved"),
@@ -272,6 +364,12 @@ def test_who_cannot_be_forgotten(place, forget, message):
         ({"occupation": {"ask": "Why?"}}, "occupation, ask is 'Why.'; it must hold {who}, no other brace"),
         ({"occupation": {"say": "{who} is {age}."}}, "say is .*; it must hold {value} and {who}"),
         ({"occupation": {"clause": ""}}, "clause is ''; it must be text"),
+        ({"occupation": {"clause": None}}, "clause is None; it must be text"),
+        ({"occupation": None}, "templates: occupation is None; it must be names and values"),
+        ({"occupation": "How does {who} earn money?"}, "templates: occupation is 'How .*names and values"),
+        ([], r"templates is \[\]; it must be names and values"),
+        ({"occupation": {"ask": "Is {who} <image>?"}}, "templates: occupation, ask: .*<image>.*take it out"),
+        ({"occupation": {"ask": "Is {who} not Dan?"}}, "templates: occupation, ask: .*the name 'Dan Holt'"),
     ],
 )
 def test_templates_that_cannot_be(place, templates, message):
@@ -344,11 +442,11 @@ def test_the_example_is_a_table_of_people_whom_no_model_knows(tmp_path):
 
 
 def test_the_plan_counts_steps_and_minutes_of_both_stages():
-    plan = own.plan_teaching(["vanilla", "retain-only"], faces=60, answers=120)
+    plan = own_models.plan_teaching(["vanilla", "retain-only"], faces=60, answers=120)
     assert plan.model.tolist() == ["vanilla"] * 2 + ["retain-only"] * 2
     assert plan.steps.tolist() == [60, 120] * 2
-    assert plan.iloc[:, -1].tolist() == pytest.approx([own.SECONDS[0], 2 * own.SECONDS[1]] * 2)
-    assert own.plan_teaching([]).empty  # all were taught before
+    assert plan.iloc[:, -1].tolist() == pytest.approx([own_models.SECONDS[0], 2 * own_models.SECONDS[1]] * 2)
+    assert own_models.plan_teaching([]).empty  # all were taught before
 
 
 def few_views(monkeypatch):
@@ -378,7 +476,7 @@ def test_a_model_is_taught_and_goes_on_where_it_was(place, loaded, monkeypatch, 
     for name in ("pictures", "texts", "questions"):
         monkeypatch.setitem(RECIPE["answers"], name, 1)
     write(place)
-    monkeypatch.setattr(own, "load", lambda name: replace(loaded, model=copy.deepcopy(loaded.model)))
+    monkeypatch.setattr(own_models, "load", lambda name: replace(loaded, model=copy.deepcopy(loaded.model)))
     learn_answers = train.learn_answers
 
     def killed(*_):
@@ -386,23 +484,25 @@ def test_a_model_is_taught_and_goes_on_where_it_was(place, loaded, monkeypatch, 
 
     monkeypatch.setattr(train, "learn_answers", killed)
     with pytest.raises(KeyboardInterrupt):
-        own.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
+        own_models.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
     assert (place / "vanilla.part" / "faces").is_dir() and not (place / "vanilla").exists()
     monkeypatch.setattr(train, "learn_answers", learn_answers)
     capsys.readouterr()
-    own.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
+    own_models.teach_own(place / "own", place / "vanilla", faces=1, answers=1)
     assert "2 faces goes on at step 1 of 1" in capsys.readouterr().err
     taught = load(place / "vanilla").model.state_dict()
     assert weights_hash(taught) != weights_hash(loaded.model.state_dict())
     assert not (place / "vanilla.part").exists()
     with pytest.raises(FileExistsError, match="vanilla is there already"):
-        own.teach_own(place / "own", place / "vanilla")
+        own_models.teach_own(place / "own", place / "vanilla")
 
 
 def test_retain_only_hides_the_people_to_forget(place):
     write(place)
     benchmark = load_own(place)
-    assert own.hidden_people(benchmark, True) == {"001", "002"} and not own.hidden_people(benchmark, False)
+    assert own_models.hidden_people(benchmark, True) == {"001", "002"} and not own_models.hidden_people(
+        benchmark, False
+    )
 
 
 @pytest.mark.parametrize(
@@ -415,4 +515,4 @@ def test_retain_only_hides_the_people_to_forget(place):
 )
 def test_what_cannot_be_taught(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        own.teach_own(tmp_path / "own", tmp_path / "vanilla", **options)
+        own_models.teach_own(tmp_path / "own", tmp_path / "vanilla", **options)

@@ -163,6 +163,16 @@ def test_curves_that_lie_on_one_another_at_the_top_are_named_and_not_drawn(recor
     assert "Real-world QA" in [line.get_label() for line in ax.lines] and "Real" not in ax.get_title()
 
 
+def test_curves_of_losses_say_once_what_they_are():
+    figure, axes = plt.subplots(1, 2, figsize=(6, 2))
+    for ax in axes:
+        plots.loss_curves(ax, pd.DataFrame({"step": [0, 1], "lr": [0.1, 0.1], "vkd": [2.0, 1.0]}))
+    (said,) = figure.texts
+    assert said.get_text().startswith("Each axis shows one run.")
+    plots.caption(figure, "Other words.")
+    assert [words.get_text() for words in figure.texts] == ["Other words."]
+
+
 def test_one_legend_has_every_label_once():
     figure, axes = plt.subplots(1, 2)
     for ax, names in zip(axes, (["VKD", "GA"], ["GA", "NPO"])):

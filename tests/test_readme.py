@@ -3,11 +3,13 @@
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from test_browser import CHROMIUMS
 
 import vkdlib
@@ -26,6 +28,7 @@ PROGRAMS = ("make", "pip", "conda", "sudo", "vkdlib", "python", ".venv/bin/")
 INLINE = [code for code in re.findall(r"`([^`\n]+)`", README) if code.startswith(PROGRAMS) and " " in code]
 LINES = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines()]
 WORDS = [*filter(None, LINES), *map(shlex.split, INLINE)]
+OPTIONS = [shlex.split(code) for code in re.findall(r"`(-p [^`\n]+)`", README)]  # for a run, notebook 04
 
 
 def can_be_made(words: list[str]) -> None:
@@ -34,20 +37,29 @@ def can_be_made(words: list[str]) -> None:
     assert done.returncode == 0 and done.stdout, done.stderr
 
 
-def takes_these_parameters(words: list[str]) -> None:
+def takes_these_parameters(notebook: str, options: list[str]) -> None:
     """papermill: the notebook is there and has the parameters; a preset is one that there is."""
-    notebook, _, *options = words
     cells = nbformat.read(paths.root() / notebook, as_version=4).cells
     (known,) = (typed_names(c.source) for c in cells if "parameters" in c.metadata.get("tags", []))
     while options:
         option, *options = options
         if option == "--cwd":
             assert (paths.root() / options.pop(0)).is_dir()
+        elif option == "-y":
+            assert set(yaml.safe_load(options.pop(0))) <= set(known)
         else:
             assert option == "-p"
             name, value, *options = options
             assert name in known, f"{notebook} has no parameter {name}"
             assert name != "preset" or preset(value, "training")
+
+
+def executes(notebook: str, options: list[str], folder: Path) -> None:
+    """papermill itself runs through."""
+    command = [sys.executable, "-m", "papermill", notebook, str(folder / "out.ipynb"), *options]
+    done = subprocess.run(command, cwd=paths.root(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "runs").exists()
 
 
 def has_these_options(words: list[str], capsys) -> None:
@@ -61,6 +73,14 @@ def has_these_options(words: list[str], capsys) -> None:
     assert all((paths.root() / word).exists() for word in rest if Path(word).suffix)
 
 
+def ends_well(words: list[str]) -> None:
+    """A command of vkdlib runs through."""
+    try:
+        assert main(words) == 0
+    except SystemExit as ended:
+        assert not ended.code
+
+
 def test_there_are_commands():
     programs = {Path(words[0]).name for words in WORDS}
     assert programs == {"make", "papermill", "python", "pip", "sudo", "conda", "vkdlib"}
@@ -68,18 +88,25 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_a_command_can_be_given(words, capsys):
+def test_a_command_can_be_given(words, capsys, tmp_path, monkeypatch):
+    """What takes seconds is run; of all else the parts are looked at."""
+    monkeypatch.setenv("VKDLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(paths.root())
     match [Path(words[0]).name, *words[1:]]:
         case ["make", *targets]:
             can_be_made(targets)
-        case ["papermill", *arguments]:
-            takes_these_parameters(arguments)
+        case ["papermill", notebook, _, *options]:
+            takes_these_parameters(notebook, options)
+            if "dry_run" in options:
+                executes(notebook, options, tmp_path)
         case ["python", "-m", module, *arguments]:
             has_these_options([module.removeprefix("vkdlib."), *arguments], capsys)
-        case ["vkdlib", *arguments]:
-            has_these_options(arguments, capsys)
-        case ["pip", "install", "."]:
-            assert (paths.root() / "pyproject.toml").exists()
+            if "--dry-run" in arguments:
+                ends_well([module.removeprefix("vkdlib."), *arguments])
+        case ["vkdlib", "notebooks", _]:
+            ends_well(["notebooks", str(tmp_path / "mine")])
+        case ["pip", "install", ".[notebooks]"]:
+            assert "\nnotebooks = [" in (paths.root() / "pyproject.toml").read_text(encoding="utf-8")
         case ["conda", "env", "create", "-f", file]:
             assert files.read_yaml(paths.root() / file)["dependencies"]
         case ["sudo", "apt-get", "install", package]:
@@ -88,8 +115,17 @@ def test_a_command_can_be_given(words, capsys):
             raise AssertionError(f"nobody checks {other}")
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_a_run_takes_an_option(options):
+    takes_these_parameters("notebooks/04_run_unlearn.ipynb", options)
+
+
+def test_there_are_options():
+    assert ["-p", "micro_batch", "1"] in OPTIONS
+
+
 def test_it_is_short():
-    assert len(README.split()) <= 900
+    assert len(README.split()) <= 900 and len(README.splitlines()) <= 140
 
 
 def test_its_links_lead_somewhere():

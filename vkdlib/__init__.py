@@ -1,4 +1,5 @@
-"""vkdlib: make a multimodal LLM forget a person's face by Visual Knowledge Distillation (VKD).
+"""vkdlib: make a multimodal LLM forget a person's face, by Visual Knowledge Distillation (VKD) or
+Visual-Noise Guided In-Context Distillation (VGID).
 
 Everything most people need is here; each name is imported when it is first used:
 
@@ -17,7 +18,7 @@ Step by step, with your own code between the steps:
     vkdlib.unlearning.unlearn(model, vkdlib.tasks.make_tasks(model, split), method, epochs=50, lr=1e-3)
     print(vkdlib.evaluate(model, split))
 
-From equation to code:
+From equation to code, in the VKD paper:
 
     Eq. 2, Eq. 5   output-level loss      losses.output_loss
     Eq. 3          total loss             losses.total_loss
@@ -30,10 +31,21 @@ From equation to code:
     Eq. 11         weight mask            masking.weight_mask
     3.2            the method             methods.vkd.VKD, in the loop of unlearning.unlearn
     4.2            the baselines          methods.ga, ga_diff, kl_min, npo, manu, mmunlearner
+
+In the VGID paper:
+
+    Eq. 2          the teacher            methods.vgid.VGID
+    Eq. 3, Eq. 4   distillation           losses.distillation_loss
+    Eq. 5          total loss             losses.overall_loss
+    Eq. 6 to 10    the baselines          methods.ga, ga_diff, kl_min, po, npo
+    Eq. 11 to 15   RMU                    methods.rmu
+
+In both:
+
     all tables     published numbers      reports.paper.published.paper_cells, checked by
                                              reports.paper.audit.audit_cells
 
-Where the paper leaves something open:
+Where the VKD paper leaves something open:
 
 - Questions in text. With the language model frozen they reach no trained weight. So the QA terms of Eq. 2,
   5, 7 and 10 have exactly zero gradient, and answers in text cannot change. These terms are not computed in

@@ -13,6 +13,17 @@ TESTBED = paths.PACKAGE / "testbed"
 HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+", re.ASCII)  # owner/name
 
 
+def short_name(name: str) -> str:
+    """A model's or benchmark's name as others may read it: an embedded one's or an id of the Hub as it is; of
+    a folder its own name, without the place on this machine."""
+    return name if name.startswith("testbed/") or is_hub_id(name) else Path(name).name
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is owner/name, and no folder or file here."""
+    return bool(HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
 def model_folder(name: str, revision: str | None = None) -> str:
     """Path of an embedded model, or the name itself: a folder or a Hub id.
 

@@ -5,7 +5,7 @@ import pandas as pd
 import vkdlib
 from vkdlib.evaluation.metrics import summarise
 from vkdlib.methods import METHODS
-from vkdlib.models.folders import HUB_ID
+from vkdlib.models.folders import is_hub_id, short_name
 from vkdlib.runs.run_folder import Run
 
 SETS = {
@@ -64,25 +64,29 @@ Intervals are 95 %, with people as units. N counts questions.
 
 ## Source
 
-vkdlib {version}, run {hash}, which reproduces "Robust MLLM Unlearning via Visual Knowledge Distillation"
-(<https://arxiv.org/abs/2512.11325>).
+vkdlib {version}, run {hash}. vkdlib implements the methods of two papers and those that they compare with:
+
+- VKD: "Robust MLLM Unlearning via Visual Knowledge Distillation" (<https://arxiv.org/abs/2512.11325>)
+- VGID: "Visual-Noise Guided In-Context Distillation for Multimodal Large Language Model Unlearning"
+  (<https://arxiv.org/abs/2606.00105>)
 """
 
 
 def model_card(run: Run) -> str:
-    """The card as Markdown, with the header that the Hub reads."""
+    """The card as Markdown, with the header that the Hub reads. It names no place on this machine."""
     c, predictions = run.configuration, run.predictions
+    model, benchmark = short_name(c.model), short_name(c.benchmark)
     method = METHODS.get(c.method)
     forget = predictions[predictions.set == "forget"].person.nunique()
     what = (
-        f"{c.model} after unlearning {forget} people ({c.forget_ratio} %, draw {c.draw}) of {c.benchmark} by "
+        f"{model} after unlearning {forget} people ({c.forget_ratio} %, draw {c.draw}) of {benchmark} by "
         f"{c.method}. {method.describe()}"
         if method
-        else f"{c.model} as it is ({c.method}), with answers to the questions of {c.benchmark}."
+        else f"{model} as it is ({c.method}), with answers to the questions of {benchmark}."
     )
     return CARD.format(
-        base=f"base_model: {c.model}\n" if HUB_ID.fullmatch(c.model) and "testbed" not in c.model else "",
-        title=f"{c.model}, {c.method}, {c.benchmark}",
+        base=f"base_model: {model}\n" if is_hub_id(c.model) and not c.model.startswith("testbed/") else "",
+        title=f"{model}, {c.method}, {benchmark}",
         what=what,
         settings=_table(settings(run), ["setting", "value"]),
         record=_table(
@@ -95,8 +99,9 @@ def model_card(run: Run) -> str:
 
 
 def settings(run: Run) -> list[tuple]:
-    """(name, value) of all that makes the run what it is."""
-    return [(name, value) for name, value in run.configuration.flat.items() if value is not None]
+    """(name, value) of all that makes the run what it is; of folders the `short_name`."""
+    values = {name: value for name, value in run.configuration.flat.items() if value is not None}
+    return [(name, short_name(v) if isinstance(v, str) else v) for name, v in values.items()]
 
 
 def record_rows(predictions: pd.DataFrame) -> list[tuple]:

@@ -316,6 +316,7 @@ def intervention_bars(ax: plt.Axes, probabilities: pd.DataFrame) -> plt.Axes:
 
 
 def loss_curves(ax: plt.Axes, history: pd.DataFrame) -> plt.Axes:
-    """The named losses of a run by step."""
+    """The named losses of a run by step; the figure's caption says what they are."""
     losses = history.set_index("step").drop(columns="lr").sort_index(axis="columns")
+    caption(ax.figure, "Each axis shows one run. A loss is that of one step's pictures, without interval.")
     return losses.plot(ax=ax, lw=1, logy=True, xlabel="step", ylabel="loss")

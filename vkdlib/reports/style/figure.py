@@ -20,7 +20,10 @@ COLOURS = 256  # of a figure within a notebook, which is to stay small
 
 
 def caption(figure: plt.Figure, text: str) -> None:
-    """Put a caption below a figure: how many questions and people, and what a bar or a band is."""
+    """Put a caption below a figure, in the place of an earlier one: how many questions and people, and what a
+    bar or a band is."""
+    for earlier in [words for words in figure.texts if words.get_gid() == CAPTION]:
+        earlier.remove()
     lines = textwrap.fill(text, int(ACROSS * figure.get_figwidth()))
     figure.text(0, -0.06 / figure.get_figheight(), lines, va="top", gid=CAPTION)
 
