@@ -136,7 +136,7 @@ def test_the_page_needs_no_kernel(place, tab):
     assert data["people"][1]["name"] in tab.inner_text("#answers")
     assert tab.locator("#hide [aria-pressed=true]").count() == 0
     tab.select_option("#question", "1")
-    assert data["people"][1]["asked"][1]["right"] in tab.inner_text("#answers")
+    assert data["people"][1]["inquiries"][1]["right"] in tab.inner_text("#answers")
     look = tab.inner_html("#look")
     tab.check("input[name=kind][value=without_sinks]")
     assert tab.inner_html("#look") != look

@@ -15,11 +15,11 @@ from vkdlib.benchmarks.pictures import GREY, open_image, to_png
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import option_probability
 from vkdlib.explorer import curves, neurons, twin
-from vkdlib.explorer.answers import Inquiry, hidden_replies, inquiries, probabilities, replies
 from vkdlib.explorer.attention import answer_attention, attention
 from vkdlib.explorer.compared import run_names, task_runs
 from vkdlib.explorer.lens import logit_lens
 from vkdlib.explorer.patches import View, hide, see
+from vkdlib.explorer.replies import Inquiry, hidden_replies, inquiries, probabilities, replies
 from vkdlib.models.families import family_of
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import make_batch
