@@ -11,7 +11,7 @@ from vkdlib.benchmarks.schema import Person, Split
 from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.explorer.attention import attention
 from vkdlib.explorer.beta_alpha import RECORDS, read_curve
-from vkdlib.explorer.compared import compared_models, groups, task_split
+from vkdlib.explorer.compared import compared_models, groups, task_runs, task_split
 from vkdlib.explorer.lens import logit_lens
 from vkdlib.explorer.neurons import forget_neurons
 from vkdlib.explorer.patches import View, see
@@ -207,10 +207,26 @@ def data_uri(image: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
-def frame(file: Path, height: int = 900):
-    """The page inside a notebook, and in what nbconvert makes of it."""
-    from IPython.display import HTML
+def task_page(task: Configuration, people: int):
+    """The page of a task's first run, for a notebook and what nbconvert makes of it; with no run, what makes
+    one.
 
-    content = html.escape(file.read_text(encoding="utf-8"), quote=True)
-    style = "border:1px solid #ccc"
-    return HTML(f'<iframe srcdoc="{content}" width="100%" height="{height}" style="{style}"></iframe>')
+    Args:
+        people: how many of each group.
+    """
+    from IPython.display import HTML, Markdown
+
+    if runs := task_runs(task):
+        return HTML(frame(page(runs[0], people)))
+    names = f'"{task.model}", "{task.benchmark}", forget_ratio={task.forget_ratio}, draw={task.draw}'
+    return Markdown(
+        "There is no page, for no run of this task is there. Press *Unlearn them now* above, or execute "
+        f"`vkdlib.unlearn({names})`. Then execute this cell again."
+    )
+
+
+def frame(file: Path, height: int = 900) -> str:
+    """A page inside another."""
+    content, style = html.escape(file.read_text(encoding="utf-8")), "border:1px solid #ccc"
+    frame = f'<iframe srcdoc="{content}" width="100%" height="{height}" style="{style}"></iframe>'
+    return f"<div>{frame}</div>"
