@@ -39,8 +39,8 @@ TASK = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "forget_ratio": 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders with one run: vanilla whose projector was changed at random, so that its answers are others. Its
-    configuration is that of the usual run of VKD: the explorer's button finds it, and trains nothing."""
+    """Folders with one run: vanilla whose projector was changed at random, so that its answers are others.
+    Its configuration is that of the usual run of VKD: the explorer's button finds it, and trains nothing."""
     folder = tmp_path_factory.mktemp("lab")
     program = f"""
 import torch, pandas as pd
