@@ -80,8 +80,8 @@ class AttentionTab(Tab):
         rows = {}
         for name, look in looks.items():
             share = 100 * getattr(look, self.kind.value)  # (layers, image tokens)
-            chosen = self.layer.value
-            rows[name] = (share.mean(0) if chosen == "mean" else share[chosen - 1]).tolist()
+            layer = self.layer.value
+            rows[name] = (share.mean(0) if layer == "mean" else share[layer - 1]).tolist()
         titles = {name: f"{name}: {sum(row):.1f} % to the picture" for name, row in rows.items()}
         return figures.patch_maps(self.scene.view, rows, titles)
 
