@@ -44,7 +44,7 @@ def page(run: Run, people: Sequence[str] | int = 3, file: str | Path | None = No
         RunError: the run is not whole.
         ValueError: it is no such run, or there is no such person.
     """
-    check_run(run)
+    check_page_run(run)
     file = Path(file or paths.runs() / "explore" / f"{run.hash}.html")
     content = page_text(page_data(run, people))
     files.make_folder(file.parent)
@@ -53,7 +53,7 @@ def page(run: Run, people: Sequence[str] | int = 3, file: str | Path | None = No
     return file
 
 
-def check_run(run: Run) -> None:
+def check_page_run(run: Run) -> None:
     """Raise ValueError unless a run has a model before and one after unlearning to show; RunError if it is
     not whole."""
     if not isinstance(run, Run):
@@ -228,5 +228,5 @@ def task_page(task: Configuration, people: int):
 def frame(file: Path, height: int = 900) -> str:
     """A page inside another."""
     content, style = html.escape(file.read_text(encoding="utf-8")), "border:1px solid #ccc"
-    frame = f'<iframe srcdoc="{content}" width="100%" height="{height}" style="{style}"></iframe>'
-    return f"<div>{frame}</div>"
+    element = f'<iframe srcdoc="{content}" width="100%" height="{height}" style="{style}"></iframe>'
+    return f"<div>{element}</div>"
