@@ -39,31 +39,29 @@ TASK = {"model": "testbed/llava", "benchmark": "testbed/mllmu", "forget_ratio": 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Folders with one run: vanilla whose projector was changed at random, so that its answers are others."""
+    """Folders with one run: vanilla whose projector was changed at random, so that its answers are others.
+    Its configuration is that of the usual run of VKD: the explorer's button finds it, and trains nothing."""
     folder = tmp_path_factory.mktemp("lab")
     program = f"""
 import torch, pandas as pd
-from vkdlib.models.loaded import weights_hash
-from vkdlib.models.loading import load
-from vkdlib.runs.configuration import Configuration
+from vkdlib.experiments.pipeline import load_model_and_task, normalise
+from vkdlib.experiments.presets import configure, fitting_preset
 from vkdlib.runs.deltas import changed_weights
 from vkdlib.runs.store import open_run
 from vkdlib.explorer import page, twin
-from vkdlib.explorer.compared import groups, task_split
 
-loaded = load("testbed/llava-mllmu/vanilla")
+preset = fitting_preset({TASK["model"]!r}, {TASK["benchmark"]!r})
+loaded, split, c = load_model_and_task(normalise(configure(preset, "VKD", **{TASK})[0]))
 before = {{n: p.detach().clone() for n, p in loaded.model.named_parameters()}}
-weights = weights_hash(loaded.model.state_dict())
 torch.manual_seed(0)
 with torch.no_grad():
     for p in loaded.family.projector(loaded.model).parameters():
         p += 0.5 * p.std() * torch.randn_like(p)
-c = Configuration(method="VKD", weights=weights, schema="mllmu", **{TASK})
 row = {{"set": "forget", "kind": "classification", "modality": "vqa", "person": "1", "question": "q",
        "answer": "A", "gold": "A", "score": 1.0, "bleu": None, "options": None}}
 with open_run("made-up", c) as run:
     run.finish(pd.DataFrame([row]), [{{"step": 0, "loss": 1.0}}], {{}}, changed_weights(loaded, before))
-split, twin.ASKED = task_split(c), 2
+twin.ASKED = 2
 page(run, [split.forget[0].id, split.real[0].id], {str(folder / "page.html")!r})
 """
     environment = os.environ | {"VKDLIB_RUNS": str(folder / "runs")}
@@ -136,7 +134,7 @@ def test_the_page_needs_no_kernel(place, tab):
     assert data["people"][1]["name"] in tab.inner_text("#answers")
     assert tab.locator("#hide [aria-pressed=true]").count() == 0
     tab.select_option("#question", "1")
-    assert data["people"][1]["asked"][1]["right"] in tab.inner_text("#answers")
+    assert data["people"][1]["inquiries"][1]["right"] in tab.inner_text("#answers")
     look = tab.inner_html("#look")
     tab.check("input[name=kind][value=without_sinks]")
     assert tab.inner_html("#look") != look
@@ -144,6 +142,10 @@ def test_the_page_needs_no_kernel(place, tab):
     lens = tab.inner_html("#lens")
     tab.check("input[name=lens][value=right]")
     assert tab.inner_html("#lens") != lens
+    lens, layer = tab.inner_html("#lens"), tab.inner_text("#depthname")
+    tab.focus("#depth")
+    tab.keyboard.press("ArrowLeft")
+    assert tab.inner_text("#depthname") != layer and tab.inner_html("#lens") != lens
     wide, seen = tab.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide <= seen  # nothing sticks out
     tab.screenshot(path=PICTURES / "page_other.png", full_page=True)
@@ -157,7 +159,7 @@ def test_the_notebook_answers_in_jupyterlab(lab, place, tab):
     answers = tab.locator(".jp-OutputArea table", has_text="in its own words")
     answers.first.wait_for()
     portrait = tab.locator(".vkd-portrait")
-    maps = tab.locator("img.widget-image")
+    figure = tab.locator("img.vkd-figure:visible")  # of the open tab
     first = answers.first.inner_text()
     assert "vanilla" in first and "VKD" in first and "never-saw" in first
 
@@ -170,8 +172,8 @@ def test_the_notebook_answers_in_jupyterlab(lab, place, tab):
         return now
 
     def picture() -> str:
-        """Where the open panel's picture is."""
-        return maps.first.get_attribute("src") or ""
+        """The open tab's figure."""
+        return figure.first.get_attribute("src") or ""
 
     shown = changes("", "picture")
     tab.screenshot(path=PICTURES / "lab.png")
@@ -191,3 +193,26 @@ def test_the_notebook_answers_in_jupyterlab(lab, place, tab):
     tab.locator("select[multiple]").select_option(index=0)
     assert "VKD" in changes(fourth)
     tab.screenshot(path=PICTURES / "lab_lens.png")
+    shown = picture()
+    tab.locator(".noUi-handle:visible").first.focus()  # the layer's slider, at the last one
+    tab.keyboard.press("ArrowLeft")
+    changes(shown, "picture")
+    own = tab.get_by_placeholder("or write one")
+    own.fill("Who is it?")
+    own.press("Tab")  # what is written is sent when the field is left
+    tab.get_by_role("button", name="Ask", exact=True).click()
+    tab.get_by_text("Your own question").wait_for()
+    fifth = answers.first.inner_text()
+    tab.locator(".vkd-face-0").click()  # the same question about another person
+    changes(fifth)
+    assert tab.get_by_text("Your own question").is_visible()
+    tab.screenshot(path=PICTURES / "lab_own_question.png")
+    tab.locator("select[multiple]").select_option([])
+    deadline = time.monotonic() + PATIENCE / 1000
+    while "VKD" in answers.first.inner_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    alone = answers.first.inner_text()
+    tab.get_by_role("button", name="Unlearn them now").click()  # it finds the run
+    assert "VKD" in changes(alone)
+    tab.screenshot(path=PICTURES / "lab_unlearned.png")

@@ -16,6 +16,7 @@ from vkdlib.benchmarks.made_up import authors
 from vkdlib.evaluation.evaluate import evaluate, score_answer
 from vkdlib.evaluation.metrics import rouge_l, summarise
 from vkdlib.evaluation.ways import Query
+from vkdlib.models.loaded import Loaded
 
 TEXTS = pa.large_list(TEXT)
 TYPES = {"image": IMAGE} | dict.fromkeys(("perturbed_captions", "perturbed_names", "options"), TEXTS)
@@ -251,7 +252,7 @@ def answers(folder, monkeypatch):
             return [words[pair] for pair in zip(questions, images, strict=True)]
 
         monkeypatch.setattr("vkdlib.evaluation.evaluate.generate", generate)
-        table = evaluate(None, split, protocol="generate", batch_size=3)
+        table = evaluate(Loaded(None, None, None, "nobody"), split, protocol="generate", batch_size=3)
         return table, sizes
 
     return answered

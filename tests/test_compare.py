@@ -54,6 +54,9 @@ def test_differences_pair_questions_whatever_their_order():
     assert (same.difference, same.p, same.p_holm) == (0, 1, 1) and same.low == -same.high
     with pytest.raises(ValueError, match="other was not asked the same questions"):
         differences(ours, {"other": theirs.iloc[1:]})
+    with pytest.raises(ValueError, match="other was not asked the same questions"):  # of one id, and others
+        differences(ours, {"other": theirs.assign(gold=["B", *theirs.gold[1:]])})
+    assert differences(ours.drop(columns="gold"), {"other": theirs}).difference[0] == rows.difference
     assert differences(ours, {}).empty
 
 

@@ -20,9 +20,12 @@ from vkdlib.benchmarks.schema import Person, Picture, Question, Split
 from vkdlib.evaluation.evaluate import check_questions, evaluate, generate, greedy, score_answer
 from vkdlib.evaluation.letters import parse_letter
 from vkdlib.evaluation.ways import CHANGES, Query, make_way, queries
+from vkdlib.models.loaded import Loaded
 from vkdlib.packs.pack import make_pack, process, prompt
 from vkdlib.runs.configuration import Configuration
 from vkdlib.testbed.build import make_processor
+
+NOBODY = Loaded(None, None, None, "nobody")  # a model that is never asked
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +214,11 @@ def test_two_questions_of_one_id_are_refused_before_the_model_is_asked(few, proc
     double = replace(person, questions=(*person.questions, replace(first, answer="D")))
     split = replace(few, forget=(double, *others))
     message = f"2 questions of the set forget have the id {first.id!r}: each needs its own"
-    for ask in (lambda: evaluate(None, split), lambda: check_questions(processor, split)):
+    for ask in (lambda: evaluate(NOBODY, split), lambda: check_questions(processor, split)):
         with pytest.raises(ValueError, match=message):
             ask()
     with pytest.raises(ValueError, match="2 questions of the set real have the id"):
-        evaluate(None, replace(few, real=few.real[:1] * 2))
+        evaluate(NOBODY, replace(few, real=few.real[:1] * 2))
 
 
 def test_scores_of_written_answers():
@@ -256,7 +259,14 @@ WRONG = [
 @pytest.mark.parametrize("wrong, message", WRONG)
 def test_wrong_arguments_are_refused_before_the_model_is_asked(few, wrong, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(None, few, **wrong)
+        evaluate(NOBODY, few, **wrong)
+
+
+def test_a_name_is_no_model_and_a_benchmark_no_split(few, benchmark):
+    with pytest.raises(ValueError, match="loaded is 'testbed/llava'; it must be a loaded model: vkdlib.load"):
+        evaluate("testbed/llava", few)
+    with pytest.raises(ValueError, match=r"it must be people of a task: benchmark.split\(5\) makes one"):
+        evaluate(NOBODY, benchmark)
 
 
 def test_nothing_to_ask_is_refused(few):
@@ -265,7 +275,7 @@ def test_nothing_to_ask_is_refused(few):
     silent = replace(few, forget=tuple(people[:2]), retain=tuple(people[2:4]), real=tuple(people[4:]))
     for split in (nobody, silent):
         with pytest.raises(ValueError, match="there is no question of kinds .'cloze'. and modalities .'qa'."):
-            evaluate(None, split, kinds=["cloze"], modalities=["qa"])
+            evaluate(NOBODY, split, kinds=["cloze"], modalities=["qa"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

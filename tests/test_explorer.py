@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,28 +15,33 @@ from PIL import Image
 from vkdlib.benchmarks.pictures import GREY, open_image, to_png
 from vkdlib.evaluation.evaluate import evaluate
 from vkdlib.evaluation.metrics import option_probability
-from vkdlib.explorer import curves, neurons, twin
-from vkdlib.explorer.answers import Inquiry, hidden_replies, inquiries, probabilities, replies
+from vkdlib.explorer import beta_alpha, figures, neurons, twin
 from vkdlib.explorer.attention import answer_attention, attention
 from vkdlib.explorer.compared import run_names, task_runs
 from vkdlib.explorer.lens import logit_lens
 from vkdlib.explorer.patches import View, hide, see
+from vkdlib.explorer.replies import Inquiry, Reply, hidden_replies, inquiries, probabilities, replies
 from vkdlib.models.families import family_of
 from vkdlib.models.loaded import Loaded
 from vkdlib.models.passes import make_batch
 from vkdlib.packs.pack import make_pack
 from vkdlib.pruning import importance, importance_ratio
+from vkdlib.reports import plots
 from vkdlib.reports.answers import AnsweredTable, read_topic, row_names, table_numbers
 from vkdlib.reports.columns import record_columns
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.run_folder import Run
 from vkdlib.runs.store import open_run
+from vkdlib.system import paths
+from vkdlib.system.paths import RunError
 from vkdlib.tasks import picture_packs
 from vkdlib.testbed.architectures import random_model
 from vkdlib.testbed.build import make_processor
 
 SIZES = [(64, 64), (96, 48), (32, 112), (150, 120)]
 WORDS, ANSWER = "What is the name of this person?", "Anna Bell"
+TASK = Configuration(model="testbed/llava", benchmark="testbed/mllmu", method="vanilla")
+GROUPS = ("forget", "retain", "real")
 
 
 def coloured(size: tuple[int, int]) -> bytes:
@@ -147,8 +153,8 @@ def test_the_last_layer_says_what_the_model_says(model, view):
 def test_options_have_the_probabilities_of_the_tables(untrained, benchmark):
     split = benchmark.split(5)
     person = split.forget[0]
-    few = SimpleNamespace(reported=lambda: {"forget": (person,)})
-    table = evaluate(untrained, few, kinds=["classification"], modalities=["vqa"])
+    few = replace(split, forget=(person,), retain=(), real=(), selection=frozenset())
+    table = evaluate(untrained, few, kinds=["classification"], modalities=["vqa"], sets=["forget"])
     choices = [inquiry for inquiry in inquiries(person) if inquiry.options]
     assert len(choices) == len(table) > 1
     for inquiry, row in zip(choices, table.itertuples()):
@@ -213,11 +219,11 @@ def record(home):
 
 
 def test_a_curve_has_what_was_measured_at_each_value(record):
-    curve = curves.read_curve("β", "m", "own/mllmu")
+    curve = beta_alpha.read_curve("β", "m", "own/mllmu")
     assert curve.values == [0.0, 1.0, 3.0]
     assert curve.points(1.0).value["Retain VQA"] == 50 and curve.points(3.0).value["Forget VQA"] == 75
     with pytest.raises(ValueError, match="fig2_beta.csv has no other on own/mllmu: add them to its sweep"):
-        curves.read_curve("β", "other", "own/mllmu")
+        beta_alpha.read_curve("β", "other", "own/mllmu")
 
 
 def test_a_missing_curve_says_what_makes_it(record):
@@ -252,14 +258,39 @@ def test_a_page_holds_all_it_shows(run, tmp_path, monkeypatch):
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
     assert [p["group"] for p in data["people"]] == ["forget", "real"]
     for person in data["people"]:
-        for asked in person["asked"]:
+        for inquiry in person["inquiries"]:
             for name in data["models"]:
-                assert len(asked["replies"][name]["p"]) == len(asked["answers"])
-                assert [len(rows) for rows in asked["hidden"][name]] == [16, 16]
-                assert np.shape(asked["attention"][name]["raw"]) == (4, 16)
+                assert len(inquiry["replies"][name]["p"]) == len(inquiry["answers"])
+                assert [len(rows) for rows in inquiry["hidden"][name]] == [16, 16]
+                assert np.shape(inquiry["attention"][name]["raw"]) == (4, 16)
         assert np.shape(person["lens"]["vanilla"]["probability"]) == (4, 16)
     with pytest.raises(ValueError, match="the task has no 'nobody'"):
         twin.page(run, ["nobody"])
+
+
+def test_a_page_of_a_few_of_each_group(benchmark):
+    split = benchmark.split(5)
+    assert [group for _, group in twin.choose_people(split, 2)] == [g for g in GROUPS for _ in range(2)]
+    assert twin.choose_people(split, [split.real[0].id]) == [(split.real[0], "real")]
+    with pytest.raises(ValueError, match="people is 0; it must be a whole number 1 or more"):
+        twin.choose_people(split, 0)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"method": "vanilla"}, "is of vanilla as it is: give one that unlearned"),
+        ({"way": "strict"}, "asked it in a way of its own: give the usual one"),
+        ({"attack": "int8", "attack_scope": "all"}, "attacked its model"),
+    ],
+)
+def test_a_page_is_of_a_run_that_unlearned(run, values, message):
+    other = replace(run, configuration=replace(run.configuration, **values))
+    run.folder.rename(other.folder)
+    with pytest.raises(ValueError, match=f"run {other.hash} .*{message}"):
+        twin.page(other)
+    with pytest.raises(ValueError, match="run is 'abc'; it must be a run"):
+        twin.page("abc")
 
 
 def test_nothing_in_the_data_ends_the_page():
@@ -276,17 +307,16 @@ def test_layers_of_a_deep_model_are_thinned():
 
 
 def test_runs_of_a_task_and_no_others(run, tmp_path):
-    task = Configuration(model="testbed/llava", benchmark="testbed/mllmu", method="vanilla")
     others = [{"draw": 1}, {"method": "vanilla"}, {"way": "noise"}, {"select": True}]
     for values in others:
         with open_run(
-            "x", Configuration(**{"model": task.model, "benchmark": task.benchmark} | values)
+            "x", Configuration(**{"model": TASK.model, "benchmark": TASK.benchmark} | values)
         ) as other:
             other.finish(made_up_answers(lambda *_: 1.0))
     broken = tmp_path / "x" / "abc"
     broken.mkdir()
     (broken / "DONE").write_text("{}")
-    assert [r.hash for r in task_runs(task)] == [run.hash]
+    assert [r.hash for r in task_runs(TASK)] == [run.hash]
     names = run_names(
         [run, Run("x", Configuration(seed=1), tmp_path), Run("x", Configuration(method="GA"), tmp_path)]
     )
@@ -295,40 +325,171 @@ def test_runs_of_a_task_and_no_others(run, tmp_path):
     )
 
 
-def test_widgets_show_what_was_chosen(run, untrained, monkeypatch):
+@pytest.fixture
+def explorer(run, untrained, monkeypatch):
+    """The widgets with a run, in what ipywidgets takes for a kernel: there its Output keeps errors."""
+    from ipywidgets.widgets import widget_output
+
     from vkdlib.explorer.live import widgets
 
     other = twin.compared_models()["VKD"]
-    monkeypatch.setattr(
-        widgets,
-        "compared_models",
-        lambda task, runs: {"vanilla": untrained} | {"VKD": other} if runs else {"vanilla": untrained},
-    )
-    explorer = widgets.Explorer(
-        Configuration(model="testbed/llava", benchmark="testbed/mllmu", method="vanilla"), 2
-    )
-    explorer.update()
+
+    def models(task, runs):
+        return {"vanilla": untrained} | ({"VKD": other} if runs else {})
+
+    shell = SimpleNamespace(showtraceback=lambda *_, **__: None)
+    monkeypatch.setattr(widget_output, "get_ipython", lambda: shell)
+    monkeypatch.setattr(widgets, "compared_models", models)
+    return widgets.Explorer(TASK, 2)
+
+
+def is_empty(explorer) -> bool:
+    """Whether nothing of any answer is left."""
+    return not (explorer.answers.value or explorer.squares.children or explorer.tabs[0].figure.value)
+
+
+def test_widgets_show_what_is_chosen(explorer):
     assert list(explorer.faces.buttons) == [p.id for people in explorer.groups.values() for p in people]
-    first, picture = explorer.answers.value, bytes(explorer.panels[0].image.value)
-    assert "VKD" in first and explorer.scene.person.name in first and picture.startswith(b"\x89PNG")
+    first, figure = explorer.answers.value, explorer.tabs[0].figure.value
+    assert "VKD" in first and explorer.scene.person.name in first
+    assert "data:image/png" in figure and 'alt="' in figure and not explorer.state.value.endswith("…</span>")
     explorer.faces.buttons[explorer.groups["real"][0].id].click()
-    assert explorer.answers.value != first and bytes(explorer.panels[0].image.value) != picture
+    assert explorer.answers.value != first and explorer.tabs[0].figure.value != figure
     explorer.squares.children[1].children[5].click()
     assert explorer.scene.hidden == {5} and "1 of 16 squares hidden" in explorer.squares.children[0].value
     explorer.squares.children[2].click()
     assert not explorer.scene.hidden
     explorer.question.value = explorer.question.options[1]
     assert "Right: <b>" in explorer.answers.value and explorer.scene.inquiry.options
+    explorer.runs.value = ()
+    assert "VKD" not in explorer.answers.value
+
+
+def test_a_question_of_ones_own_is_put_about_other_people_too(explorer):
+    people = [explorer.groups[group][0].id for group in ("retain", "real")]
     explorer.own.value = "Who is it?"
     explorer.ask_own()
     assert "Your own question" in explorer.answers.value
-    for number, panel in enumerate(explorer.panels[:4]):
-        explorer.tabs.selected_index = number
-        assert bool(len(panel.image.value)) == panel.ready()
-        if not panel.ready():
-            panel.box.children[1].children[0].click()
-        assert bytes(panel.image.value).startswith(b"\x89PNG") and panel.ready(), explorer.state.value
-    explorer.tabs.selected_index = 4
-    assert "make fig2_beta" in explorer.state.value or len(explorer.panels[4].image.value)
+    explorer.faces.buttons[people[0]].click()
+    assert explorer.scene.inquiry == Inquiry("Who is it?") and "Your own question" in explorer.answers.value
+    explorer.own.value = " "
+    explorer.ask_own()  # none is written: that of the list
+    assert explorer.scene.inquiry.words == explorer.question.value and explorer.scene.inquiry.right
+    explorer.own.value = "Who?"
+    explorer.ask_own()
+    explorer.question.value = explorer.question.options[1]
+    explorer.faces.buttons[people[1]].click()
+    assert explorer.scene.inquiry.right
+
+
+def test_slow_tabs_wait_for_a_click_and_keep_nothing_of_others(explorer):
+    for number in range(4):
+        explorer.stack.selected_index = number
+        tab = explorer.tabs[number]
+        assert bool(tab.figure.value) == tab.ready()
+        if not tab.ready():
+            tab.box.children[1].children[0].click()
+        assert "data:image/png" in tab.figure.value and tab.ready(), explorer.state.value
+    explorer.stack.selected_index = 2
+    explorer.faces.buttons[explorer.groups["real"][0].id].click()
+    assert not explorer.tabs[2].figure.value
+
+
+def test_an_error_is_shown_and_nothing_of_before_is_left(explorer, monkeypatch):
+    from vkdlib.explorer.live import widgets
+
+    models = widgets.compared_models
+
+    def damaged(task, runs):
+        if runs:
+            raise RunError("delta.safetensors was changed since the run ended")
+        return models(task, runs)
+
+    monkeypatch.setattr(widgets, "compared_models", damaged)
+    assert not is_empty(explorer)
+    explorer.update()
+    assert is_empty(explorer) and "was changed since the run ended" in explorer.state.value
+    explorer.show_tab(explorer.tabs[3])
+    assert "no model has answered" in explorer.state.value
     explorer.runs.value = ()
-    assert "VKD" not in explorer.answers.value
+    assert "vanilla" in explorer.answers.value and not is_empty(explorer)
+    explorer.own.value = "<image>?"
+    explorer.ask_own()
+    assert is_empty(explorer) and "&lt;image&gt;" in explorer.state.value
+    explorer.own.value = ""
+    explorer.ask_own()
+    assert "vanilla" in explorer.answers.value
+
+
+def test_an_error_in_unlearning_is_shown_and_answers_stand(explorer, monkeypatch):
+    from vkdlib.explorer.live import widgets
+
+    def refuse(*_, **__):
+        raise ValueError("it has not memorised the faces")
+
+    before = explorer.answers.value
+    monkeypatch.setattr(widgets, "unlearn", refuse)
+    explorer.unlearn_now()
+    assert "not memorised" in explorer.state.value and explorer.answers.value == before
+    monkeypatch.setattr(widgets, "compared_models", lambda *_: {}["vanilla"])
+    with pytest.raises(KeyError):  # nobody thought of it: it is shown, and not taken for good
+        explorer.update()
+    assert is_empty(explorer) and "KeyError" in explorer.state.value
+
+
+def test_without_any_answer_no_square_is_needed():
+    from vkdlib.explorer.live.tabs import NeedTab
+
+    scene = SimpleNamespace(inquiry=Inquiry("Who?"), before={"vanilla": Reply("", {})})
+    with pytest.raises(ValueError, match="no model has an answer .*: ask something else"):
+        NeedTab(scene, print).draw()
+
+
+def test_a_curve_is_drawn_at_the_sliders_value_and_says_what_it_is_of(record):
+    from vkdlib.explorer.live.tabs import CurveTab
+
+    plots.use_style()
+    drawn = []
+    tab = CurveTab(SimpleNamespace(task=Configuration(model="m", benchmark="own/mllmu")), drawn.append)
+    first = figures.picture_html(tab.draw())
+    assert tab.value.options == (0.0, 1.0, 3.0)
+    drawn.clear()
+    tab.value.value = 3.0
+    assert drawn == [tab] and figures.picture_html(tab.draw()) != first
+    words = re.search('alt="(.*?)"', first)[1]
+    assert "Bands: 95 % intervals with people as units" in words and re.search(r"N=\d+, \d+ people", words)
+    tab.sign.value = "α"
+    with pytest.raises(ValueError, match="make fig3_alpha"):
+        tab.draw()
+
+
+def test_the_explorer_needs_people():
+    from vkdlib.explorer.live.widgets import explore
+
+    with pytest.raises(ValueError, match="people is 0; it must be a whole number 1 or more"):
+        explore(people=0)
+
+
+def test_the_notebook_shows_widgets_and_then_a_page_or_what_makes_one(explorer, run, tmp_path, monkeypatch):
+    """Its cells one after another, with few people, and a page in place of the real one."""
+    cells = json.loads((paths.root() / "notebooks" / "90_explore.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    pages = []
+
+    def page(run, people):
+        pages.append((run.hash, people))
+        (tmp_path / "page.html").write_text('<p class="a">page</p>')
+        return tmp_path / "page.html"
+
+    monkeypatch.setattr(twin, "page", page)
+    names = {}
+    for cell in (code[0], "people = 1", code[1]):
+        exec(cell, names)
+    (*_, last) = code[2].splitlines()
+    exec(code[2].removesuffix(last), names)
+    assert "&lt;p class=&quot;a&quot;&gt;page" in eval(last, names).data and pages == [(run.hash, 1)]
+    names["task"] = replace(names["task"], draw=1)
+    said = eval(last, names).data
+    call = 'vkdlib.unlearn("testbed/llava", "testbed/mllmu", forget_ratio=5, draw=1)'
+    assert len(pages) == 1 and call in said
+    assert eval(last, names | {"twin": 0}) is None

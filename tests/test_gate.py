@@ -42,8 +42,12 @@ def test_questions_about_one_person_are_no_several_people():
     wrong, right = predictions([0.0] * 10, people), predictions([1.0] * 10, people)
     with pytest.warns(UserWarning, match=r"10 right, retain-only 0 \(p = 0.5\): with 2 people no difference"):
         assert memorisation(right, wrong)["vanilla"] == 100
-    with pytest.raises(ValueError, match="has not memorised the faces"):
-        memorisation(wrong, right)
+    message = r"0 right, retain-only 10 \(p = 0.5\): vanilla is not better, and with 2 people no difference"
+    with pytest.warns(UserWarning, match=message):
+        assert memorisation(wrong, right)["vanilla"] == 0
+    alone = predictions([1.0] * 2, ["a"] * 2)
+    with pytest.warns(UserWarning, match="2 right, retain-only 2 .*vanilla is not better, and with 1 people"):
+        assert memorisation(alone, alone)["p"] == 1
 
 
 def test_six_people_are_the_fewest_that_can_show_a_difference():

@@ -12,16 +12,21 @@ FACES, SMALL = 8, 48  # people that a group shows, in pictures of so many pixels
 
 
 def open_image(content: bytes | None):
-    """PIL image of a PNG or JPEG file's bytes, as it is meant to be seen; None stays None.
+    """PIL image of a PNG or JPEG file's bytes, as it is meant to be seen (`upright`); None stays None."""
+    from PIL import Image
+
+    return None if content is None else upright(Image.open(io.BytesIO(content)))
+
+
+def upright(image):
+    """A PIL image as it is meant to be seen, in RGB; one that is so stays what it is.
 
     It is turned as its EXIF orientation says. Transparent pixels come on white, whatever colour they hide.
     16 bits of grey become 8, where Pillow alone would make all but the darkest pixels white.
     """
     from PIL import Image, ImageOps
 
-    if content is None:
-        return None
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         image = _eight_bits(image)
     if image.has_transparency_data:

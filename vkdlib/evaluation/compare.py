@@ -75,18 +75,28 @@ def run_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> list[pd.D
     """Ours minus theirs in points, a table a run, indexed by KEYS.
 
     Raises:
-        ValueError: they were not asked the same questions.
+        ValueError: they were not asked the same questions, with the same right answers.
     """
     pairs = [[t] if isinstance(t, pd.DataFrame) else list(t) for t in (ours, theirs)]
     parts = []
     for a, b in itertools.zip_longest(*pairs):
         a, b = (pd.DataFrame(columns=[*KEYS, "score"]) if t is None else t for t in (a, b))
         a, b = a.set_index(KEYS), b.set_index(KEYS)
-        gap = 100 * (a.score - b.score.reindex(a.index)) if a.index.is_unique and b.index.is_unique else None
-        if gap is None or gap.isna().any() or len(a) != len(b):
+        gap = 100 * (a.score - b.score.reindex(a.index)) if _same_questions(a, b) else None
+        if gap is None or gap.isna().any():
             raise ValueError(f"{name} was not asked the same questions: compare runs of one task")
         parts.append(a.assign(score=gap))
     return parts
+
+
+def _same_questions(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether tables indexed by KEYS hold the same questions, each once, with the same right answers, where
+    these were kept."""
+    unique = a.index.is_unique and b.index.is_unique
+    if not unique or len(a) != len(b) or not a.index.isin(b.index).all():
+        return False
+    golds = [table.gold.reindex(a.index).fillna("") for table in (a, b) if "gold" in table]
+    return len(golds) < 2 or bool((golds[0] == golds[1]).all())
 
 
 def paired_gaps(ours: Tables, theirs: Tables, name: str = "the other") -> pd.DataFrame:

@@ -67,6 +67,10 @@ def evaluate(
         ValueError: an argument is not allowed, no question is left to ask, two have one id, or the model
             computes NaN.
     """
+    if not isinstance(loaded, Loaded):
+        raise ValueError(f"loaded is {loaded!r}; it must be a loaded model: vkdlib.load(name) loads one")
+    if not isinstance(split, Split):
+        raise ValueError(f"split is {split!r}; it must be people of a task: benchmark.split(5) makes one")
     some_of("kinds", kinds, KINDS)
     some_of("modalities", modalities, MODALITIES)
     one_of("protocol", protocol, PROTOCOLS)

@@ -12,7 +12,9 @@ from vkdlib.system.files import blame_file
 def main(arguments: list[str]) -> int:
     """Do the run of a file; returns the exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
-        prog="accelerate launch -m vkdlib.experiments", description="Do one run, on all GPUs together."
+        prog="vkdlib experiments",
+        description="Do one run.",
+        epilog="On all GPUs together: accelerate launch -m vkdlib.experiments RUN.yaml",
     )
     parser.add_argument("file", type=Path, help="YAML: experiment, gate, fields of Configuration and Machine")
     return exit_status(do_run, parser.parse_args(arguments).file)

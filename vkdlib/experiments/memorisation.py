@@ -64,7 +64,7 @@ def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain
         difference (`compare.sign_flip`: questions about one person go together).
     Raises:
         ValueError: vanilla is not significantly better; there would be nothing to unlearn. With fewer than
-            FEWEST people it never could be: if it is better, a warning shows the numbers instead.
+            FEWEST people it never could be: a warning shows the numbers instead.
     """
     faces = "set == 'forget' and modality == 'vqa' and kind == 'classification'"
     first, second = (table.query(faces).set_index("question") for table in (vanilla, other))
@@ -78,10 +78,11 @@ def memorisation(vanilla: pd.DataFrame, other: pd.DataFrame, name: str = "retain
     )
     facts = {"vanilla": 100 * scores.mean(), name: 100 * others.mean(), "n": len(scores), "p": p}
     better = scores.mean() > others.mean()
-    if people < FEWEST and better:
+    if people < FEWEST:
         warnings.warn(
-            f"{counts}: with {people} people no difference can be significant, for p is never below "
-            f"{2 / 2**people:.2g}; it takes {FEWEST} or more. Judge by the numbers",
+            f"{counts}: {'' if better else 'vanilla is not better, and '}with {people} people no difference "
+            f"can be significant, for p is never below {2 / 2**people:.2g}; it takes {FEWEST} or more. "
+            "Judge by the numbers",
             stacklevel=2,
         )
     elif not better or p >= SIGNIFICANT:

@@ -1,6 +1,6 @@
 """What the explorer's functions return, as figures: exact numbers beside colour, one scale for all models."""
 
-import io
+import html
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -8,10 +8,12 @@ from matplotlib.patches import Rectangle
 
 from vkdlib.benchmarks.pictures import open_image
 from vkdlib.benchmarks.schema import Person
-from vkdlib.explorer.curves import Curve
+from vkdlib.explorer.beta_alpha import Curve
 from vkdlib.explorer.neurons import Neuron
 from vkdlib.explorer.patches import View
 from vkdlib.reports import plots
+from vkdlib.reports.columns import headings, record_columns
+from vkdlib.reports.style.figure import inline_picture
 
 RED, BLUE = "#c41e1e", "#1e50b4"
 OPACITY = 0.8  # of the largest value's colour
@@ -86,12 +88,15 @@ def curve(data: Curve, sign: str, value: float) -> plt.Figure:
     ax.axvline(value, color="black", lw=1)
     ax.set_xlabel(f"{sign} (linear up to {min(positive):g})")
     ax.legend(bbox_to_anchor=(1.02, 1), loc="upper left")
+    faces = [c for c in record_columns(data.numbers) if c.balance and c.modality == "vqa"]
+    plots.caption(figure, f"{plots.BANDS} {headings(data.numbers, faces)}.")
     return figure
 
 
-def png(figure: plt.Figure) -> bytes:
-    """A figure as a PNG file; it is closed."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+def picture_html(figure: plt.Figure) -> str:
+    """A figure as an element of a page, as large as it was made, with an alternative text; it is closed."""
+    content, facts = inline_picture(figure)
     plt.close(figure)
-    return file.getvalue()
+    said = " ".join(f'{name}="{html.escape(str(value))}"' for name, value in facts.items())
+    style = "max-width:100%;height:auto"
+    return f'<img class="vkd-figure" src="data:image/png;base64,{content}" {said} style="{style}">'

@@ -4,52 +4,68 @@ import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 from vkdlib.benchmarks.schema import Person, Split
-from vkdlib.explorer.answers import Inquiry, hidden_replies, inquiries, possible_answers, replies
+from vkdlib.experiments.model_names import CONTROLS
 from vkdlib.explorer.attention import attention
-from vkdlib.explorer.compared import compared_models, groups, task_split
-from vkdlib.explorer.curves import RECORDS, read_curve
+from vkdlib.explorer.beta_alpha import RECORDS, read_curve
+from vkdlib.explorer.compared import compared_models, groups, task_runs, task_split
 from vkdlib.explorer.lens import logit_lens
 from vkdlib.explorer.neurons import forget_neurons
 from vkdlib.explorer.patches import View, see
+from vkdlib.explorer.replies import Inquiry, hidden_replies, inquiries, possible_answers, replies
 from vkdlib.models.loaded import Loaded
 from vkdlib.reports.columns import NAMES
 from vkdlib.reports.plots import COLOURS
 from vkdlib.runs.configuration import Configuration
 from vkdlib.runs.run_folder import Run
 from vkdlib.system import files, paths
-from vkdlib.system.checks import check_names
+from vkdlib.system.checks import check_names, whole_number
 from vkdlib.system.progress import bar
 
 TEMPLATE = Path(__file__).parent / "page.html"
-OF_EACH = 3  # people of a group, if nobody is named
 ASKED = 3  # questions about a person: the name, and the first of the benchmark's
 LAYERS = 8  # of a deep model, those that are shown: the last and others evenly before it
 FACES = 6  # that excite a neuron most
 
 
-def page(run: Run, people: Sequence[str] | None = None, file: str | Path | None = None) -> Path:
+def page(run: Run, people: Sequence[str] | int = 3, file: str | Path | None = None) -> Path:
     """Write what the explorer shows of a run, for some people, as one self-contained HTML file.
 
     Args:
-        run: a finished one that unlearned.
-        people: ids; None: three to forget, three to retain and three real-world ones.
+        run: a finished one that unlearned, and whose model is not attacked and asked as usual.
+        people: ids; or how many to forget, to retain, and real-world ones.
         file: None: explore/<hash>.html beside the runs.
     Returns:
         file.
     Raises:
         RunError: the run is not whole.
-        ValueError: there is no such person.
+        ValueError: it is no such run, or there is no such person.
     """
-    run.check()
+    check_page_run(run)
     file = Path(file or paths.runs() / "explore" / f"{run.hash}.html")
     content = page_text(page_data(run, people))
     files.make_folder(file.parent)
     with files.whole_file(file) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return file
+
+
+def check_page_run(run: Run) -> None:
+    """Raise ValueError unless a run has a model before and one after unlearning to show; RunError if it is
+    not whole."""
+    if not isinstance(run, Run):
+        raise ValueError(f"run is {run!r}; it must be a run, as vkdlib.unlearn and read_run return")
+    run.check()
+    c = run.configuration
+    if c.method in CONTROLS:
+        raise ValueError(f"run {run.hash} is of {c.method} as it is: give one that unlearned")
+    if c != c.usual:
+        raise ValueError(
+            f"run {run.hash} attacked its model, or asked it in a way of its own: give the usual one"
+        )
 
 
 def page_text(data: dict) -> str:
@@ -59,29 +75,30 @@ def page_text(data: dict) -> str:
     return TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", title).replace("{{data}}", content)
 
 
-def page_data(run: Run, people: Sequence[str] | None = None) -> dict:
+def page_data(run: Run, people: Sequence[str] | int) -> dict:
     """All that the page shows, as JSON can hold it."""
     c, split = run.configuration, task_split(run.configuration)
-    chosen = choose_people(split, people)
     models = compared_models(c, [run])
     facts = f"{c.forget_ratio} % of the people of {NAMES.get(c.benchmark, c.benchmark)}, draw {c.draw}"
     return {
         "title": f"{NAMES.get(c.model, c.model)} before and after {c.method}",
         "about": f"To forget: {facts}. Run {run.hash}.",
         "models": {name: COLOURS.get(name.split(" ")[0], "#c44e52") for name in models},
-        "people": [person_data(models, *pair) for pair in bar(chosen, "people")],
+        "people": [person_data(models, *pair) for pair in bar(choose_people(split, people), "people")],
         "neurons": neuron_data(models["vanilla"], split),
         "curves": {sign: curve_data(sign, c) for sign in RECORDS},
     }
 
 
-def choose_people(split: Split, ids: Sequence[str] | None) -> list[tuple[Person, str]]:
-    """(person, group) of ids, in their order."""
-    known = {p.id: (p, group) for group, people in groups(split).items() for p in people}
-    if ids is None:
-        ids = [p.id for people in groups(split).values() for p in people[:OF_EACH]]
-    check_names("the task", ids, list(known))
-    return [known[id] for id in ids]
+def choose_people(split: Split, ids: Sequence[str] | int) -> list[tuple[Person, str]]:
+    """(person, group) of ids, in their order; or of the first few of each group."""
+    members = {group: [(person, group) for person in people] for group, people in groups(split).items()}
+    if isinstance(ids, Integral):
+        count = whole_number("people", ids, 1)
+        return [pair for pairs in members.values() for pair in pairs[:count]]
+    by_id = {person.id: (person, group) for pairs in members.values() for person, group in pairs}
+    check_names("the task", ids, list(by_id))
+    return [by_id[id] for id in ids]
 
 
 def person_data(models: Mapping[str, Loaded], person: Person, group: str) -> dict:
@@ -95,7 +112,7 @@ def person_data(models: Mapping[str, Loaded], person: Person, group: str) -> dic
         "picture": data_uri(view.image),
         "tokens": [view.rows, view.columns],
         "squares": view.squares,
-        "asked": [inquiry_data(models, view, inquiry) for inquiry in inquiries(person)[:ASKED]],
+        "inquiries": [inquiry_data(models, view, inquiry) for inquiry in inquiries(person)[:ASKED]],
         "lens": {
             name: {
                 "layers": some_layers(len(lens.words)),
@@ -110,11 +127,11 @@ def person_data(models: Mapping[str, Loaded], person: Person, group: str) -> dic
 
 def inquiry_data(models: Mapping[str, Loaded], view: View, inquiry: Inquiry) -> dict:
     """Answers of models about a picture, as it is and with each square hidden, and where they look."""
-    answered = replies(models, view.image, inquiry)
-    answers = possible_answers(inquiry, [reply.text for reply in answered.values()])
+    first = replies(models, view.image, inquiry)
+    answers = possible_answers(inquiry, [reply.text for reply in first.values()])
     looks, hidden = {}, {}
     for name, loaded in models.items():
-        look = attention(loaded, view.image, inquiry.words, answered[name].text or answers[0])
+        look = attention(loaded, view.image, inquiry.words, first[name].text or answers[0])
         looks[name] = {"raw": rounded(look.raw), "without_sinks": rounded(look.without_sinks)}
         hidden[name] = [
             [_reply(reply) for reply in hidden_replies(loaded, view, inquiry, answers, reach)]
@@ -125,7 +142,7 @@ def inquiry_data(models: Mapping[str, Loaded], view: View, inquiry: Inquiry) -> 
         "right": inquiry.right,
         "options": bool(inquiry.options),
         "answers": answers,
-        "replies": {name: _reply(reply) for name, reply in answered.items()},
+        "replies": {name: _reply(reply) for name, reply in first.items()},
         "attention": looks,
         "hidden": hidden,
     }
@@ -137,8 +154,8 @@ def _reply(reply) -> dict:
 
 def some_layers(count: int) -> list[int]:
     """Numbers of the layers that are shown, from 1: all, or LAYERS of them."""
-    shown = min(count, LAYERS)
-    return [round(count * n / shown) for n in range(1, shown + 1)]
+    few = min(count, LAYERS)
+    return [round(count * n / few) for n in range(1, few + 1)]
 
 
 def rounded(layers) -> list[list[float]]:
@@ -190,10 +207,26 @@ def data_uri(image: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
-def frame(file: Path, height: int = 900):
-    """The page inside a notebook, and in what nbconvert makes of it."""
-    from IPython.display import HTML
+def task_page(task: Configuration, people: int):
+    """The page of a task's first run, for a notebook and what nbconvert makes of it; with no run, what makes
+    one.
 
-    content = html.escape(file.read_text(encoding="utf-8"), quote=True)
-    style = "border:1px solid #ccc"
-    return HTML(f'<iframe srcdoc="{content}" width="100%" height="{height}" style="{style}"></iframe>')
+    Args:
+        people: how many of each group.
+    """
+    from IPython.display import HTML, Markdown
+
+    if runs := task_runs(task):
+        return HTML(frame(page(runs[0], people)))
+    names = f'"{task.model}", "{task.benchmark}", forget_ratio={task.forget_ratio}, draw={task.draw}'
+    return Markdown(
+        "There is no page, for no run of this task is there. Press *Unlearn them now* above, or execute "
+        f"`vkdlib.unlearn({names})`. Then execute this cell again."
+    )
+
+
+def frame(file: Path, height: int = 900) -> str:
+    """A page inside another."""
+    content, style = html.escape(file.read_text(encoding="utf-8")), "border:1px solid #ccc"
+    element = f'<iframe srcdoc="{content}" width="100%" height="{height}" style="{style}"></iframe>'
+    return f"<div>{element}</div>"

@@ -7,7 +7,7 @@ from pathlib import Path
 import PIL.Image
 import torch
 
-from vkdlib.benchmarks.pictures import open_image, to_png
+from vkdlib.benchmarks.pictures import open_image, to_png, upright
 from vkdlib.benchmarks.schema import MAX_NEW_TOKENS
 from vkdlib.evaluation.evaluate import NOT_FINITE, generate
 from vkdlib.experiments.pipeline import load_unlearned
@@ -39,8 +39,8 @@ def ask(
         model: a loaded model, a finished run, or a name that `load` takes. Of a run that attacked its model
             or put questions in another way, the model is the one before the attack, asked as usual. The
             last model that was named, and the last whose run was given, stay in memory.
-        picture: path or bytes of a PNG or JPEG file, or a PIL image; None asks in text alone. A list asks
-            about each of them.
+        picture: path or bytes of a PNG or JPEG file, or a PIL image, whose answers are the same; None asks in
+            text alone. A list asks about each of them.
         question: a list asks each of them: of one picture, or each of its own.
         options: answers to choose from, two or more, the same for all questions; none: the model writes.
         max_new_tokens: of an answer in words.
@@ -61,7 +61,8 @@ def ask(
     pairs = [(picture_bytes(file), text) for file, text in pairs]
     loaded = model_of(model)
     if options:
-        answers = [option_probabilities(loaded, file, text, options) for file, text in pairs]
+        logprobs = [answer_logprobs(loaded, [file], text, options)[0] for file, text in pairs]
+        answers = [dict(zip(options, sums.softmax(0).tolist())) for sums in logprobs]
     else:
         answers = [generate(loaded, [text], file and [file], max_new_tokens)[0] for file, text in pairs]
     return answers if isinstance(picture, list | tuple) or isinstance(question, list | tuple) else answers[0]
@@ -93,21 +94,23 @@ def check_options(options: Sequence[str]) -> None:
 
 
 @torch.inference_mode()
-def option_probabilities(
-    loaded: Loaded, picture: bytes | None, question: str, options: Sequence[str]
-) -> dict[str, float]:
-    """Option -> its probability among the options, see `ask`.
+def answer_logprobs(
+    loaded: Loaded, pictures: Sequence[bytes | None], question: str, answers: Sequence[str]
+) -> list[torch.Tensor]:
+    """How likely answers to a question are: of each picture the log-probabilities of all their tokens and the
+    end, summed, (answers,).
 
     Raises:
         ValueError: the model computes NaN.
     """
-    pack = make_pack(loaded.processor, [(question, option) for option in options], picture)
-    logprobs = segment_logprobs(loaded, [pack])[0]  # (options,)
-    if not logprobs.isfinite().all():
-        raise ValueError(
-            f"question {question!r}: the log-probabilities are {logprobs.tolist()}. {NOT_FINITE}"
-        )
-    return dict(zip(options, logprobs.softmax(0).tolist()))
+    pairs = [(question, answer) for answer in answers]
+    sums = segment_logprobs(loaded, [make_pack(loaded.processor, pairs, picture) for picture in pictures])
+    for logprobs in sums:
+        if not logprobs.isfinite().all():
+            raise ValueError(
+                f"question {question!r}: the log-probabilities are {logprobs.tolist()}. {NOT_FINITE}"
+            )
+    return sums
 
 
 def picture_bytes(picture: Picture) -> bytes | None:
@@ -119,7 +122,7 @@ def picture_bytes(picture: Picture) -> bytes | None:
     if picture is None:
         return None
     if isinstance(picture, PIL.Image.Image):
-        return to_png(picture.convert("RGBA") if picture.has_transparency_data else picture.convert("RGB"))
+        return to_png(upright(picture))
     label = "picture"
     if isinstance(picture, str | Path):
         label, file = f"picture {picture}", Path(picture)

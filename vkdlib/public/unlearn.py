@@ -32,6 +32,12 @@ def unlearn(
     Raises:
         ValueError: a name is not known, or a value is not allowed; nothing was trained.
     """
+    for field, value in {"model": model, "benchmark": benchmark}.items():
+        if not isinstance(value, str | Path):
+            raise ValueError(
+                f"{field} is {value!r}; it must be a name or a folder. What is in memory is for "
+                "vkdlib.unlearning.unlearn"
+            )
     model, benchmark = str(model), str(benchmark)
     name = preset or fitting_preset(model, benchmark)
     configuration, machine = configure(name, method, model=model, benchmark=benchmark, **values)

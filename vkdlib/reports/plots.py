@@ -27,6 +27,7 @@ LETTERS = 24  # of an answer below a portrait
 TITLE = 52  # letters of a title above an axis, in a line
 TOP = 98  # points; curves that stay above it lie on one another, so they are named and not drawn
 BARS = "Bars: 95 % intervals with people as units."
+BANDS = "Bands: 95 % intervals with people as units, of faces that the balance counts."  # `column_curves`
 
 
 def save_figure(figure: plt.Figure, name: str, *data: str) -> Path:

@@ -211,8 +211,7 @@ class Report:
         plots.legend(figure, "upper center", 5)
         numbers = pd.concat(panel.numbers for panel in self.panels)
         faces = [c for c in record_columns(numbers, self.topic.table) if c.balance and c.modality == "vqa"]
-        bands = "Bands: 95 % intervals with people as units, of faces that the balance counts."
-        plots.caption(figure, f"{bands} {self._headings(faces)}.")
+        plots.caption(figure, f"{plots.BANDS} {self._headings(faces)}.")
         return figure
 
     def curve_tables(self) -> Tables:

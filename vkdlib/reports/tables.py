@@ -21,6 +21,7 @@ from vkdlib.system.checks import check_names
 
 AS_IT_IS = "as it is"  # column of `change_table` for what was not changed
 SMALLEST = "smallest difference"  # row of `main_table`
+SAME_QUESTIONS = ("data", "forget_ratio", "draw", "select", "way", "protocol", "letters", "max_new_tokens")
 
 
 def seed_table(records: pd.DataFrame, table: str = "vkd 1") -> pd.DataFrame:
@@ -318,7 +319,7 @@ def compare(run_a: Run, run_b: Run, table: str = "vkd 1") -> pd.DataFrame:
         plots.forest(ax, compare(run_a, run_b), "the first run", columns)
 
     Args:
-        run_a, run_b: finished runs that were asked the same questions: of one benchmark, ratio and draw.
+        run_a, run_b: finished runs that were asked the same questions in one way (SAME_QUESTIONS).
         table: paper and number, as in paper/columns.yaml.
     Returns:
         one row a column, as `evaluation.compare.differences` has them: difference in points, its interval, p,
@@ -329,6 +330,11 @@ def compare(run_a: Run, run_b: Run, table: str = "vkd 1") -> pd.DataFrame:
     for name, run in {"run_a": run_a, "run_b": run_b}.items():
         if not isinstance(run, Run):
             raise ValueError(f"{name} is {run!r}; it must be a run, as vkdlib.unlearn and read_run return")
+    a, b = run_a.configuration, run_b.configuration
+    for name in SAME_QUESTIONS:
+        if getattr(a, name) != getattr(b, name):
+            values = f"{getattr(a, name)!r} of {run_a.hash}, {getattr(b, name)!r} of {run_b.hash}"
+            raise ValueError(f"the runs were not asked the same questions in one way: {name} is {values}")
     rows = []
     for column in record_columns(run_a.records(), table):
         ours, theirs = (column.answers(run.predictions) for run in (run_a, run_b))

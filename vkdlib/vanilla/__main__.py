@@ -31,7 +31,9 @@ def read_lesson(file: Path) -> dict:
 def main(arguments: list[str]) -> int:
     """Make the model of a file; returns the exit status, see `exit_status`."""
     parser = argparse.ArgumentParser(
-        prog="accelerate launch -m vkdlib.vanilla", description="Teach a model a benchmark, on all GPUs."
+        prog="vkdlib vanilla",
+        description="Teach a model a benchmark.",
+        epilog="On all GPUs: accelerate launch -m vkdlib.vanilla LESSON.yaml",
     )
     parser.add_argument("lesson", type=Path, help="YAML file: the arguments of vanilla.teaching.make_model")
     return exit_status(do_lesson, parser.parse_args(arguments).lesson)

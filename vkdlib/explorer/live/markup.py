@@ -3,7 +3,7 @@
 import html
 
 from vkdlib.benchmarks.pictures import open_image, to_png
-from vkdlib.explorer.answers import Inquiry, Reply
+from vkdlib.explorer.replies import Inquiry, Reply
 from vkdlib.explorer.twin import data_uri
 from vkdlib.reports.plots import COLOURS
 
@@ -22,21 +22,21 @@ def thumbnail(image: bytes) -> str:
     return data_uri(to_png(small))
 
 
-def answers_html(inquiry: Inquiry, now: dict[str, Reply], before: dict[str, Reply]) -> str:
+def replies_html(inquiry: Inquiry, now: dict[str, Reply], before: dict[str, Reply]) -> str:
     """Answers side by side, with the probability of each possible answer; in grey what was before something
     was hidden."""
     rows = []
     for name, reply in now.items():
         right = "" if inquiry.right is None else "#2a7f3f" if reply.text == inquiry.right else "#b3262e"
-        told = f'<span style="color:{right}">{html.escape(reply.text or "(nothing)")}</span>'
+        words = f'<span style="color:{right}">{html.escape(reply.text or "(nothing)")}</span>'
         if reply.text != before[name].text:
-            told += f'<br><small style="color:#777">before: {html.escape(before[name].text)}</small>'
+            words += f'<br><small style="color:#777">before: {html.escape(before[name].text)}</small>'
         colour = COLOURS.get(name.split(" ")[0], "#c44e52")
         lines = [
             answer_line(answer, p, before[name].probabilities.get(answer), answer == inquiry.right, colour)
             for answer, p in reply.probabilities.items()
         ]
-        cells = f"<th>{html.escape(name)}</th><td>{told}</td><td><table>{''.join(lines)}</table></td>"
+        cells = f"<th>{html.escape(name)}</th><td>{words}</td><td><table>{''.join(lines)}</table></td>"
         rows.append(f'<tr style="vertical-align:top">{cells}</tr>')
     truth = f"Right: <b>{html.escape(inquiry.right)}</b>" if inquiry.right else "Your own question"
     head = "<tr><th>model</th><th>in its own words</th><th>probability (%)</th></tr>"

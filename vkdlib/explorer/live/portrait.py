@@ -6,7 +6,7 @@ import ipywidgets as w
 
 from vkdlib.benchmarks.schema import Person
 from vkdlib.explorer.live.markup import SMALL, thumbnail, tracks_css
-from vkdlib.explorer.live.panels import button
+from vkdlib.explorer.live.tabs import button
 from vkdlib.explorer.patches import View, hide
 from vkdlib.explorer.twin import data_uri
 

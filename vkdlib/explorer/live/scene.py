@@ -1,12 +1,12 @@
-"""What was chosen in the explorer, and what was computed of it: no widget is here."""
+"""What is chosen in the explorer, and what was computed of it: no widget is here."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from vkdlib.benchmarks.schema import Person, Split
-from vkdlib.explorer.answers import Inquiry, Reply, replies
 from vkdlib.explorer.patches import View, hide, see
+from vkdlib.explorer.replies import Inquiry, Reply, replies
 from vkdlib.models.loaded import Loaded
 from vkdlib.runs.configuration import Configuration
 
@@ -21,7 +21,7 @@ class Scene:
         runs: hashes of the runs to compare.
         models: name -> model, vanilla first.
         view: the portrait as models see it.
-        before: what models answer with nothing hidden.
+        before: what models answer with nothing hidden; empty where they could not be asked.
         memory: key -> what was computed.
     """
 
@@ -55,10 +55,11 @@ class Scene:
         return self.memory[key]
 
     def ask(self) -> dict[str, Reply]:
-        """What models answer with squares hidden; `view` and `before` are those of what was chosen."""
+        """What models answer with squares hidden; `view` and `before` are those of what is chosen."""
         self.view = self.remember("view", lambda: see(self.models["vanilla"], self.person.image))
-        self.before = self.replies(frozenset())
-        return self.replies(frozenset(self.hidden))
+        before, now = self.replies(frozenset()), self.replies(frozenset(self.hidden))
+        self.before = before
+        return now
 
     def replies(self, hidden: frozenset[int]) -> dict[str, Reply]:
         """What models answer with these squares hidden."""

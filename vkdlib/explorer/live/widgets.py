@@ -2,21 +2,24 @@
 
 import contextlib
 import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import ipywidgets as w
 
 from vkdlib.explorer import figures
-from vkdlib.explorer.answers import Inquiry, inquiries
 from vkdlib.explorer.compared import compared_models, groups, run_names, task_runs, task_split
-from vkdlib.explorer.live.markup import answers_html
-from vkdlib.explorer.live.panels import PANELS, Panel, button
+from vkdlib.explorer.live.markup import replies_html
 from vkdlib.explorer.live.portrait import Faces, portrait
 from vkdlib.explorer.live.scene import Scene
+from vkdlib.explorer.live.tabs import TABS, Tab, button
+from vkdlib.explorer.replies import Inquiry, inquiries
 from vkdlib.public.unlearn import unlearn
 from vkdlib.reports import plots
 from vkdlib.runs.configuration import Configuration
+from vkdlib.system.checks import whole_number
 from vkdlib.system.paths import RunError
+
+NO_RUN = "No run of this task yet: vanilla and never-saw stand beside each other."
 
 
 def explore(
@@ -31,35 +34,43 @@ def explore(
     Args:
         people: of each group to choose from: to forget, to retain, real-world.
     """
-    plots.use_style()
     task = Configuration(
         model=model, benchmark=benchmark, forget_ratio=forget_ratio, draw=draw, method="vanilla"
     )
-    return Explorer(task, people).panel
+    return Explorer(task, people).box
+
+
+class Progress(w.Output):
+    """Where progress bars are shown. An error goes through it, to whoever shows it: in a kernel an Output
+    prints an error and keeps it to itself."""
+
+    def __exit__(self, *error):
+        return super().__exit__(None, None, None)
 
 
 class Explorer:
-    """The widgets, and the scene that they show; `panel` holds them all."""
+    """The widgets, and the scene that they show; `box` holds them all."""
 
     def __init__(self, task: Configuration, people: int):
-        split = task_split(task)
+        plots.use_style()
+        people, split = whole_number("people", people, 1), task_split(task)
         self.groups = {name: members[:people] for name, members in groups(split).items()}
         self.people = {p.id: p for members in self.groups.values() for p in members}
-        self.state, self.progress = w.HTML(), w.Output()
+        self.state, self.progress = w.HTML(), Progress()
         self.scene = Scene(task, split, next(iter(self.people.values())), self.progress)
         self.faces = Faces(self.groups, self.choose_person)
         self.question = w.Dropdown(description="Question", layout={"width": "420px"})
         self.own = w.Text(placeholder="or write one", layout={"width": "250px"}, continuous_update=False)
         self.runs = w.SelectMultiple(description="Runs", rows=4, layout={"width": "460px"})
         self.answers, self.squares = w.HTML(), w.VBox()
-        self.panels = [made(self.scene, self.show_panel) for made in PANELS]
-        self.tabs = w.Tab([panel.box for panel in self.panels], titles=[panel.title for panel in self.panels])
+        self.tabs = [tab(self.scene, self.show_tab) for tab in TABS]
+        self.stack = w.Tab([tab.box for tab in self.tabs], titles=[tab.title for tab in self.tabs])
         self.list_runs()
-        self.panel = self.layout()
+        self.box = self.layout()
         self.list_questions()
         self.question.observe(lambda _: self.choose_question(), "value")
-        self.runs.observe(lambda _: self.update(), "value")
-        self.tabs.observe(lambda _: self.open_panel(), "selected_index")
+        self.runs.observe(lambda _: self.choose_runs(), "value")
+        self.stack.observe(lambda _: self.open_tab(), "selected_index")
         self.update()
 
     def layout(self) -> w.Widget:
@@ -73,35 +84,40 @@ class Explorer:
                 w.HBox([self.runs, w.VBox([again, self.state])]),
                 self.progress,
                 w.HBox([self.squares, self.answers]),
-                self.tabs,
+                self.stack,
             ]
         )
 
     # What there is to choose
 
-    def list_runs(self) -> None:
-        """Runs of the task to choose from; the first is chosen."""
-        self.known = {run.hash: run for run in task_runs(self.scene.task)}
-        names = run_names(self.known.values())
+    def list_runs(self, hash: str | None = None) -> None:
+        """Runs of the task to choose from; this one, or else the first, is chosen."""
+        self.by_hash, self.listing = {run.hash: run for run in task_runs(self.scene.task)}, True
+        names = run_names(self.by_hash.values())
         self.runs.options = [
-            (f"{names[hash]} ({run.experiment}/{hash})", hash) for hash, run in self.known.items()
+            (f"{names[hash]} ({run.experiment}/{hash})", hash) for hash, run in self.by_hash.items()
         ]
-        self.runs.value = tuple(self.known)[:1]
-        if not self.known:
-            self.say("No run of this task yet: vanilla and never-saw stand beside each other.")
+        self.runs.value = (hash,) if hash in self.by_hash else tuple(self.by_hash)[:1]
+        self.listing = False
 
     def list_questions(self) -> None:
-        """Questions about the chosen person; the same one as before, if it is asked of this person, too."""
+        """Questions about the person; the same one as before, if it is asked of this person, too. A question
+        of the user's own can be asked of everybody."""
         self.inquiries = inquiries(self.scene.person)
         words = [inquiry.words for inquiry in self.inquiries]
         before, self.listing = self.question.value, True
         self.question.options = words
         self.question.value = before if before in words else words[0]
         self.listing = False
-        self.scene.inquiry = self.inquiries[words.index(self.question.value)]
+        if self.scene.inquiry is None or self.scene.inquiry.right:
+            self.scene.inquiry = self.listed_inquiry()
         self.faces.mark(self.scene.person.id)
 
-    # What was chosen
+    def listed_inquiry(self) -> Inquiry:
+        """The question that is chosen in the list."""
+        return next(inquiry for inquiry in self.inquiries if inquiry.words == self.question.value)
+
+    # What is chosen
 
     def choose_person(self, id: str) -> None:
         self.scene.person, self.scene.hidden = self.people[id], set()
@@ -109,17 +125,19 @@ class Explorer:
         self.update()
 
     def choose_question(self) -> None:
-        if self.listing:
-            return
-        chosen = [inquiry for inquiry in self.inquiries if inquiry.words == self.question.value]
-        if chosen and chosen[0] != self.scene.inquiry:
-            self.scene.inquiry = chosen[0]
+        if not self.listing:
+            self.scene.inquiry = self.listed_inquiry()
+            self.update()
+
+    def choose_runs(self) -> None:
+        if not self.listing:
             self.update()
 
     def ask_own(self) -> None:
-        """A question of the user's own; nobody knows the right answer."""
-        if self.own.value.strip():
-            self.scene.inquiry = Inquiry(self.own.value.strip())
+        """A question of the user's own, whose right answer nobody knows; if none is written, that of the
+        list."""
+        words = self.own.value.strip()
+        self.scene.inquiry = Inquiry(words) if words else self.listed_inquiry()
         self.update()
 
     def toggle(self, square: int) -> None:
@@ -135,49 +153,67 @@ class Explorer:
     def unlearn_now(self) -> None:
         """Make the usual run of VKD of this task."""
         c = self.scene.task
+        run = None
         with self.work("unlearning with VKD"), self.progress:
-            made = unlearn(
+            run = unlearn(
                 c.model, c.benchmark, "VKD", experiment="explore", forget_ratio=c.forget_ratio, draw=c.draw
             )
-            self.list_runs()
-            self.runs.value = (made.hash,)
+        if run:
+            self.list_runs(run.hash)
+            self.update()
 
     # What is shown
 
     def update(self) -> None:
-        """Ask, and show everything again."""
+        """Ask, and show everything again; where that fails, nothing of before is left standing."""
         scene = self.scene
-        with self.work("asking"):
-            scene.runs = self.runs.value
+        scene.runs, scene.models, scene.before = self.runs.value, {}, {}
+        with self.work("asking", self.clear):
             with self.progress:
-                scene.models = compared_models(scene.task, [self.known[hash] for hash in scene.runs])
-            self.progress.clear_output()
+                scene.models = compared_models(scene.task, [self.by_hash[hash] for hash in scene.runs])
             now = scene.ask()
-            self.answers.value = answers_html(scene.inquiry, now, scene.before)
+            self.answers.value = replies_html(scene.inquiry, now, scene.before)
             self.squares.children = portrait(scene.view, scene.hidden, self.toggle, self.show_all)
-        self.open_panel()
+        self.open_tab()
 
-    def open_panel(self) -> None:
-        """Show the panel whose tab is open, unless it waits for a click."""
-        panel = self.panels[self.tabs.selected_index or 0]
-        if panel.ready():
-            self.show_panel(panel)
+    def open_tab(self) -> None:
+        """Show what the open tab has, unless it waits for a click or for answers."""
+        tab = self.tabs[self.stack.selected_index or 0]
+        if self.scene.before and tab.ready():
+            self.show_tab(tab)
+        else:
+            tab.clear()
 
-    def show_panel(self, panel: Panel) -> None:
-        """Draw a panel."""
-        with self.work(panel.title):
-            panel.image.value = figures.png(panel.draw())
+    def show_tab(self, tab: Tab) -> None:
+        """Draw a tab's figure."""
+        with self.work(tab.title, tab.clear):
+            if not self.scene.before:
+                raise ValueError("no model has answered: choose another question, or other runs")
+            tab.figure.value = figures.picture_html(tab.draw())
+
+    def clear(self) -> None:
+        """Show nothing of what was asked."""
+        self.answers.value, self.squares.children = "", ()
+        for tab in self.tabs:
+            tab.clear()
 
     @contextlib.contextmanager
-    def work(self, what: str) -> Iterator[None]:
-        """Within: it says what is being done. An error that names its mend is shown, and stops nothing."""
+    def work(self, what: str, clear: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Within: it says what is being done. An error is shown, instead of what `clear` takes away; one that
+        names its mend stops nothing."""
         self.say(f"{what} …")
         try:
             yield
-        except (ValueError, FileNotFoundError, RunError, MemoryError) as error:
-            self.say(str(error), "#b3262e")
+        except Exception as error:
+            clear()
+            mends = isinstance(error, (ValueError, FileNotFoundError, RunError, MemoryError))
+            self.say(str(error) if mends else f"{type(error).__name__}: {error}", plots.WRONG)
+            if not mends:
+                raise
         else:
-            self.say("")
+            self.say("" if self.by_hash else NO_RUN)
+        finally:
+            self.progress.clear_output()
 
     def say(self, text: str, colour: str = "#555") -> None:
         self.state.value = f'<span style="color:{colour}">{html.escape(text)}</span>'

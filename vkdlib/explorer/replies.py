@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from vkdlib.benchmarks.schema import Person, Question
 from vkdlib.benchmarks.wording import NAME_QUESTION
 from vkdlib.evaluation.evaluate import generate
 from vkdlib.explorer.patches import View, hide
 from vkdlib.models.loaded import Loaded
-from vkdlib.models.passes import segment_logprobs
-from vkdlib.packs.pack import batches, make_pack
+from vkdlib.packs.pack import batches
+from vkdlib.public.ask import answer_logprobs
 from vkdlib.system.progress import bar
 
 AT_ONCE = 16  # pictures in a batch
@@ -84,11 +82,11 @@ def hidden_replies(
     """
     rows, columns = view.squares
     pictures = [hide(view, view.around(square, reach)) for square in range(rows * columns)]
-    groups, answered = list(batches(pictures, AT_ONCE)), []
+    groups, rows = list(batches(pictures, AT_ONCE)), []
     for group in bar(groups, f"{loaded.name}: hiding squares"):
         shares = probabilities(loaded, group, inquiry, answers)
-        answered += map(Reply, write(loaded, group, inquiry), shares)
-    return answered
+        rows += map(Reply, write(loaded, group, inquiry), shares)
+    return rows
 
 
 def possible_answers(inquiry: Inquiry, texts: Iterable[str]) -> tuple[str, ...]:
@@ -102,7 +100,6 @@ def write(loaded: Loaded, pictures: Sequence[bytes | None], inquiry: Inquiry) ->
     return generate(loaded, [inquiry.words] * len(pictures), images)
 
 
-@torch.no_grad()
 def probabilities(
     loaded: Loaded, pictures: Sequence[bytes | None], inquiry: Inquiry, answers: Sequence[str]
 ) -> list[dict[str, float]]:
@@ -110,8 +107,6 @@ def probabilities(
     (`metrics.option_probability`); of other answers all their words and the end."""
     if not answers:
         return [{} for _ in pictures]
-    pairs = [(inquiry.words, answer) for answer in answers]
-    packs = [make_pack(loaded.processor, pairs, picture) for picture in pictures]
-    sums = segment_logprobs(loaded, packs)  # (answers,) each
+    sums = answer_logprobs(loaded, pictures, inquiry.words, answers)  # (answers,) each
     shares = [s.softmax(0) if inquiry.options else s.exp() for s in sums]
     return [dict(zip(answers, share.tolist())) for share in shares]

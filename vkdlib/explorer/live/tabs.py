@@ -1,4 +1,4 @@
-"""Panels of the explorer: a figure each, with its controls and what it shows in words."""
+"""Tabs of the explorer: a figure each, with its controls and what it shows in words."""
 
 from collections.abc import Callable
 
@@ -6,43 +6,43 @@ import ipywidgets as w
 import matplotlib.pyplot as plt
 
 from vkdlib.explorer import figures
-from vkdlib.explorer.answers import hidden_replies, possible_answers
 from vkdlib.explorer.attention import Attention, attention
-from vkdlib.explorer.curves import RECORDS, read_curve
+from vkdlib.explorer.beta_alpha import RECORDS, read_curve
 from vkdlib.explorer.lens import logit_lens
 from vkdlib.explorer.live.scene import Scene
 from vkdlib.explorer.neurons import forget_neurons
+from vkdlib.explorer.replies import hidden_replies, possible_answers
 from vkdlib.explorer.twin import missing_record
 
 WIDE = {"style": {"button_width": "auto"}}
 
 
-class Panel:
-    """A figure with its controls, in a tab.
+class Tab:
+    """A figure with its controls.
 
     Attributes:
         slow: what takes long about it, so that it waits for a click on its button; "": nothing does.
         memory: name of what it computes, in the scene's memory.
 
     Args:
-        show: draws a panel; it is called when a control changes, and by the button.
+        show: draws a tab; it is called when a control changes, and by the button.
     """
 
     title, text, slow, memory = "", "", "", ""
 
-    def __init__(self, scene: Scene, show: Callable[["Panel"], None]):
+    def __init__(self, scene: Scene, show: Callable[["Tab"], None]):
         self.scene = scene
-        self.image = w.Image(layout={"max_width": "100%", "align_self": "flex-start"})
+        self.figure = w.HTML()
         controls = self.controls()
         for control in controls:
             control.observe(lambda _: show(self), "value")
         if self.slow:
             controls = [button(f"Compute ({self.slow})", lambda: show(self), "primary")]
         words = w.HTML(f'<div style="max-width:52em;line-height:1.4">{self.text}</div>')
-        self.box = w.VBox([words, w.HBox(controls), self.image])
+        self.box = w.VBox([words, w.HBox(controls), self.figure])
 
     def controls(self) -> list[w.Widget]:
-        """What the user can set; a change draws the panel again."""
+        """What the user can set; a change draws the tab again."""
         return []
 
     def ready(self) -> bool:
@@ -52,8 +52,12 @@ class Panel:
     def draw(self) -> plt.Figure:
         raise NotImplementedError
 
+    def clear(self) -> None:
+        """Show no figure."""
+        self.figure.value = ""
 
-class AttentionPanel(Panel):
+
+class AttentionTab(Tab):
     title = "Where it looks"
     text = (
         "Attention of a model's own answer to the image's tokens: per cent of all of it, mean over heads, "
@@ -76,8 +80,8 @@ class AttentionPanel(Panel):
         rows = {}
         for name, look in looks.items():
             share = 100 * getattr(look, self.kind.value)  # (layers, image tokens)
-            chosen = self.layer.value
-            rows[name] = (share.mean(0) if chosen == "mean" else share[chosen - 1]).tolist()
+            layer = self.layer.value
+            rows[name] = (share.mean(0) if layer == "mean" else share[layer - 1]).tolist()
         titles = {name: f"{name}: {sum(row):.1f} % to the picture" for name, row in rows.items()}
         return figures.patch_maps(self.scene.view, rows, titles)
 
@@ -91,7 +95,7 @@ class AttentionPanel(Panel):
         }
 
 
-class LensPanel(Panel):
+class LensTab(Tab):
     title = "What patches say"
     text = (
         "The logit lens: the word that the output layer makes of each image token after a layer of the "
@@ -119,7 +123,7 @@ class LensPanel(Panel):
         return figures.patch_maps(scene.view, values, {}, words, 100)
 
 
-class NeedPanel(Panel):
+class NeedTab(Tab):
     title, slow, memory = "What it needs", "a pass for each square", "need"
     text = (
         "How many points of probability the right answer, or vanilla's, loses when a square is hidden; minus "
@@ -130,22 +134,24 @@ class NeedPanel(Panel):
         """What vanilla's answer, or the right one, loses by each square."""
         scene = self.scene
         answers = possible_answers(scene.inquiry, [reply.text for reply in scene.before.values()])
-        needed = scene.inquiry.right or answers[0]
+        if not answers:
+            raise ValueError("no model has an answer that a square could matter to: ask something else")
+        answer = scene.inquiry.right or answers[0]
         hidden = scene.remember(
             self.memory,
             lambda: {
                 m: hidden_replies(x, scene.view, scene.inquiry, answers) for m, x in scene.models.items()
             },
         )
-        before = {m: reply.probabilities[needed] for m, reply in scene.before.items()}
+        before = {m: reply.probabilities[answer] for m, reply in scene.before.items()}
         losses = {
-            m: [100 * (before[m] - r.probabilities[needed]) for r in rows] for m, rows in hidden.items()
+            m: [100 * (before[m] - r.probabilities[answer]) for r in rows] for m, rows in hidden.items()
         }
-        titles = {m: f"{m}: {needed} {100 * p:.1f} %" for m, p in before.items()}
+        titles = {m: f"{m}: {answer} {100 * p:.1f} %" for m, p in before.items()}
         return figures.patch_maps(scene.view, losses, titles)
 
 
-class NeuronPanel(Panel):
+class NeuronTab(Tab):
     title, slow, memory = "Neurons", "a pass through all faces", "neurons"
     text = (
         "The neurons with the largest ratio of Eq. 7 (importance for the people to forget over that for all "
@@ -160,7 +166,7 @@ class NeuronPanel(Panel):
         return figures.neuron_faces(neurons, {p.id: p for p in (*split.forget, *split.retain)})
 
 
-class CurvePanel(Panel):
+class CurveTab(Tab):
     title = "β and α"
     text = (
         "The records of Figures 2 and 3 of the paper: β weighs distillation, α forgetting. The line is at "
@@ -184,11 +190,11 @@ class CurvePanel(Panel):
         return figures.curve(curve, sign, self.value.value)
 
 
-PANELS = (AttentionPanel, LensPanel, NeedPanel, NeuronPanel, CurvePanel)  # in their order
+TABS = (AttentionTab, LensTab, NeedTab, NeuronTab, CurveTab)  # in their order
 
 
 def button(text: str, work: Callable[[], None], style: str = "") -> w.Button:
     """A button as wide as its text."""
-    made = w.Button(description=text, button_style=style, layout={"width": "auto", "flex": "0 0 auto"})
-    made.on_click(lambda _: work())
-    return made
+    widget = w.Button(description=text, button_style=style, layout={"width": "auto", "flex": "0 0 auto"})
+    widget.on_click(lambda _: work())
+    return widget
