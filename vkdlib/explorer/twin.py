@@ -16,6 +16,7 @@ from vkdlib.explorer.lens import logit_lens
 from vkdlib.explorer.neurons import forget_neurons
 from vkdlib.explorer.patches import View, see
 from vkdlib.explorer.replies import Inquiry, hidden_replies, inquiries, possible_answers, replies
+from vkdlib.models.folders import short_name
 from vkdlib.models.loaded import Loaded
 from vkdlib.reports.columns import NAMES
 from vkdlib.reports.plots import COLOURS
@@ -79,9 +80,9 @@ def page_data(run: Run, people: Sequence[str] | int) -> dict:
     """All that the page shows, as JSON can hold it."""
     c, split = run.configuration, task_split(run.configuration)
     models = compared_models(c, [run])
-    facts = f"{c.forget_ratio} % of the people of {NAMES.get(c.benchmark, c.benchmark)}, draw {c.draw}"
+    facts = f"{c.forget_ratio} % of the people of {NAMES.get(c.benchmark, short_name(c.benchmark))}, draw {c.draw}"
     return {
-        "title": f"{NAMES.get(c.model, c.model)} before and after {c.method}",
+        "title": f"{NAMES.get(c.model, short_name(c.model))} before and after {c.method}",
         "about": f"To forget: {facts}. Run {run.hash}.",
         "models": {name: COLOURS.get(name.split(" ")[0], "#c44e52") for name in models},
         "people": [person_data(models, *pair) for pair in bar(choose_people(split, people), "people")],
