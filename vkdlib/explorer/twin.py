@@ -80,9 +80,10 @@ def page_data(run: Run, people: Sequence[str] | int) -> dict:
     """All that the page shows, as JSON can hold it."""
     c, split = run.configuration, task_split(run.configuration)
     models = compared_models(c, [run])
-    facts = f"{c.forget_ratio} % of the people of {NAMES.get(c.benchmark, short_name(c.benchmark))}, draw {c.draw}"
+    model, benchmark = (NAMES.get(name, short_name(name)) for name in (c.model, c.benchmark))
+    facts = f"{c.forget_ratio} % of the people of {benchmark}, draw {c.draw}"
     return {
-        "title": f"{NAMES.get(c.model, short_name(c.model))} before and after {c.method}",
+        "title": f"{model} before and after {c.method}",
         "about": f"To forget: {facts}. Run {run.hash}.",
         "models": {name: COLOURS.get(name.split(" ")[0], "#c44e52") for name in models},
         "people": [person_data(models, *pair) for pair in bar(choose_people(split, people), "people")],
