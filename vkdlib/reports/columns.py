@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.schema import OPTIONS
@@ -69,7 +70,8 @@ class Column:
 
     def about(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table, of answers or tests for example, that are about its questions."""
-        return table[(table[QUESTIONS] == list(self.questions)).all(axis=1)]
+        parts = [table[name] == value for name, value in zip(QUESTIONS, self.questions)]
+        return table[np.logical_and.reduce(parts)]
 
     def rows(self, records: pd.DataFrame) -> pd.DataFrame:
         """The rows of records that it counts."""
