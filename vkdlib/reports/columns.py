@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from vkdlib.benchmarks.schema import OPTIONS
@@ -85,7 +86,8 @@ class Column:
 
     def about(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table, of answers for example, that are about its questions."""
-        return table[(table[QUESTIONS] == list(self.questions)).all(axis=1)]
+        parts = [table[name] == value for name, value in zip(QUESTIONS, self.questions)]
+        return table[np.logical_and.reduce(parts)]
 
     def answers(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """The answers to its questions, with its metric as their score."""
