@@ -28,7 +28,6 @@ MLLMU = [(who, how, "classification") for who in ("forget", "retain", "real") fo
 CLEAR = [(who, "vqa", "classification") for who in ("forget", "retain", "real", "world")]
 CLEAR += [(who, "qa", "generation") for who in ("forget", "retain")]
 PEOPLE, QUESTIONS, DRAWS = 4, 2, 2  # few: tests by person are exact and fast then
-MODEL = "testbed/llava"  # of those in Table 1 one is enough
 ROOT = paths.root()  # the kit's, whatever VKDLIB_ROOT says later
 FIGURES = {
     "10_table1_main": ["table1_forget_retain.pdf", "table1_forest.pdf", "table1_main.tex"],
@@ -38,6 +37,7 @@ FIGURES = {
     "16_selective_forgetting": ["selective_forgetting_thresholds.pdf"],
 }
 FOUND = {"12_table3_ablation": ["table3_ablation", "table3_beyond"]}
+MODELS = {"10_table1_main": ["testbed/llava"]}  # those that are enough
 REPORTS = [(name, FOUND.get(name, [name[3:]])) for name in FIGURES]  # notebook, the records it finds
 
 
@@ -73,14 +73,12 @@ def made_up(point):
     return normalise(replace(configuration, schema=benchmark.split("/")[-1]))
 
 
-def make_record(sweep):
-    """The record of a sweep, of made-up runs of its first draws; of Table 1, with one model."""
+def make_record(sweep, models=None):
+    """The record of a sweep, of made-up runs of its first draws; of some models, or all."""
     plan = load_sweep(ROOT / "notebooks" / "sweeps" / f"{sweep}.yaml")
     records, made = [], {}
     points = [p.parameters for p in plan.points if p.parameters["draw"] < DRAWS]
-    if sweep == "table1_main":
-        points = [point for point in points if point["model"] == MODEL]
-    for point in points:
+    for point in (p for p in points if not models or p["model"] in models):
         run = Run(point["experiment"], made_up(point), paths.runs())
         shares = {"pruned": 0.1, "mask_density": 0.5} if run.configuration.method == "VKD" else None
         run.finish(answers(run.configuration), report=shares)
@@ -99,7 +97,7 @@ def notebook(request, tmp_path, monkeypatch):
     name, sweeps = request.param
     source = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
     for sweep in sweeps:
-        make_record(sweep)
+        make_record(sweep, MODELS.get(name))
     shown_beside(name)
     shutil.rmtree(paths.runs())  # a record says it all
     matplotlib.use("Agg")
