@@ -219,6 +219,9 @@ def test_draws_may_forget_people_of_their_own():
     assert scores.groupby(level="set").mean().loc["retain"].tolist() == [0, 100]
     with pytest.raises(ValueError, match="not every value of beta has the same questions and draws"):
         curves.column_answers(record[record.run != "1-0.0"], "beta", predictions)
+    others = record[~record.run.isin(["1-0.0", "0-1.0"]) & (record["set"] == "retain")]  # each value once
+    with pytest.raises(ValueError, match="not every value of beta has the same questions and draws"):
+        curves.column_answers(others, "beta", predictions)
 
 
 def test_half_a_curve_is_not_judged(monkeypatch):

@@ -35,10 +35,10 @@ def column_answers(
     """
     rows = rows.assign(at=rows[x].where(rows.method != "vanilla", -np.inf)).dropna(subset="at")
     scores = pd.concat(answers[run].assign(run=run) for run in rows.run.unique())
-    scores = scores.merge(rows[["run", "at", *QUESTIONS]])  # those of the columns
+    scores = scores.merge(rows[["run", "at", "draw", "replicate", *QUESTIONS]])  # those of the columns
     keys = [*QUESTIONS, "question"]
-    swept = scores[scores["at"] > -np.inf]
-    times = swept.pivot_table(index=keys, columns="at", values="score", aggfunc="size", fill_value=0)
+    swept, once = scores[scores["at"] > -np.inf], ["draw", "replicate", *keys]
+    times = swept.pivot_table(index=once, columns="at", values="score", aggfunc="size", fill_value=0)
     if times.ne(times.iloc[:, 0], axis=0).any(axis=None):
         raise ValueError(f"not every value of {x} has the same questions and draws: run the whole sweep")
     wide = scores.pivot_table(index=keys, columns="at", values="score") * 100
